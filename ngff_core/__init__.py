@@ -1,0 +1,1 @@
+"""OME-Zarr multiscale pyramids, correct to the byte and resumable after anything."""

@@ -1,0 +1,323 @@
+"""The one door to storage: a URI or path becomes a `Store` of named bytes.
+
+Local paths are written through a temporary name and a rename, so that a process killed
+in mid-write leaves no torn object under a real name. Everything else goes through
+fsspec, where a PUT is atomic by itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+
+import tenacity
+import zarr
+from zarr.abc.store import Store as ZarrStore
+
+from ngff_core.errors import InvalidOptionError, PassingError
+
+StorageOptions = Mapping[str, Any]
+
+PARTIAL = ".partial"
+"""Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What a store says of an object without reading it."""
+
+    size: int
+    version: str
+    """Changes whenever the object does: generation, ETag, or modification time."""
+
+
+class Store(ABC):
+    """Named bytes under one prefix. Keys are relative, with ``/`` between their parts."""
+
+    uri: str
+    """Absolute path or URI of the prefix, without credentials."""
+
+    @abstractmethod
+    def read(self, key: str) -> bytes | None:
+        """The object's bytes, or None where there is no such object."""
+
+    @abstractmethod
+    def write(self, key: str, data: bytes) -> None:
+        """Put the object, whole or not at all, over whatever was there."""
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> bool:
+        """Put the object only if there is none; False where there was one."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove the object; an absent one is no error."""
+
+    @abstractmethod
+    def delete_tree(self, prefix: str = "") -> None:
+        """Remove every object below ``prefix``."""
+
+    @abstractmethod
+    def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
+        """Every object below ``prefix`` by key (relative to the store), in key order."""
+
+    @abstractmethod
+    def info(self, key: str) -> ObjectInfo | None:
+        """Size and version of one object, or None where there is no such object."""
+
+    @abstractmethod
+    def open(self, key: str) -> BinaryIO:
+        """The object as a seekable binary file, for formats read in place."""
+
+    @abstractmethod
+    def zarr(self, *, read_only: bool = True) -> ZarrStore:
+        """The same prefix as zarr sees it."""
+
+    @abstractmethod
+    def child(self, name: str) -> Store:
+        """The store of a longer prefix."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.uri!r})"
+
+
+class LocalFiles(Store):
+    """A folder of the local file system."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uri = str(root)
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def write(self, key: str, data: bytes) -> None:
+        with self._temporary(key, data) as temporary:
+            temporary.replace(self.root / key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        with self._temporary(key, data) as temporary:
+            try:
+                # A link fails where the name exists, and appears with its whole content.
+                os.link(temporary, self.root / key)
+            except FileExistsError:
+                return False
+            temporary.unlink()
+            return True
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink(missing_ok=True)
+
+    def delete_tree(self, prefix: str = "") -> None:
+        shutil.rmtree(self.root / prefix, ignore_errors=False) if (
+            self.root / prefix
+        ).is_dir() else None
+
+    def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
+        found = {}
+        for folder, _, names in os.walk(self.root / prefix):
+            for name in names:
+                path = Path(folder, name)
+                with suppress(FileNotFoundError):
+                    found[path.relative_to(self.root).as_posix()] = _local_info(path)
+        return dict(sorted(found.items()))
+
+    def info(self, key: str) -> ObjectInfo | None:
+        path = self.root / key
+        return _local_info(path) if path.is_file() else None
+
+    def open(self, key: str) -> BinaryIO:
+        return (self.root / key).open("rb")
+
+    def zarr(self, *, read_only: bool = True) -> ZarrStore:
+        return zarr.storage.LocalStore(self.root, read_only=read_only)
+
+    def child(self, name: str) -> LocalFiles:
+        return LocalFiles(self.root / name)
+
+    @contextmanager
+    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+        try:
+            temporary.write_bytes(data)
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+class Bucket(Store):
+    """A prefix of any fsspec filesystem."""
+
+    def __init__(self, fs: Any, root: str, uri: str) -> None:
+        self.fs = fs
+        self.root = root.rstrip("/")
+        self.uri = uri.rstrip("/")
+
+    def _path(self, key: str) -> str:
+        return f"{self.root}/{key}" if key else self.root
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return cast(bytes, self.fs.cat_file(self._path(key)))
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+
+    def write(self, key: str, data: bytes) -> None:
+        self.fs.pipe_file(self._path(key), data)
+
+    def create(self, key: str, data: bytes) -> bool:
+        try:
+            self.fs.pipe_file(self._path(key), data, mode="create")
+        except FileExistsError:
+            # Where the reply to our own create was lost, the retry meets our own bytes.
+            return self.read(key) == data
+        return True
+
+    def delete(self, key: str) -> None:
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self._path(key))
+
+    def delete_tree(self, prefix: str = "") -> None:
+        keys = list(self.objects(prefix))
+        if keys:
+            self.fs.rm([self._path(key) for key in keys])
+
+    def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
+        # A filesystem remembers listings, and other processes write to the same prefix.
+        self.fs.invalidate_cache()
+        listing = self.fs.find(self._path(prefix), detail=True)
+        skip = len(self.root.lstrip("/")) + 1
+        found = {path.lstrip("/")[skip:]: _fsspec_info(info) for path, info in listing.items()}
+        return dict(sorted(found.items()))
+
+    def info(self, key: str) -> ObjectInfo | None:
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.info(self._path(key))
+        except FileNotFoundError:
+            return None
+        return _fsspec_info(found) if found["type"] == "file" else None
+
+    def open(self, key: str) -> BinaryIO:
+        return cast(BinaryIO, self.fs.open(self._path(key), "rb"))
+
+    def zarr(self, *, read_only: bool = True) -> ZarrStore:
+        return zarr.storage.FsspecStore(
+            zarr.storage._fsspec._make_async(self.fs), read_only=read_only, path=self.root
+        )
+
+    def child(self, name: str) -> Bucket:
+        return Bucket(self.fs, self._path(name), f"{self.uri}/{name}")
+
+
+def open_store(uri: str | os.PathLike[str], storage_options: StorageOptions | None = None) -> Store:
+    """The store at a local path or an fsspec URI; nothing is read or written."""
+    text = os.fspath(uri)
+    scheme = urlsplit(text).scheme if "://" in text else ""
+    if scheme in ("", "file"):
+        path = text.removeprefix("file://")
+        return LocalFiles(Path(path).expanduser().absolute())
+    return _open_bucket(scheme, text, dict(storage_options or {}))
+
+
+def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
+    """The URI of the folder that holds ``uri``, and the last part of its name."""
+    text = os.fspath(uri).rstrip("/")
+    if "://" in text and not text.startswith("file://"):
+        head, _, name = text.rpartition("/")
+        return head, name
+    path = Path(text.removeprefix("file://")).expanduser().absolute()
+    return str(path.parent), path.name
+
+
+def absolute_uri(uri: str | os.PathLike[str]) -> str:
+    """The URI with a local path made absolute, as plans and reports name it."""
+    head, name = split_uri(uri)
+    return f"{head}/{name}" if "://" in head else str(PurePosixPath(head) / name)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether ``error``'s type says that trying again may help."""
+    if isinstance(error, PassingError | TimeoutError | ConnectionError):
+        return True
+    if isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EREMOTEIO):
+        return True
+    http = _loaded("gcsfs.retry", "HttpError")
+    if http is not None and isinstance(error, http):
+        code = int(getattr(error, "code", 0) or 0)
+        return code in (408, 429) or code >= 500
+    kinds = (
+        _loaded("gcsfs.retry", "ChecksumError"),
+        _loaded("aiohttp", "ClientError"),
+        _loaded("requests", "RequestException"),
+        _loaded("botocore.exceptions", "HTTPClientError"),
+    )
+    return isinstance(error, tuple(kind for kind in kinds if kind is not None))
+
+
+def retrying[T](work: Callable[[], T], *, attempts: int = 5) -> T:
+    """``work()``, tried again with growing, jittered pauses while its trouble may pass."""
+    retry: Callable[[Callable[[], T]], T] = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
+        retry=tenacity.retry_if_exception(is_passing),
+        reraise=True,
+    )
+    return retry(work)
+
+
+def _loaded(module: str, name: str) -> type[BaseException] | None:
+    # An error of a client that was never imported cannot have been raised.
+    found = sys.modules.get(module)
+    return getattr(found, name, None)
+
+
+def _open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
+    import fsspec
+
+    try:
+        if scheme in ("gs", "gcs"):
+            # gcsfs's default class asks each bucket for its layout by gRPC, and where that
+            # port cannot be reached every operation waits a minute.
+            from gcsfs.core import GCSFileSystem
+
+            fs, root = GCSFileSystem(**_gcs_timeouts() | options), GCSFileSystem._strip_protocol(uri)
+        else:
+            fs, root = fsspec.core.url_to_fs(uri, **options)
+    except (ValueError, ImportError) as error:
+        raise InvalidOptionError(f"{uri}: {error}") from error
+    return Bucket(fs, root, uri)
+
+
+def _gcs_timeouts() -> dict[str, Any]:
+    # gcsfs sets none by itself: a stalled connection would hang for ever.
+    import aiohttp
+
+    return {"requests_timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)}
+
+
+def _local_info(path: Path) -> ObjectInfo:
+    stat = path.stat()
+    return ObjectInfo(stat.st_size, f"mtime:{stat.st_mtime_ns}")
+
+
+def _fsspec_info(info: Mapping[str, Any]) -> ObjectInfo:
+    for field in ("generation", "ETag", "etag", "mtime", "created", "LastModified"):
+        if info.get(field) is not None:
+            return ObjectInfo(int(info["size"] or 0), f"{field}:{info[field]}")
+    return ObjectInfo(int(info["size"] or 0), "unknown")
