@@ -113,6 +113,4 @@ def level_translation(
     scale: Sequence[float], translation: Sequence[float], factor: Shape
 ) -> tuple[float, ...]:
     """Centre of a level's first sample: the centre of the first bin of level 0."""
-    return tuple(
-        t + (f - 1) / 2 * s for s, t, f in zip(scale, translation, factor, strict=True)
-    )
+    return tuple(t + (f - 1) / 2 * s for s, t, f in zip(scale, translation, factor, strict=True))

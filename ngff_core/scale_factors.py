@@ -36,9 +36,7 @@ def factors_from_min_length(
     found: list[dict[str, int]] = []
     while any(current[d] >= 2 * chunks[d] for d in current):
         longest = max(current.values())
-        doubling = [
-            d for d in current if 2 * current[d] > longest and current[d] // 2 >= chunks[d]
-        ]
+        doubling = [d for d in current if 2 * current[d] > longest and current[d] // 2 >= chunks[d]]
         if not doubling:
             break
         current = {d: n // 2 if d in doubling else n for d, n in current.items()}
@@ -76,7 +74,7 @@ def check_factors(scale_factors: Any, sizes: Mapping[str, int]) -> Factors:
 
 
 def resolve_factors(
-    scale_factors: ScaleFactors, sizes: Mapping[str, int], chunks: Mapping[str, int]
+    scale_factors: Any, sizes: Mapping[str, int], chunks: Mapping[str, int]
 ) -> Factors:
     """Absolute factors of the levels above 0, from an int or from a list."""
     if isinstance(scale_factors, Integral) and not isinstance(scale_factors, bool):

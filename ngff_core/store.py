@@ -13,7 +13,7 @@ import shutil
 import sys
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Buffer, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,6 +30,9 @@ StorageOptions = Mapping[str, Any]
 
 PARTIAL = ".partial"
 """Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
+
+
+_ATTEMPTS = 6
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ class Store(ABC):
         """The object's bytes, or None where there is no such object."""
 
     @abstractmethod
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: Buffer) -> None:
         """Put the object, whole or not at all, over whatever was there."""
 
     @abstractmethod
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: Buffer) -> bool:
         """Put the object only if there is none; False where there was one."""
 
     @abstractmethod
@@ -87,6 +90,13 @@ class Store(ABC):
     def child(self, name: str) -> Store:
         """The store of a longer prefix."""
 
+    @abstractmethod
+    def is_empty(self) -> bool:
+        """Whether nothing at all is stored here."""
+
+    def sweep(self, prefix: str = "") -> None:  # noqa: B027 - most stores have nothing to sweep
+        """Remove what killed processes left of unfinished writes below ``prefix``."""
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.uri!r})"
 
@@ -104,11 +114,11 @@ class LocalFiles(Store):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: Buffer) -> None:
         with self._temporary(key, data) as temporary:
             temporary.replace(self.root / key)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: Buffer) -> bool:
         with self._temporary(key, data) as temporary:
             try:
                 # A link fails where the name exists, and appears with its whole content.
@@ -122,9 +132,8 @@ class LocalFiles(Store):
         (self.root / key).unlink(missing_ok=True)
 
     def delete_tree(self, prefix: str = "") -> None:
-        shutil.rmtree(self.root / prefix, ignore_errors=False) if (
-            self.root / prefix
-        ).is_dir() else None
+        if (self.root / prefix).is_dir():
+            shutil.rmtree(self.root / prefix)
 
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
         found = {}
@@ -148,8 +157,16 @@ class LocalFiles(Store):
     def child(self, name: str) -> LocalFiles:
         return LocalFiles(self.root / name)
 
+    def is_empty(self) -> bool:
+        return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
+
+    def sweep(self, prefix: str = "") -> None:
+        for key in self.objects(prefix):
+            if key.endswith(PARTIAL):
+                self.delete(key)
+
     @contextmanager
-    def _temporary(self, key: str, data: bytes) -> Iterator[Path]:
+    def _temporary(self, key: str, data: Buffer) -> Iterator[Path]:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
@@ -177,15 +194,15 @@ class Bucket(Store):
         except (FileNotFoundError, IsADirectoryError):
             return None
 
-    def write(self, key: str, data: bytes) -> None:
-        self.fs.pipe_file(self._path(key), data)
+    def write(self, key: str, data: Buffer) -> None:
+        self.fs.pipe_file(self._path(key), bytes(data))
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: Buffer) -> bool:
         try:
-            self.fs.pipe_file(self._path(key), data, mode="create")
+            self.fs.pipe_file(self._path(key), bytes(data), mode="create")
         except FileExistsError:
             # Where the reply to our own create was lost, the retry meets our own bytes.
-            return self.read(key) == data
+            return self.read(key) == bytes(data)
         return True
 
     def delete(self, key: str) -> None:
@@ -220,6 +237,10 @@ class Bucket(Store):
         return zarr.storage.FsspecStore(
             zarr.storage._fsspec._make_async(self.fs), read_only=read_only, path=self.root
         )
+
+    def is_empty(self) -> bool:
+        self.fs.invalidate_cache()
+        return not self.fs.exists(self.root)
 
     def child(self, name: str) -> Bucket:
         return Bucket(self.fs, self._path(name), f"{self.uri}/{name}")
@@ -270,15 +291,15 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, tuple(kind for kind in kinds if kind is not None))
 
 
-def retrying[T](work: Callable[[], T], *, attempts: int = 5) -> T:
-    """``work()``, tried again with growing, jittered pauses while its trouble may pass."""
-    retry: Callable[[Callable[[], T]], T] = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(attempts),
+def retrying[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """``work(...)``, tried again with growing, jittered pauses while its trouble may pass."""
+    retry = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
         wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
         retry=tenacity.retry_if_exception(is_passing),
         reraise=True,
     )
-    return retry(work)
+    return retry(work, *args, **kwargs)
 
 
 def _loaded(module: str, name: str) -> type[BaseException] | None:
@@ -296,7 +317,10 @@ def _open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
             # port cannot be reached every operation waits a minute.
             from gcsfs.core import GCSFileSystem
 
-            fs, root = GCSFileSystem(**_gcs_timeouts() | options), GCSFileSystem._strip_protocol(uri)
+            fs, root = (
+                GCSFileSystem(**_gcs_timeouts() | options),
+                GCSFileSystem._strip_protocol(uri),
+            )
         else:
             fs, root = fsspec.core.url_to_fs(uri, **options)
     except (ValueError, ImportError) as error:

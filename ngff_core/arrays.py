@@ -1,0 +1,142 @@
+"""The plan's arrays as zarr sees them: their metadata, reading them, encoding regions.
+
+Regions are encoded in memory and stored by `Store.write`: that costs nothing beside
+letting zarr write them, gives each object's size and checksum for the receipt, and
+makes a retry a matter of putting the same bytes again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import crc32c
+import numpy as np
+import zarr
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+from ngff_core.codecs import Compressor
+from ngff_core.errors import StoredDataError
+from ngff_core.geometry import Region
+from ngff_core.image import Block
+from ngff_core.ledger import Receipt, StoredObject
+from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.store import Store, retrying
+
+_pipeline_lock = threading.Lock()
+
+
+@contextmanager
+def fused_pipeline() -> Iterator[None]:
+    """Arrays opened or created inside use zarr's fused codec pipeline.
+
+    It writes the same bytes as the default one, 1.8 times as fast with two threads on
+    shards. An array binds its pipeline when it is opened, so the setting is the
+    process's for that moment only.
+    """
+    with (
+        _pipeline_lock,
+        zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}),
+    ):
+        yield
+
+
+def open_level(store: Store, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[Any]:
+    """One level's array, to be read; a missing object is an error, not zeros."""
+    with fused_pipeline():
+        return zarr.open_array(
+            store=store.zarr(),
+            path=level.path,
+            mode="r",
+            zarr_format=plan.zarr_format,
+            # Every object is written, also where it holds nothing but zeros. So absence
+            # is damage, and a spurious 404 never passes for background.
+            config={"read_missing_chunks": False},
+        )
+
+
+def checksum(samples: Block) -> int:
+    """CRC-32C of the samples in C order, little-endian."""
+    little = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("<"))
+    return int(crc32c.crc32c(little.reshape(-1).view(np.uint8).data))
+
+
+class LevelEncoder:
+    """Encodes regions of one level; threads may share it.
+
+    The array lives in a dictionary of this object's: a region's chunks are written
+    there by zarr and taken out again, and no two regions share a key.
+    """
+
+    def __init__(self, plan: PyramidPlan, level: LevelPlan) -> None:
+        self._plan = plan
+        self._level = level
+        self._shelf: dict[str, Buffer] = {}
+        self._array = _create(MemoryStore(self._shelf), plan, level)
+        self._prefix = f"{level.path}/"
+
+    def encode(self, region: Region, samples: Block) -> dict[str, Buffer]:
+        """The stored objects of ``region`` by key below the array."""
+        self._array[region.slices] = samples
+        keys = (self._plan.object_key(p) for p in self._level.object_positions(region))
+        return {key: self._shelf.pop(self._prefix + key) for key in keys}
+
+
+def store_region(
+    store: Store, encoder: LevelEncoder, level: LevelPlan, index: int, samples: Block
+) -> Receipt:
+    """Encode and store one region; the receipt of what was stored."""
+    region = level.region(index)
+    if samples.shape != region.shape:
+        raise StoredDataError(
+            f"{level.path}: region {index} has shape {samples.shape}, not {region.shape}"
+        )
+    stored = []
+    for key, encoded in encoder.encode(region, samples).items():
+        data = encoded.as_numpy_array().view(np.uint8).data
+        retrying(store.write, f"{level.path}/{key}", data)
+        stored.append(StoredObject(key, len(data), int(crc32c.crc32c(data))))
+    return Receipt(index, checksum(samples), tuple(stored))
+
+
+def array_documents(plan: PyramidPlan) -> dict[str, bytes]:
+    """Metadata documents of every array and of the groups between, by key.
+
+    The root group's own document is not among them: it is what makes the store an
+    image, and is written last.
+    """
+    shelf: dict[str, Buffer] = {}
+    for level in plan.levels:
+        _create(MemoryStore(shelf), plan, level)
+    root = {"zarr.json", ".zgroup", ".zattrs"}
+    return {key: buffer.to_bytes() for key, buffer in sorted(shelf.items()) if key not in root}
+
+
+def _create(store: MemoryStore, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[Any]:
+    compressor = Compressor.parse(plan.compressor)
+    if plan.zarr_format == 2:
+        options: dict[str, Any] = {
+            "compressors": compressor.v2_compressor(),
+            "chunk_key_encoding": {"name": "v2", "separator": "/"},
+        }
+    else:
+        options = {
+            "compressors": compressor.v3_codecs(),
+            "shards": level.shards,
+            "dimension_names": plan.image.dims,
+        }
+    with fused_pipeline():
+        return zarr.create_array(
+            store,
+            name=level.path,
+            shape=level.shape,
+            chunks=level.chunks,
+            dtype=plan.dtype,
+            fill_value=0,
+            zarr_format=plan.zarr_format,
+            config={"write_empty_chunks": True},
+            **options,
+        )

@@ -1,0 +1,414 @@
+"""Building a pyramid: the job as one function, and as the phases that a flow calls.
+
+::
+
+    report = build_pyramid("upload.ome.tif", "brain.ome.zarr")
+
+The same call again, after whatever happened to the first, does what remains.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from ngff_core import cache as cache_pass
+from ngff_core.arrays import open_level
+from ngff_core.cache import CacheMode, cache_plan
+from ngff_core.codecs import DEFAULT_COMPRESSOR
+from ngff_core.errors import StoredDataError
+from ngff_core.image import ArrayLike
+from ngff_core.lease import Lease, current_holder
+from ngff_core.ledger import Ledger
+from ngff_core.level import write_level
+from ngff_core.methods import Methods
+from ngff_core.options import BuildOptions, resolve_workers
+from ngff_core.plan import DEFAULT_MIN_LENGTH, PyramidPlan
+from ngff_core.planning import PlannedBuild, plan_opened, plan_pyramid
+from ngff_core.progress import Finished, Listener, Message, Started, silent
+from ngff_core.publish import create_arrays, is_published, publish
+from ngff_core.report import BuildReport, BuildStatus, LevelReport, PhaseStatus
+from ngff_core.scale_factors import ScaleFactors
+from ngff_core.sources import Source, open_source
+from ngff_core.store import StorageOptions, Store, absolute_uri
+from ngff_core.target import begin, load_ledgers, read_plan, target_state, target_stores
+from ngff_core.thumbnail import thumbnail
+from ngff_core.verify import Verification, stored_bytes, verify_store
+
+
+def check_build(
+    source: Any,
+    target: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    storage_options: StorageOptions | None = None,
+) -> PlannedBuild:
+    """Plan a build and see whether the target is free for it; nothing is written.
+
+    Raises what `build_pyramid` would raise before its first write.
+    """
+    options = options or BuildOptions()
+    planned = plan_pyramid(source, target, options, storage_options=storage_options)
+    target_state(*target_stores(planned.target, storage_options), planned.plan, options.overwrite)
+    return planned
+
+
+def build_pyramid(
+    source: Any,
+    target: str | os.PathLike[str],
+    *,
+    method: str | Methods = Methods.ITKWASM_GAUSSIAN,
+    scale_factors: ScaleFactors = DEFAULT_MIN_LENGTH,
+    chunks: Any = None,
+    shards: Any = None,
+    compressor: str = DEFAULT_COMPRESSOR,
+    ome_zarr_version: str = "0.5",
+    workers: int | None = None,
+    memory_limit: int | str | None = None,
+    cache: CacheMode = "auto",
+    overwrite: bool = False,
+    storage_options: StorageOptions | None = None,
+    progress: Listener | None = None,
+) -> BuildReport:
+    """Build the OME-Zarr pyramid of ``source`` at ``target``, or what remains of it.
+
+    ``source`` is a path or URI of a zarr array, an OME-Zarr image, a TIFF or an
+    ``.npy``, or an `NgffImage`, or any array. ``target`` is a path or URI, by custom
+    ending in ``.ome.zarr``; the plan and the ledger stay beside it in
+    ``TARGET.build``. ``progress`` is called with the events of `ngff_core.progress`.
+
+    Raises a `CallerError` for what the caller can mend, a `StoredDataError` where
+    stored bytes are damaged, and an OSError for trouble with storage. After any of
+    them, or a kill, the same call goes on with what was done.
+    """
+    options = BuildOptions(
+        method,
+        scale_factors,
+        chunks,
+        shards,
+        compressor,
+        ome_zarr_version,
+        workers,
+        memory_limit,
+        cache,
+        overwrite,
+    )
+    with Build.open(
+        source, target, options, storage_options=storage_options, listener=progress or silent
+    ) as build:
+        if build.cache_needed:
+            build.write_cache()
+        for level in build.plan.levels:
+            build.write_level(level.index)
+        build.publish()
+        build.verify()
+        build.clean()
+        return build.report()
+
+
+class Build:
+    """A build under way: its plan, its source, its target, and the lease on it.
+
+    Made by `open`; its phases are called in order: `write_cache` if `cache_needed`,
+    `write_level` for each level, `publish`, `verify`, `clean`. Each does what remains.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        planned: PlannedBuild,
+        stores: tuple[Store, Store],
+        listener: Listener,
+    ) -> None:
+        self.plan = planned.plan
+        self.planned = planned
+        self._source = source
+        self._target, self._beside = stores
+        self._listener = listener
+        self._began = time.monotonic()
+        self._seconds: dict[int, float] = {}
+        self._fresh: dict[int, int] = {}
+        self._verification: Verification | None = None
+        self._lease: Lease | None = None
+        self._ledgers: list[Ledger] = []
+        self._finished = False
+        self._executor = ThreadPoolExecutor(
+            planned.projection.in_flight, thread_name_prefix="ngff-region"
+        )
+
+    @classmethod
+    def open(
+        cls,
+        source: Any,
+        target: str | os.PathLike[str],
+        options: BuildOptions | None = None,
+        *,
+        storage_options: StorageOptions | None = None,
+        listener: Listener = silent,
+    ) -> Build:
+        """Plan the build and claim the target; nothing is written where that fails."""
+        options = options or BuildOptions()
+        opened = open_source(source, storage_options)
+        try:
+            planned = plan_opened(opened, source, target, options)
+            build = cls(opened, planned, target_stores(planned.target, storage_options), listener)
+            build._claim(options.overwrite)
+        except BaseException:
+            opened.close()
+            raise
+        return build
+
+    def __enter__(self) -> Build:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of target, source and threads; what is done stays done."""
+        self._executor.shutdown(cancel_futures=True)
+        if self._lease is not None:
+            self._lease.__exit__(None, None, None)
+            self._lease = None
+        self._source.close()
+
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier run finished this build."""
+        return self._finished
+
+    @property
+    def cache_needed(self) -> bool:
+        """Whether the cache pass comes next."""
+        return self.planned.cached and not self._ledgers[0].complete
+
+    def level_done(self, index: int) -> bool:
+        """Whether nothing remains to be done of a level."""
+        return self._ledgers[index].complete
+
+    def write_cache(self, listener: Listener | None = None) -> float:
+        """The cache pass: rewrite the source so that it can be read by region."""
+        whole = self._cache_plan
+        create_arrays(self._beside, whole)
+        return write_level(
+            self._beside,
+            whole,
+            whole.levels[0],
+            self._source.image.data,
+            self._cache_ledger.load(),
+            phase=cache_pass.PHASE,
+            executor=self._executor,
+            in_flight=self.planned.projection.in_flight,
+            listener=listener or self._listener,
+            check=self._check,
+        )
+
+    def write_level(self, index: int, listener: Listener | None = None) -> LevelReport:
+        """Write what remains of one level; the levels it is computed from come before."""
+        listener = listener or self._listener
+        level, ledger = self.plan.levels[index], self._ledgers[index]
+        before = len(ledger.receipts)
+        if not ledger.complete:
+            self._check()
+            if index == 0:
+                create_arrays(self._target, self.plan)
+            self._seconds[index] = write_level(
+                self._target,
+                self.plan,
+                level,
+                self._parent(index),
+                ledger,
+                phase=f"level-{index}",
+                executor=self._executor,
+                in_flight=self.planned.projection.in_flight,
+                listener=listener,
+                check=self._check,
+            )
+        else:
+            listener(Started(f"level-{index}", level.regions, level.regions))
+            listener(Finished(f"level-{index}", level.regions, 0, 0.0))
+        self._fresh[index] = self._fresh.get(index, 0) + len(ledger.receipts) - before
+        return self._level_report(index)
+
+    def publish(self) -> None:
+        """Make the store an image: its group document appears, whole and last."""
+        unfinished = [level.index for level in self.plan.levels if not self.level_done(level.index)]
+        if unfinished:
+            raise StoredDataError(f"level {unfinished[0]} is not finished, so nothing is published")
+        if not self._finished:
+            self._check()
+            self._target.sweep()
+            publish(self._target, self.plan)
+
+    def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
+        """Hold what was published against plan and ledger."""
+        self._verification = verify_store(
+            self._target,
+            self.plan,
+            self._ledgers,
+            deep=deep,
+            executor=self._executor,
+            in_flight=self.planned.projection.in_flight,
+            listener=listener or self._listener,
+        )
+        return self._verification
+
+    def clean(self) -> None:
+        """Remove the cache and what killed processes left; plan and ledger stay."""
+        if self._beside.info(f"ledger/{cache_pass.PHASE}/complete.jsonl") is not None:
+            # The receipts go last: they are what tells a later run of leftovers.
+            self._beside.delete_tree("cache")
+            self._cache_ledger.forget()
+        if self._lease is not None:
+            self._beside.sweep("ledger")
+
+    def thumbnail(self) -> str:
+        """A picture of the coarsest level, as a ``data:`` URI."""
+        return thumbnail(self._target, self.plan)
+
+    def report(self) -> BuildReport:
+        """What this run did so far."""
+        image = self.plan.image
+        return BuildReport(
+            source=self.planned.source,
+            target=self.planned.target,
+            method=self.plan.method,
+            ome_zarr_version=self.plan.ome_zarr_version,
+            dims=image.dims,
+            units=image.units,
+            dtype=str(self.plan.dtype),
+            compressor=self.plan.compressor,
+            plan_digest=self.plan.digest,
+            cached=self.planned.cached,
+            levels=tuple(self._level_report(level.index) for level in self.plan.levels),
+            verification=self._verification,
+            seconds=time.monotonic() - self._began,
+        )
+
+    @property
+    def _cache_plan(self) -> PyramidPlan:
+        return cache_plan(self.plan, self._source.read_unit)
+
+    @property
+    def _cache_ledger(self) -> Ledger:
+        whole = self._cache_plan
+        return Ledger(self._beside, cache_pass.PHASE, whole.digest, whole.levels[0].regions)
+
+    def _check(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
+
+    def _parent(self, index: int) -> ArrayLike:
+        parent = self.plan.levels[index].parent
+        if parent is not None:
+            return open_level(self._target, self.plan, self.plan.levels[parent])
+        if self.planned.cached:
+            whole = self._cache_plan
+            return open_level(self._beside, whole, whole.levels[0])
+        return self._source.image.data
+
+    def _level_report(self, index: int) -> LevelReport:
+        level, ledger = self.plan.levels[index], self._ledgers[index]
+        return LevelReport(
+            index=index,
+            path=level.path,
+            shape=level.shape,
+            chunks=level.chunks,
+            shards=level.shards,
+            factor=level.factor,
+            scale=self.plan.scale_of(level),
+            regions=level.regions,
+            fresh=self._fresh.get(index, 0),
+            raw_bytes=math.prod(level.shape) * self.plan.dtype.itemsize,
+            stored_bytes=stored_bytes(ledger),
+            seconds=self._seconds.get(index, 0.0),
+        )
+
+    def _claim(self, overwrite: bool) -> None:
+        """Take the target for this plan: resume, begin, or replace what is there."""
+        state = target_state(self._target, self._beside, self.plan, overwrite)
+        if state == "finished":
+            self._finished = True
+        else:
+            lease = Lease(self._beside, self._listener)
+            self._lease = lease.__enter__()
+            try:
+                self._take_over(overwrite)
+            except BaseException:
+                self.close()
+                raise
+        self._ledgers = load_ledgers(self._beside, self.plan)
+
+    def _take_over(self, overwrite: bool) -> None:
+        # Another builder may have come and gone while this one waited for the lease.
+        state = target_state(self._target, self._beside, self.plan, overwrite)
+        if state == "finished":
+            self._finished = True
+        if state == "foreign":
+            self._listener(Message(f"removing what is at {self._target.uri}"))
+        begin(self._target, self._beside, self.plan, state)
+
+
+def build_status(
+    target: str | os.PathLike[str], *, storage_options: StorageOptions | None = None
+) -> BuildStatus:
+    """How far the build at ``target`` is; reads a request or two per level."""
+    stores = target_stores(absolute_uri(target), storage_options)
+    plan = read_plan(*stores)
+    holder = current_holder(stores[1])
+    levels = (
+        PhaseStatus(
+            phase=f"level-{level.index}",
+            done=len(ledger.receipts),
+            total=level.regions,
+            shape=level.shape,
+            stored_bytes=stored_bytes(ledger),
+        )
+        for level, ledger in zip(plan.levels, load_ledgers(stores[1], plan), strict=True)
+    )
+    return BuildStatus(
+        target=stores[0].uri,
+        source=plan.source.uri,
+        method=plan.method,
+        plan_digest=plan.digest,
+        levels=tuple(levels),
+        published=is_published(stores[0], plan),
+        builder=holder if holder is not None and holder.is_live else None,
+    )
+
+
+def verify_pyramid(
+    target: str | os.PathLike[str],
+    *,
+    deep: bool = False,
+    workers: int | None = None,
+    storage_options: StorageOptions | None = None,
+    progress: Listener | None = None,
+) -> Verification:
+    """Hold what is published at ``target`` against its plan and ledger.
+
+    Deep reads and decodes every object as well. Raises TargetNotFoundError where there
+    is no build; damage is not raised but listed in ``findings``.
+    """
+    stores = target_stores(absolute_uri(target), storage_options)
+    plan = read_plan(*stores)
+    workers = resolve_workers(workers)
+    with ThreadPoolExecutor(workers) as executor:
+        return verify_store(
+            stores[0],
+            plan,
+            load_ledgers(stores[1], plan),
+            deep=deep,
+            executor=executor,
+            in_flight=workers,
+            listener=progress or silent,
+        )

@@ -1,0 +1,167 @@
+"""The ledger: receipts of what is done, beside the target.
+
+A receipt is written down only after its objects are stored, so what the ledger says is
+done is done. The driver appends receipts in numbered segments, some seconds of work
+each, whose names can be guessed without a listing; a finished level's segments become
+one document, sorted, so that two builds of one plan end with equal ledgers.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ngff_core.config import config
+from ngff_core.errors import LeaseLostError, StoredDataError
+from ngff_core.store import Store
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object as it was stored: key below its array, size, CRC-32C of its bytes."""
+
+    key: str
+    size: int
+    crc32c: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One region as it was written: CRC-32C of its samples (C order), its objects."""
+
+    region: int
+    samples: int
+    objects: tuple[StoredObject, ...]
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(found.size for found in self.objects)
+
+
+class Ledger:
+    """Receipts of one phase of one plan (a level, or the cache pass)."""
+
+    def __init__(self, store: Store, phase: str, digest: str, total: int) -> None:
+        self._store = store
+        self._folder = f"ledger/{phase}"
+        self._digest = digest
+        self._total = total
+        self._segment = 0
+        self._pending: list[Receipt] = []
+        self._written_at = time.monotonic()
+        self._receipts: dict[int, Receipt] = {}
+        self._complete = False
+
+    @property
+    def receipts(self) -> Mapping[int, Receipt]:
+        """Every receipt known, by region."""
+        return self._receipts
+
+    @property
+    def complete(self) -> bool:
+        """Whether the phase is finished and its receipts are one document."""
+        return self._complete
+
+    @property
+    def remaining(self) -> list[int]:
+        """Regions without a receipt, in order."""
+        return [region for region in range(self._total) if region not in self._receipts]
+
+    def load(self) -> Ledger:
+        """Read what earlier runs recorded: one request if complete, else one a segment."""
+        document = self._store.read(self._complete_key)
+        if document is not None:
+            self._take(document, self._complete_key)
+            self._complete = not self.remaining
+            return self
+        while (segment := self._store.read(self._segment_key)) is not None:
+            self._take(segment, self._segment_key)
+            self._segment += 1
+        return self
+
+    def record(self, receipt: Receipt) -> None:
+        """Take a receipt; it is written down within `config.receipt_seconds` of work."""
+        self._receipts[receipt.region] = receipt
+        self._pending.append(receipt)
+        if time.monotonic() - self._written_at >= config.receipt_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what was taken since the last segment."""
+        self._written_at = time.monotonic()
+        if not self._pending:
+            return
+        if not self._store.create(self._segment_key, self._document(self._pending)):
+            raise LeaseLostError(
+                f"{self._store.uri}/{self._segment_key} was written by another process, "
+                "which builds this target now; this one stops"
+            )
+        self._pending = []
+        self._segment += 1
+
+    def finish(self) -> None:
+        """Turn the segments of a finished phase into one document."""
+        if self.remaining:
+            raise StoredDataError(f"{self._folder}: {len(self.remaining)} regions have no receipt")
+        if self._complete:
+            return
+        ordered = [self._receipts[region] for region in sorted(self._receipts)]
+        self._store.write(self._complete_key, self._document(ordered))
+        self._complete = True
+        self._pending = []
+        self._store.delete_tree(f"{self._folder}/segments")
+
+    def forget(self) -> None:
+        """Remove the phase's receipts."""
+        self._store.delete_tree(self._folder)
+        self._receipts, self._segment, self._complete = {}, 0, False
+
+    @property
+    def _complete_key(self) -> str:
+        return f"{self._folder}/complete.jsonl"
+
+    @property
+    def _segment_key(self) -> str:
+        return f"{self._folder}/segments/{self._segment:06}.jsonl"
+
+    def _document(self, receipts: Iterable[Receipt]) -> bytes:
+        header = {"plan": self._digest, "regions": self._total}
+        rows = (_to_row(receipt) for receipt in receipts)
+        return "".join(json.dumps(row) + "\n" for row in (header, *rows)).encode()
+
+    def _take(self, document: bytes, key: str) -> None:
+        try:
+            header, *rows = [json.loads(line) for line in document.splitlines()]
+            ours = header["plan"] == self._digest
+            receipts = [_from_row(row) for row in rows]
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise StoredDataError(
+                f"{self._store.uri}/{key} is damaged ({error}); remove that object and run "
+                "the same command again: its regions will be built anew"
+            ) from error
+        if not ours:
+            raise StoredDataError(
+                f"{self._store.uri}/{key} belongs to another plan; build with overwrite"
+            )
+        self._receipts.update({receipt.region: receipt for receipt in receipts})
+
+
+def _to_row(receipt: Receipt) -> dict[str, object]:
+    return {
+        "region": receipt.region,
+        "samples": receipt.samples,
+        "objects": [[found.key, found.size, found.crc32c] for found in receipt.objects],
+    }
+
+
+def _from_row(row: Mapping[str, object]) -> Receipt:
+    objects = row["objects"]
+    if not isinstance(objects, list):
+        raise TypeError("objects is not a list")
+    return Receipt(
+        int(str(row["region"])),
+        int(str(row["samples"])),
+        tuple(StoredObject(str(key), int(size), int(crc)) for key, size, crc in objects),
+    )

@@ -1,0 +1,106 @@
+"""From a source and options to a plan and what it costs here; nothing is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ngff_core.axes import default_dims
+from ngff_core.cache import needs_cache
+from ngff_core.errors import InvalidOptionError
+from ngff_core.image import NgffImage
+from ngff_core.options import BuildOptions, resolve_memory_limit, resolve_workers
+from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
+from ngff_core.projection import Projection, project
+from ngff_core.sources import Source, open_source
+from ngff_core.store import StorageOptions, absolute_uri
+
+
+@dataclass(frozen=True)
+class PlannedBuild:
+    """What a build would do on this machine, before anything is written."""
+
+    source: str
+    target: str
+    plan: PyramidPlan
+    projection: Projection
+    cached: bool
+
+
+def plan_pyramid(
+    source: Any,
+    target: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    storage_options: StorageOptions | None = None,
+) -> PlannedBuild:
+    """What `build_pyramid` would do with the same arguments, without doing it."""
+    with open_source(source, storage_options) as opened:
+        return plan_opened(opened, source, target, options or BuildOptions())
+
+
+def plan_opened(
+    opened: Source, source: Any, target: str | os.PathLike[str], options: BuildOptions
+) -> PlannedBuild:
+    """The same for a source that is open already."""
+    where = absolute_uri(target)
+    _check_apart(opened.identity.uri, where)
+    image = opened.image
+    caller_dims = _caller_dims(source, image)
+    plan = make_plan(
+        SourcePin(opened.identity.uri, opened.identity.pins),
+        _image_info(image),
+        source_chunks=opened.read_unit,
+        method=options.method,
+        scale_factors=options.scale_factors,
+        chunks=_by_name(options.chunks, caller_dims),
+        shards=_by_name(options.shards, caller_dims),
+        compressor=options.compressor,
+        ome_zarr_version=options.ome_zarr_version,
+    )
+    cached = needs_cache(plan, opened.read_unit, options.cache)
+    projection = project(
+        plan,
+        opened.read_unit,
+        cached=cached,
+        workers=resolve_workers(options.workers),
+        memory_limit=resolve_memory_limit(options.memory_limit),
+    )
+    return PlannedBuild(opened.identity.uri, where, plan, projection, cached)
+
+
+def _image_info(image: NgffImage) -> ImageInfo:
+    units = image.axes_units or {}
+    return ImageInfo(
+        dims=tuple(image.dims),
+        shape=tuple(int(n) for n in image.data.shape),
+        dtype=np.dtype(image.data.dtype).newbyteorder("<").str,
+        scale=tuple(image.scale[d] for d in image.dims),
+        translation=tuple(image.translation[d] for d in image.dims),
+        units=tuple(units.get(d) for d in image.dims),
+        name=image.name,
+    )
+
+
+def _caller_dims(source: Any, image: NgffImage) -> tuple[str, ...]:
+    """The axes in the order in which the caller sees them."""
+    if isinstance(source, NgffImage):
+        return tuple(source.dims)
+    if hasattr(source, "shape"):
+        return default_dims(len(source.shape))
+    return tuple(image.dims)
+
+
+def _by_name(sizes: Any, dims: tuple[str, ...]) -> Any:
+    if isinstance(sizes, tuple | list) and len(sizes) == len(dims):
+        return dict(zip(dims, sizes, strict=True))
+    return sizes
+
+
+def _check_apart(source: str, target: str) -> None:
+    for inner, outer in ((source, target), (target, source)):
+        if inner == outer or inner.startswith(f"{outer}/"):
+            raise InvalidOptionError(f"source {source} and target {target} overlap")

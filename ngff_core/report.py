@@ -1,0 +1,95 @@
+"""What a build did, and how far one is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ngff_core.lease import Holder
+from ngff_core.verify import Verification
+
+
+@dataclass(frozen=True)
+class LevelReport:
+    """One level as it was built. ``fresh`` of its regions were written by this run."""
+
+    index: int
+    path: str
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    factor: tuple[int, ...]
+    scale: tuple[float, ...]
+    regions: int
+    fresh: int
+    raw_bytes: int
+    stored_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did, and whether what it published holds against plan and ledger."""
+
+    source: str
+    target: str
+    method: str
+    ome_zarr_version: str
+    dims: tuple[str, ...]
+    units: tuple[str | None, ...]
+    dtype: str
+    compressor: str
+    plan_digest: str
+    cached: bool
+    levels: tuple[LevelReport, ...]
+    verification: Verification | None
+    seconds: float
+
+    @property
+    def fresh(self) -> int:
+        """Regions that this run wrote; 0 where everything was done before."""
+        return sum(level.fresh for level in self.levels)
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(level.stored_bytes for level in self.levels)
+
+    @property
+    def raw_bytes(self) -> int:
+        return sum(level.raw_bytes for level in self.levels)
+
+    @property
+    def verified(self) -> bool:
+        return self.verification is not None and self.verification.ok
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {**asdict(self), "verified": self.verified}
+
+
+@dataclass(frozen=True)
+class PhaseStatus:
+    """How far a level is."""
+
+    phase: str
+    done: int
+    total: int
+    shape: tuple[int, ...]
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class BuildStatus:
+    """How far the build at a target is, and who is at work on it."""
+
+    target: str
+    source: str
+    method: str
+    plan_digest: str
+    levels: tuple[PhaseStatus, ...]
+    published: bool
+    builder: Holder | None
+
+    @property
+    def finished(self) -> bool:
+        return self.published and all(level.done == level.total for level in self.levels)

@@ -1,0 +1,109 @@
+"""Arrays in memory, lazy arrays of other packages, and images made of them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import numpy as np
+import zarr
+
+from ngff_core.errors import InvalidOptionError, SourceFormatError
+from ngff_core.geometry import Shape
+from ngff_core.image import NgffImage
+from ngff_core.sources.base import (
+    Pins,
+    Source,
+    SourceIdentity,
+    check_array,
+    clip_unit,
+    make_source,
+)
+from ngff_core.sources.zarr_store import (
+    array_unit,
+    named_dims,
+    zarr_array_identity,
+)
+
+
+def open_array(source: Any) -> Source:
+    """An array, or the array of an `NgffImage`, as a source; the caller's is not changed.
+
+    A numpy array is identified by its content, a dask array by its name, a zarr array by
+    where it is stored and by what is stored there.
+    """
+    data = source.data if isinstance(source, NgffImage) else source
+    name = source.name if isinstance(source, NgffImage) else "image"
+    _check_is_array(data, f"array:{name}")
+    image = source if isinstance(source, NgffImage) else NgffImage(data, dims=_dims(data))
+    return make_source(_copy(image), _identity(data, name), _unit(data), "array")
+
+
+def _check_is_array(data: Any, uri: str) -> None:
+    if not all(hasattr(data, a) for a in ("shape", "dtype", "__getitem__")):
+        raise InvalidOptionError(
+            f"a {type(data).__name__} is no source: give a path, a URI, an NgffImage, "
+            "or an array with shape, dtype and slicing"
+        )
+    if any(not float(n).is_integer() for n in data.shape):
+        raise SourceFormatError(f"{uri}: the shape {data.shape} is not known in full")
+    check_array(data.shape, np.dtype(data.dtype), uri)
+
+
+def _dims(data: Any) -> tuple[str, ...]:
+    return (named_dims(data) or ()) if isinstance(data, zarr.Array) else ()
+
+
+def _copy(image: NgffImage) -> NgffImage:
+    units = None if image.axes_units is None else dict(image.axes_units)
+    return NgffImage(
+        data=image.data,
+        dims=image.dims,
+        scale=image.scale,
+        translation=image.translation,
+        name=image.name,
+        axes_units=units,
+    )
+
+
+def _is_dask(data: Any) -> bool:
+    # Told from the class, so that dask is not imported for those who do not use it.
+    return type(data).__module__.partition(".")[0] == "dask"
+
+
+def _identity(data: Any, name: str) -> SourceIdentity:
+    if isinstance(data, zarr.Array):
+        return zarr_array_identity(data, name)
+    if _is_dask(data):
+        return SourceIdentity(f"array:{name}", (("dask", str(data.name)),))
+    return SourceIdentity(f"array:{name}", _token(data))
+
+
+def _token(data: Any) -> Pins:
+    from dask.base import tokenize
+
+    try:
+        return (("token", tokenize(data)),)
+    except Exception:  # noqa: BLE001 - any object may be here, and fail in its own way
+        # What cannot be told from another is never taken for the same.
+        return (("token", uuid.uuid4().hex),)
+
+
+def _unit(data: Any) -> Shape:
+    if isinstance(data, zarr.Array):
+        return array_unit(data)
+    if _is_dask(data):
+        return tuple(max(sizes) for sizes in data.chunks)
+    chunks: Any = getattr(data, "chunks", None)
+    if _is_chunk_shape(chunks, len(data.shape)):
+        return clip_unit(chunks, data.shape)
+    return (1,) * len(data.shape)
+
+
+def _is_chunk_shape(chunks: Any, ndim: int) -> bool:
+    # h5py's arrays and others have chunks as zarr's do; elsewhere the word means anything.
+    return (
+        isinstance(chunks, tuple)
+        and len(chunks) == ndim
+        and all(isinstance(c, int) and c > 0 for c in chunks)
+    )

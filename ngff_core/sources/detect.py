@@ -1,0 +1,65 @@
+"""Which format a source is in, told from what is stored and not from its name."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ngff_core.errors import SourceFormatError, SourceNotFoundError
+from ngff_core.sources.array import open_array
+from ngff_core.sources.base import Source, refusing
+from ngff_core.sources.npy import MAGIC as NPY_MAGIC
+from ngff_core.sources.npy import open_npy
+from ngff_core.sources.tiff import MAGICS as TIFF_MAGICS
+from ngff_core.sources.tiff import open_tiff
+from ngff_core.sources.zarr_store import open_zarr, read_node
+from ngff_core.store import StorageOptions, Store, open_store
+
+ACCEPTED = (
+    "a zarr array (v2 or v3), an OME-Zarr image (0.4 or 0.5), "
+    "a TIFF file (OME, ImageJ and BigTIFF too) or a .npy file"
+)
+
+
+def open_source(source: Any, storage_options: StorageOptions | None = None) -> Source:
+    """Open an image lazily, whatever it is stored in.
+
+    ``source`` is a local path, a URI (``file://``, ``memory://``, ``gs://``, ``s3://``),
+    an ``NgffImage``, or an array: numpy, dask, ``zarr.Array``, or anything else with a
+    shape, a dtype and slicing. ``storage_options`` go to the filesystem of a URI.
+
+    Raises `SourceNotFoundError` where nothing is stored, `SourceFormatError` where what
+    is stored is no image, and lets passing trouble of the network through.
+    """
+    if isinstance(source, str | os.PathLike):
+        return _open_stored(open_store(source, storage_options))
+    return open_array(source)
+
+
+def _open_stored(store: Store) -> Source:
+    node = read_node(store)
+    if node is not None:
+        return open_zarr(store, node)
+    # An empty key is the prefix itself: the file that the URI names.
+    if store.info("") is None:
+        raise _nothing_readable(store)
+    return _open_file(store)
+
+
+def _open_file(store: Store) -> Source:
+    with refusing(f"{store.uri}: cannot be read"), store.open("") as file:
+        magic = file.read(8)
+    if magic[:4] in TIFF_MAGICS:
+        return open_tiff(store)
+    if magic[: len(NPY_MAGIC)] == NPY_MAGIC:
+        return open_npy(store)
+    what = f"starts with {magic!r}" if magic else "is empty"
+    raise SourceFormatError(f"{store.uri}: the file {what}; accepted are {ACCEPTED}")
+
+
+def _nothing_readable(store: Store) -> Exception:
+    if next(iter(store.objects()), None) is None:
+        return SourceNotFoundError(f"{store.uri}: nothing is stored there")
+    return SourceFormatError(
+        f"{store.uri}: a folder without zarr metadata; accepted are {ACCEPTED}"
+    )

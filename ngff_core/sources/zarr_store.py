@@ -1,0 +1,229 @@
+"""Zarr arrays, versions 2 and 3, and the groups of OME-Zarr images around them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store as ZarrStore
+
+from ngff_core.axes import AXIS_ORDER, default_dims, spatial_dims
+from ngff_core.errors import InvalidOptionError, SourceFormatError
+from ngff_core.geometry import Shape
+from ngff_core.image import NgffImage
+from ngff_core.sources.base import (
+    Pins,
+    Reader,
+    Source,
+    SourceIdentity,
+    check_array,
+    clip_unit,
+    make_source,
+    refusing,
+)
+from ngff_core.store import PARTIAL, Bucket, LocalFiles, Store
+
+FUSED = {"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}
+"""Gives the same bytes as zarr's default pipeline, and is faster under threads."""
+
+_config_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Node:
+    """The metadata documents of one zarr node."""
+
+    zarr_format: Literal[2, 3]
+    is_array: bool
+    attributes: Mapping[str, Any]
+    documents: tuple[bytes, ...]
+    """As stored; their bytes are part of what identifies the source."""
+
+
+def read_node(store: Store) -> Node | None:
+    """The node at the prefix of ``store``; None where no zarr document is stored.
+
+    Raises `SourceFormatError` for documents that are no JSON, or not zarr's.
+    """
+    v3 = store.read("zarr.json")
+    if v3 is not None:
+        return _node_v3(v3, store.uri)
+    for name in (".zarray", ".zgroup"):
+        v2 = store.read(name)
+        if v2 is not None:
+            return _node_v2(v2, store.read(".zattrs"), name == ".zarray", store.uri)
+    return None
+
+
+def open_zarr(store: Store, node: Node) -> Source:
+    """The zarr array, or level 0 of the OME-Zarr image, whose node this is."""
+    if node.is_array:
+        return _open_plain(store, node)
+    from ngff_core.sources.ome_zarr import open_ome_zarr
+
+    return open_ome_zarr(store, node)
+
+
+def open_reader(store: Store, node: Node) -> tuple[Reader, zarr.Array[Any]]:
+    """The array at the prefix of ``store``, opened and checked; no chunk is read."""
+    with refusing(f"{store.uri}: cannot be opened as a zarr array"):
+        array = open_fused(store.zarr(), node.zarr_format)
+        dtype = np.dtype(array.dtype)
+    check_array(array.shape, dtype, store.uri)
+    return Reader(array, store.uri, tuple(array.shape), dtype), array
+
+
+def open_fused(store: ZarrStore, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
+    """A zarr array bound to the fused pipeline; later openings are not affected."""
+    # zarr's configuration is the process's: two threads that set and restore it in turn
+    # would leave the wrong one behind.
+    with _config_lock, zarr.config.set(FUSED):
+        return zarr.open_array(store=store, mode="r", zarr_format=zarr_format)
+
+
+def array_unit(array: zarr.Array[Any]) -> Shape:
+    """The chunk that is decoded at once: the inner one of a sharded array."""
+    try:
+        chunks: Sequence[int] = array.chunks
+    except NotImplementedError:  # a grid of unequal chunks
+        chunks = [max(sizes) for sizes in array.read_chunk_sizes]
+    return clip_unit(chunks, array.shape)
+
+
+def named_dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
+    """Axis names the array carries, in zarr v3's way or in xarray's, if all are known."""
+    candidates = (
+        getattr(array.metadata, "dimension_names", None),
+        array.attrs.get("_ARRAY_DIMENSIONS"),
+    )
+    for names in candidates:
+        if isinstance(names, list | tuple) and len(names) == array.ndim:
+            dims = tuple(str(n).lower() for n in names)
+            if known_dims(dims):
+                return dims
+    return None
+
+
+def known_dims(dims: Sequence[str]) -> bool:
+    """Whether ``dims`` are names out of t, c, z, y, x, each once, one of them spatial."""
+    return (
+        all(d in AXIS_ORDER for d in dims)
+        and len(set(dims)) == len(dims)
+        and bool(spatial_dims(dims))
+    )
+
+
+def stored_pins(array_store: Store, documents: Sequence[bytes]) -> Pins:
+    """Digests of the metadata and of the listing of every object below the array."""
+    listing = hashlib.sha256()
+    for key, info in sorted(array_store.objects().items()):
+        if not key.endswith(PARTIAL):
+            listing.update(f"{key}\0{info.size}\0{info.version}\n".encode())
+    return (("listing", listing.hexdigest()), ("metadata", _digest(documents)))
+
+
+def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
+    """What identifies an array that the caller opened, by where it is stored."""
+    documents = [json.dumps(array.metadata.to_dict(), default=str, sort_keys=True).encode()]
+    store = array.store_path.store
+    ours = _our_store(store, array.path)
+    if ours is not None:
+        return SourceIdentity(ours.uri, stored_pins(ours, documents))
+    if isinstance(store, zarr.storage.MemoryStore):
+        where = ("listing", _memory_listing(store, array.path))
+    else:
+        # Listing an unknown kind of store may read all of it: its name has to do.
+        where = ("store", str(array.store_path))
+    pins = sorted((where, ("metadata", _digest(documents))))
+    return SourceIdentity(f"array:{name}", tuple(pins))
+
+
+def _node_v3(document: bytes, uri: str) -> Node:
+    content = _json_object(document, f"{uri}/zarr.json")
+    kind = content.get("node_type")
+    if kind not in ("array", "group"):
+        raise SourceFormatError(f"{uri}/zarr.json: node_type {kind!r} is neither array nor group")
+    attributes = content.get("attributes") or {}
+    return Node(3, kind == "array", _mapping(attributes, uri), (document,))
+
+
+def _node_v2(document: bytes, attributes: bytes | None, is_array: bool, uri: str) -> Node:
+    _json_object(document, f"{uri}/{'.zarray' if is_array else '.zgroup'}")
+    content = {} if attributes is None else _json_object(attributes, f"{uri}/.zattrs")
+    return Node(2, is_array, content, (document, attributes or b""))
+
+
+def _json_object(document: bytes, what: str) -> Mapping[str, Any]:
+    with refusing(f"{what}: not readable as JSON"):
+        content = json.loads(document)
+    return _mapping(content, what)
+
+
+def _mapping(content: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(content, dict):
+        raise SourceFormatError(f"{what}: a JSON object is wanted there")
+    return content
+
+
+def _open_plain(store: Store, node: Node) -> Source:
+    reader, array = open_reader(store, node)
+    image = NgffImage(reader, dims=named_dims(array) or _default_dims(array.ndim, store.uri))
+    identity = SourceIdentity(store.uri, stored_pins(store, node.documents))
+    return make_source(image, identity, array_unit(array), "zarr")
+
+
+def _default_dims(ndim: int, uri: str) -> tuple[str, ...]:
+    try:
+        return default_dims(ndim)
+    except InvalidOptionError as error:
+        raise SourceFormatError(f"{uri}: {error}") from error
+
+
+def _digest(documents: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(len(document).to_bytes(8, "little"))
+        digest.update(document)
+    return digest.hexdigest()
+
+
+def _our_store(store: ZarrStore, path: str) -> Store | None:
+    if isinstance(store, zarr.storage.LocalStore):
+        return LocalFiles(store.root.absolute() / path)
+    if isinstance(store, zarr.storage.FsspecStore):
+        fs = _sync_filesystem(store.fs)
+        root = str(PurePosixPath(store.path, path))
+        return Bucket(fs, root, str(fs.unstrip_protocol(root)))
+    return None
+
+
+def _sync_filesystem(fs: Any) -> Any:
+    """The filesystem behind zarr's asynchronous one, callable from any thread."""
+    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+
+    if isinstance(fs, AsyncFileSystemWrapper):
+        return fs.sync_fs
+    return type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": False})
+
+
+def _memory_listing(store: zarr.storage.MemoryStore, path: str) -> str:
+    """Digest of the content of every object below ``path`` of a store in memory."""
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import sync
+
+    async def lines() -> list[str]:
+        found = []
+        async for key in store.list_prefix(f"{path}/" if path else ""):
+            content = await store.get(key, default_buffer_prototype())
+            digest = hashlib.sha256(content.to_bytes() if content else b"").hexdigest()
+            found.append(f"{key}\0{digest}\n")
+        return sorted(found)
+
+    return _digest([line.encode() for line in sync(lines())])

@@ -1,0 +1,128 @@
+"""The target and what stands beside it: whose it is, and taking it over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from ngff_core.errors import (
+    NgffError,
+    SourceChangedError,
+    StoredDataError,
+    TargetExistsError,
+    TargetNotFoundError,
+)
+from ngff_core.ledger import Ledger
+from ngff_core.plan import PyramidPlan
+from ngff_core.publish import is_published, unpublish
+from ngff_core.store import StorageOptions, Store, open_store, retrying
+
+PLAN_KEY = "plan.json"
+
+TargetState = Literal["free", "ours", "finished", "foreign"]
+
+
+def target_stores(target: str, storage_options: StorageOptions | None) -> tuple[Store, Store]:
+    """The target's store, and the one beside it for plan, lease, ledger and cache."""
+    return open_store(target, storage_options), open_store(f"{target}.build", storage_options)
+
+
+def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> TargetState:
+    """``free``, ``ours``, ``finished``, or ``foreign`` where it may be overwritten."""
+    document = retrying(beside.read, PLAN_KEY)
+    if document is None:
+        if retrying(target.is_empty):
+            return "free"
+        if overwrite:
+            return "foreign"
+        raise TargetExistsError(
+            f"{target.uri} exists and was not built by ngff-flows; "
+            "choose another target, or overwrite it"
+        )
+    try:
+        existing = PyramidPlan.from_json(document)
+    except StoredDataError:
+        if overwrite:
+            return "foreign"
+        raise
+    if existing.digest == plan.digest:
+        done = is_published(target, plan) and all(
+            ledger.complete for ledger in load_ledgers(beside, plan)
+        )
+        return "finished" if done else "ours"
+    if overwrite:
+        return "foreign"
+    raise _mismatch(target.uri, existing, plan)
+
+
+def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -> None:
+    """Make the target this plan's: what is foreign is removed, the plan is put down."""
+    if state == "foreign":
+        # In this order a kill leaves nothing that passes for whole: no image first, no
+        # receipts for what is about to go, and the old plan until all is gone.
+        unpublish(target)
+        beside.delete_tree("ledger")
+        target.delete_tree()
+        beside.delete_tree("cache")
+        beside.delete(PLAN_KEY)
+    if state in ("foreign", "free"):
+        retrying(beside.create, PLAN_KEY, plan.to_json())
+
+
+def read_plan(target: Store, beside: Store) -> PyramidPlan:
+    document = retrying(beside.read, PLAN_KEY)
+    if document is None:
+        raise TargetNotFoundError(f"{target.uri} has no build: there is no {beside.uri}/{PLAN_KEY}")
+    return PyramidPlan.from_json(document)
+
+
+def load_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
+    return [
+        Ledger(beside, str(level.index), plan.digest, level.regions).load() for level in plan.levels
+    ]
+
+
+def _mismatch(target: str, existing: PyramidPlan, wanted: PyramidPlan) -> NgffError:
+    if replace(existing, source=wanted.source).digest == wanted.digest:
+        if existing.source.uri == wanted.source.uri:
+            return SourceChangedError(
+                f"{wanted.source.uri} has changed since {target} was begun "
+                f"({_differences(dict(existing.source.pins), dict(wanted.source.pins))}); "
+                "overwrite the target to build it anew"
+            )
+        return TargetExistsError(
+            f"{target} was built from {existing.source.uri}, not from {wanted.source.uri}; "
+            "choose another target, or overwrite it"
+        )
+    changed = _differences(_choices(existing), _choices(wanted))
+    return TargetExistsError(
+        f"{target} holds a build with other options ({changed}); "
+        "give the same options to go on with it, choose another target, or overwrite it"
+    )
+
+
+def _choices(plan: PyramidPlan) -> dict[str, object]:
+    """The parts of a plan that a caller recognises as choices."""
+    base = plan.levels[0]
+    return {
+        "source": plan.source.uri,
+        "shape": plan.image.shape,
+        "dtype": plan.image.dtype,
+        "method": plan.method,
+        "ome_zarr_version": plan.ome_zarr_version,
+        "compressor": plan.compressor,
+        "scale_factors": tuple(level.factor for level in plan.levels[1:]),
+        "chunks": base.chunks,
+        "shards": base.shards,
+        "algorithm": plan.algorithm,
+    }
+
+
+def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    changed = [
+        f"{what}: {before.get(what)} there, {now.get(what)} now"
+        for what in sorted({*before, *now})
+        if before.get(what) != now.get(what)
+    ]
+    return "; ".join(changed) or "the image's description differs"

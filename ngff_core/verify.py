@@ -1,0 +1,202 @@
+"""Verification: reopen what was published and hold it against plan and ledger."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import crc32c
+import numpy as np
+import zarr
+
+from ngff_core.arrays import array_documents, checksum, open_level
+from ngff_core.engine import run_bounded
+from ngff_core.ledger import Ledger, Receipt
+from ngff_core.metadata import group_documents
+from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.progress import Listener, PhaseProgress
+from ngff_core.store import ObjectInfo, Store, retrying
+
+_ARRAY_DOCUMENT = {2: ".zarray", 3: "zarr.json"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as plan and ledger say; ``key`` names the object."""
+
+    key: str
+    what: str
+    level: int | None = None
+    region: int | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was held against plan and ledger, and what was found wrong."""
+
+    deep: bool
+    regions: int
+    objects: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+
+def verify_store(
+    store: Store,
+    plan: PyramidPlan,
+    ledgers: Iterable[Ledger],
+    *,
+    deep: bool,
+    executor: Executor,
+    in_flight: int,
+    listener: Listener,
+) -> Verification:
+    """Hold a published store against its plan and ledger.
+
+    Shallow: the documents are the plan's and valid OME-Zarr, every region has its
+    receipt, every object is there with the recorded size, and nothing else is. Deep:
+    every object is read as well, against its checksum, and every region decoded,
+    against the checksum of its samples.
+    """
+    ledgers = tuple(ledgers)
+    objects = store.objects()
+    findings = [
+        *_documents(store, plan),
+        *_receipts(plan, ledgers),
+        *_sizes(plan, ledgers, objects),
+        *_strays(plan, ledgers, objects),
+    ]
+    total = sum(level.regions for level in plan.levels) if deep else len(plan.levels)
+    progress = PhaseProgress(listener, "verify", total)
+    unreadable = {finding.key for finding in findings if finding.level is None}
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        if deep and f"{level.path}/{_ARRAY_DOCUMENT[plan.zarr_format]}" not in unreadable:
+            found = _deep(
+                store,
+                plan,
+                level=level,
+                ledger=ledger,
+                executor=executor,
+                in_flight=in_flight,
+                progress=progress,
+            )
+            known = {(finding.level, finding.region) for finding in findings}
+            findings += [f for f in found if (f.level, f.region) not in known]
+        else:
+            progress.advance()
+    progress.finish()
+    return Verification(
+        deep, sum(level.regions for level in plan.levels), len(objects), tuple(findings)
+    )
+
+
+def _documents(store: Store, plan: PyramidPlan) -> Iterator[Finding]:
+    for key, expected in {**array_documents(plan), **group_documents(plan)}.items():
+        found = retrying(store.read, key)
+        if found is None:
+            yield Finding(key, "missing")
+        elif found != expected:
+            yield Finding(key, "not the plan's metadata")
+    yield from _validity(store, plan)
+
+
+def _validity(store: Store, plan: PyramidPlan) -> Iterator[Finding]:
+    """What ome-zarr-models, which shares no code with the writer, says of the group."""
+    from ome_zarr_models.v04.image import Image as Image04
+    from ome_zarr_models.v05.image import Image as Image05
+
+    model: Any = Image04 if plan.ome_zarr_version == "0.4" else Image05
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            group = zarr.open_group(store.zarr(), mode="r", zarr_format=plan.zarr_format)
+            model.from_zarr(group)
+    except Exception as error:  # noqa: BLE001 - the models raise whatever their parts raise
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        yield Finding(list(group_documents(plan))[-1], f"no valid OME-Zarr image: {first}")
+
+
+def _receipts(plan: PyramidPlan, ledgers: tuple[Ledger, ...]) -> Iterator[Finding]:
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        for region in ledger.remaining:
+            yield Finding(level.path, "a region has no receipt", level.index, region)
+
+
+def _sizes(
+    plan: PyramidPlan, ledgers: tuple[Ledger, ...], objects: dict[str, ObjectInfo]
+) -> Iterator[Finding]:
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        for receipt in ledger.receipts.values():
+            for recorded in receipt.objects:
+                key = f"{level.path}/{recorded.key}"
+                found = objects.get(key)
+                if found is None:
+                    yield Finding(key, "missing", level.index, receipt.region)
+                elif found.size != recorded.size:
+                    what = f"{found.size} bytes, {recorded.size} recorded"
+                    yield Finding(key, what, level.index, receipt.region)
+
+
+def _strays(
+    plan: PyramidPlan, ledgers: tuple[Ledger, ...], objects: dict[str, ObjectInfo]
+) -> Iterator[Finding]:
+    known = {*array_documents(plan), *group_documents(plan)}
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        for receipt in ledger.receipts.values():
+            known |= {f"{level.path}/{recorded.key}" for recorded in receipt.objects}
+    for key in objects:
+        if key not in known:
+            yield Finding(key, "not of this build")
+
+
+def _deep(
+    store: Store,
+    plan: PyramidPlan,
+    *,
+    level: LevelPlan,
+    ledger: Ledger,
+    executor: Executor,
+    in_flight: int,
+    progress: PhaseProgress,
+) -> list[Finding]:
+    findings: list[Finding] = []
+    check = _region_checker(store, plan, level)
+
+    def done(found: Finding | None) -> None:
+        findings.extend([found] if found else [])
+        progress.advance()
+
+    run_bounded(ledger.receipts.values(), check, executor, in_flight, done)
+    return sorted(findings, key=lambda finding: finding.region or 0)
+
+
+def _region_checker(
+    store: Store, plan: PyramidPlan, level: LevelPlan
+) -> Callable[[Receipt], Finding | None]:
+    array = open_level(store, plan, level)
+
+    def check(receipt: Receipt) -> Finding | None:
+        for recorded in receipt.objects:
+            key = f"{level.path}/{recorded.key}"
+            stored = retrying(store.read, key)
+            if stored is None:
+                return Finding(key, "missing", level.index, receipt.region)
+            if int(crc32c.crc32c(stored)) != recorded.crc32c:
+                return Finding(key, "its bytes have changed", level.index, receipt.region)
+        region = level.region(receipt.region)
+        if checksum(np.asarray(array[region.slices])) != receipt.samples:
+            return Finding(level.path, "its samples have changed", level.index, receipt.region)
+        return None
+
+    return check
+
+
+def stored_bytes(ledger: Ledger) -> int:
+    """Bytes of a level's objects as stored."""
+    return sum(receipt.stored_bytes for receipt in ledger.receipts.values())
