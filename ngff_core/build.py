@@ -97,8 +97,22 @@ def build_pyramid(
         cache,
         overwrite,
     )
-    with Build.open(
+    return run_build(
         source, target, options, storage_options=storage_options, listener=progress or silent
+    )
+
+
+def run_build(
+    source: Any,
+    target: str | os.PathLike[str],
+    options: BuildOptions,
+    *,
+    storage_options: StorageOptions | None = None,
+    listener: Listener = silent,
+) -> BuildReport:
+    """`build_pyramid` with its options in one object."""
+    with Build.open(
+        source, target, options, storage_options=storage_options, listener=listener
     ) as build:
         if build.cache_needed:
             build.write_cache()

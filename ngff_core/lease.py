@@ -39,6 +39,11 @@ class Holder:
     released: bool = False
 
     @property
+    def machine(self) -> str:
+        """The host's name, for people."""
+        return self.host.partition("/")[0]
+
+    @property
     def is_live(self) -> bool:
         """False once it was released, ran out, or is a process of this host that died."""
         if self.released or time.time() > self.expires:
@@ -72,7 +77,7 @@ class Lease:
         deadline = time.monotonic() + self._patience
         told = False
         while (holder := self._try()) is not None:
-            who = f"process {holder.pid} on {holder.host.partition('/')[0]}"
+            who = f"process {holder.pid} on {holder.machine}"
             if time.monotonic() >= deadline:
                 raise TargetBusyError(
                     f"{who} is building this target; wait for it to end, or stop it, "

@@ -39,7 +39,7 @@ def resolve_workers(workers: Any) -> int:
     """Regions worked on at once; by default one per core."""
     if workers is None:
         return available_cores()
-    if not isinstance(workers, Integral) or isinstance(workers, bool) or workers < 1:
+    if isinstance(workers, bool) or not isinstance(workers, Integral) or workers < 1:
         raise InvalidOptionError(f"workers: {workers!r} is not a positive whole number")
     return int(workers)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,25 @@ class PlannedBuild:
     plan: PyramidPlan
     projection: Projection
     cached: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan and its cost as JSON values."""
+        cost = self.projection
+        return {
+            "source": self.source,
+            "target": self.target,
+            "digest": self.plan.digest,
+            "plan": asdict(self.plan),
+            "cached": self.cached,
+            "phases": [asdict(phase) for phase in cost.phases],
+            "objects": cost.objects,
+            "requests": cost.requests,
+            "bytes_read": cost.bytes_read,
+            "bytes_written": cost.bytes_written,
+            "in_flight": cost.in_flight,
+            "peak_bytes": cost.peak_bytes,
+            "memory_limit": cost.memory_limit,
+        }
 
 
 def plan_pyramid(

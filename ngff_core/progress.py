@@ -19,6 +19,7 @@ class Started:
     phase: str
     done: int
     total: int
+    unit: str = "regions"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def silent(event: Event) -> None:
 class PhaseProgress:
     """Counts the pieces of one phase and tells a listener; threads may share it."""
 
-    def __init__(self, listener: Listener, phase: str, total: int, done: int = 0) -> None:
+    def __init__(
+        self, listener: Listener, phase: str, total: int, done: int = 0, unit: str = "regions"
+    ) -> None:
         self._listener = listener
         self._phase = phase
         self._total = total
@@ -67,7 +70,7 @@ class PhaseProgress:
         self._done = done
         self._lock = threading.Lock()
         self._began = time.monotonic()
-        listener(Started(phase, done, total))
+        listener(Started(phase, done, total, unit))
 
     def advance(self, nbytes: int = 0) -> None:
         """One more piece is done."""

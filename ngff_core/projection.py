@@ -79,7 +79,9 @@ def project(
         phases.append(_cost("cache", whole, whole.levels[0], read_unit, read_unit))
         read_unit = whole.levels[0].chunks
     for level in plan.levels:
-        unit = container = read_unit
+        unit = read_unit
+        # What is read in place, like an array in memory, takes one reading a region.
+        container = unit if math.prod(unit) > 1 else level.block
         if level.parent is not None:
             parent = plan.levels[level.parent]
             unit, container = parent.chunks, parent.write_unit
@@ -129,7 +131,8 @@ def _cost(
         phase=phase,
         regions=level.regions,
         objects=level.objects,
-        reads=math.prod(axis.containers for axis in axes) * (1 if unit == container else 2),
+        reads=math.prod(axis.containers for axis in axes)
+        * (1 if unit == container or math.prod(unit) == 1 else 2),
         bytes_read=math.prod(axis.total_decoded for axis in axes) * itemsize,
         bytes_written=math.prod(level.shape) * itemsize,
         region_bytes=round(

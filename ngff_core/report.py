@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ngff_core.axes import SPATIAL
 from ngff_core.lease import Holder
 from ngff_core.verify import Verification
 
@@ -93,3 +94,42 @@ class BuildStatus:
     @property
     def finished(self) -> bool:
         return self.published and all(level.done == level.total for level in self.levels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as JSON values."""
+        return {**asdict(self), "finished": self.finished}
+
+
+def shape_text(dims: tuple[str, ...], shape: tuple[int, ...]) -> str:
+    """A shape as people read it.
+
+    >>> shape_text(("c", "y", "x"), (3, 512, 640))
+    'c 3, y 512, x 640'
+    """
+    return ", ".join(f"{dim} {n}" for dim, n in zip(dims, shape, strict=True))
+
+
+def voxel_text(
+    dims: tuple[str, ...], scale: tuple[float, ...], units: tuple[str | None, ...]
+) -> str:
+    """The size of a sample along the spatial axes, with its unit.
+
+    >>> voxel_text(("c", "y", "x"), (1.0, 0.5, 0.5), (None, "micrometer", "micrometer"))
+    'y 0.5 micrometer, x 0.5 micrometer'
+    """
+    return ", ".join(
+        f"{dim} {size:g}{f' {unit}' if unit else ''}"
+        for dim, size, unit in zip(dims, scale, units, strict=True)
+        if dim in SPATIAL
+    )
+
+
+def bytes_text(nbytes: int) -> str:
+    """A number of bytes in the largest unit that leaves a number of 1 or more.
+
+    >>> bytes_text(3 * 2**20)
+    '3.0 MiB'
+    """
+    from pydantic import ByteSize
+
+    return ByteSize(nbytes).human_readable(separator=" ").replace(".0 B", " B")

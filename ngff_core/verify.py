@@ -73,7 +73,7 @@ def verify_store(
         *_strays(plan, ledgers, objects),
     ]
     total = sum(level.regions for level in plan.levels) if deep else len(plan.levels)
-    progress = PhaseProgress(listener, "verify", total)
+    progress = PhaseProgress(listener, "verify", total, unit="regions" if deep else "levels")
     unreadable = {finding.key for finding in findings if finding.level is None}
     for level, ledger in zip(plan.levels, ledgers, strict=True):
         if deep and f"{level.path}/{_ARRAY_DOCUMENT[plan.zarr_format]}" not in unreadable:

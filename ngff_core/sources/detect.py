@@ -13,7 +13,7 @@ from ngff_core.sources.npy import open_npy
 from ngff_core.sources.tiff import MAGICS as TIFF_MAGICS
 from ngff_core.sources.tiff import open_tiff
 from ngff_core.sources.zarr_store import open_zarr, read_node
-from ngff_core.store import StorageOptions, Store, open_store
+from ngff_core.store import LocalFiles, StorageOptions, Store, open_store
 
 ACCEPTED = (
     "a zarr array (v2 or v3), an OME-Zarr image (0.4 or 0.5), "
@@ -58,8 +58,14 @@ def _open_file(store: Store) -> Source:
 
 
 def _nothing_readable(store: Store) -> Exception:
-    if next(iter(store.objects()), None) is None:
+    if not _anything_at(store):
         return SourceNotFoundError(f"{store.uri}: nothing is stored there")
     return SourceFormatError(
         f"{store.uri}: a folder without zarr metadata; accepted are {ACCEPTED}"
     )
+
+
+def _anything_at(store: Store) -> bool:
+    if isinstance(store, LocalFiles):
+        return store.root.exists()
+    return bool(store.objects())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import zarr
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.image import NgffImage
@@ -14,6 +14,7 @@ from ngff_core.sources.base import (
     Source,
     SourceIdentity,
     make_source,
+    refusing,
     sensible_name,
 )
 from ngff_core.sources.zarr_store import (
@@ -27,6 +28,8 @@ from ngff_core.sources.zarr_store import (
 from ngff_core.store import Store
 
 _SHOWN = 10
+_DEPTH = 3
+"""How many arrays of a group, and from how deep, a message names."""
 
 
 def open_ome_zarr(store: Store, group: Node) -> Source:
@@ -172,7 +175,7 @@ def _no_image(store: Store, group: Node, attributes: Mapping[str, Any]) -> Sourc
                 f"{store.uri}: {what}; name one of them, such as {store.uri}/0"
             )
     return SourceFormatError(
-        f"{store.uri}: a zarr group that is no OME-Zarr image; {_inside(store)}"
+        f"{store.uri}: a zarr group that is no OME-Zarr image; {_inside(store, group)}"
     )
 
 
@@ -183,24 +186,20 @@ def _first_well(plate: Any) -> str:
         return "A/1"
 
 
-def _inside(store: Store) -> str:
-    names = list(islice(_arrays(store), _SHOWN + 1))
+def _inside(store: Store, group: Node) -> str:
+    names = _array_names(store, group)
     if not names:
         return "it holds no arrays"
     more = ", …" if len(names) > _SHOWN else ""
     return f"it holds the arrays {', '.join(names[:_SHOWN])}{more}: name one of them"
 
 
-def _arrays(store: Store) -> Iterator[str]:
-    for key in store.objects():
-        path, _, name = key.rpartition("/")
-        if path and (name == ".zarray" or (name == "zarr.json" and _is_array(store, key))):
-            yield path
-
-
-def _is_array(store: Store, key: str) -> bool:
-    try:
-        content = json.loads(store.read(key) or b"{}")
-    except ValueError:
-        return False
-    return isinstance(content, dict) and content.get("node_type") == "array"
+def _array_names(store: Store, group: Node) -> list[str]:
+    # zarr goes through groups only: a listing would go through every chunk of every array.
+    with warnings.catch_warnings(), refusing(f"{store.uri}: not a readable zarr group"):
+        warnings.simplefilter("ignore")
+        opened = zarr.open_group(
+            store.zarr(), mode="r", zarr_format=group.zarr_format, use_consolidated=False
+        )
+        members = opened.members(max_depth=_DEPTH)
+        return sorted(name for name, node in members if isinstance(node, zarr.Array))

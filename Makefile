@@ -1,0 +1,75 @@
+# `make demo` and `make test` are all one needs; each first makes .venv where it is missing.
+
+.DEFAULT_GOAL := help
+# half a .venv must not count as one
+.DELETE_ON_ERROR:
+.PHONY: help install demo look test lint lock clean
+
+# Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
+PYTHON ?=
+
+VENV := .venv/bin/python
+# Stamps live inside .venv, so that they vanish with it.
+RUN_STAMP := .venv/.installed-demo
+TEST_STAMP := .venv/.installed-test
+# Without its Python, removed or upgraded away, a .venv counts as not installed.
+$(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP))
+
+# Prefect's database stays inside this folder, and no telemetry leaves it.
+demo look: export PREFECT_HOME := $(CURDIR)/.prefect
+demo look test: export PREFECT_SERVER_ANALYTICS_ENABLED := false
+demo look test: export DO_NOT_TRACK := 1
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
+
+install: $(RUN_STAMP) ## make .venv with everything that the flows and the demo need
+
+demo: $(RUN_STAMP) ## build a small pyramid, from image file to published OME-Zarr
+	@$(VENV) -m flows.demo
+
+look: $(RUN_STAMP) ## start the Prefect server and see the demo's runs in a browser
+	@$(VENV) -m prefect server start
+
+test: $(TEST_STAMP) ## run all tests, docstring and README examples included
+	@$(VENV) -m pytest $(PYTEST_ARGS)
+
+lint: $(TEST_STAMP) ## check style, format and types
+	@status=0; \
+	$(VENV) -m ruff check . || status=1; \
+	$(VENV) -m ruff format --check . || status=1; \
+	$(VENV) -m mypy || status=1; \
+	exit $$status
+
+# UPGRADE=1 moves every pin to the newest fit version; without it only what pyproject.toml
+# no longer allows moves. The demo's pins bind the tests', so both run the same versions.
+COMPILE := .venv/bin/uv pip compile pyproject.toml --quiet --python $(VENV) --universal \
+	--python-version 3.12 --no-header --no-annotate --no-emit-package ngff-flows \
+	$(if $(UPGRADE),--upgrade)
+lock: $(VENV) ## pin all dependencies anew in requirements/ (UPGRADE=1: to the newest)
+	@test -x .venv/bin/uv || $(VENV) -m pip install --quiet uv
+	@$(COMPILE) --extra demo --output-file requirements/demo.txt
+	@$(COMPILE) --extra test --constraint requirements/demo.txt --output-file requirements/test.txt
+
+clean: ## remove everything that make made
+	rm -rf .venv .prefect demo dist build
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find flows tasks ngff_core tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV):
+	$(eval FOUND := $(shell sh scripts/find-python '$(PYTHON)' 2>&1))
+	@# a path, or else the line that says what to install: make then adds none of its own
+	$(if $(filter /%,$(firstword $(FOUND))),,$(error $(FOUND)))
+	@echo "Making .venv with $(FOUND)"
+	@"$(FOUND)" -m venv --clear .venv
+
+$(RUN_STAMP): $(VENV) pyproject.toml requirements/demo.txt scripts/install-into-venv
+	@echo "Installing what the flows and the demo need (once)"
+	@sh scripts/install-into-venv requirements/demo.txt
+	@touch $@
+
+# After the run stamp, never beside it: with -j both would write into one environment.
+$(TEST_STAMP): $(RUN_STAMP) requirements/test.txt
+	@echo "Installing what the tests need (once)"
+	@sh scripts/install-into-venv requirements/test.txt
+	@touch $@

@@ -1,0 +1,40 @@
+"""The flow `build-pyramid`: from one upload to one published pyramid."""
+
+from __future__ import annotations
+
+from prefect import flow
+from prefect.runtime import flow_run
+
+from flows.options import PyramidOptions
+from ngff_core import BuildReport
+from tasks import pyramid
+
+
+def _run_name() -> str:
+    target = str(flow_run.parameters["target"]).rstrip("/")
+    return f"build-pyramid/{target.rpartition('/')[2]}"
+
+
+@flow(name="build-pyramid", flow_run_name=_run_name, validate_parameters=True)
+def build_pyramid(
+    source: str,
+    target: str,
+    options: PyramidOptions = PyramidOptions(),  # noqa: B008 - frozen by use
+) -> BuildReport:
+    """Turn an image into a published OME-Zarr pyramid.
+
+    The same run again, after whatever happened to the first, does what remains.
+
+    Args:
+        source: Path or URI of a zarr array, an OME-Zarr image, a TIFF or an .npy file.
+        target: Path or URI of the pyramid, by custom ending in .ome.zarr.
+        options: How the pyramid is made.
+    """
+    with pyramid.plan(source, target, options.to_core()) as build:
+        if build.cache_needed:
+            pyramid.cache_source(build)
+        for level in build.plan.levels:
+            pyramid.write_level(build, level.index)
+        pyramid.write_metadata(build)
+        pyramid.verify(build)
+        return pyramid.show_results(build)

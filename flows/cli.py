@@ -1,0 +1,260 @@
+"""The command `ngff-flows`. Prefect is imported only where a flow runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from flows.spelling import parse_sizes
+from flows.terminal import (
+    listening,
+    show_plan,
+    show_report,
+    show_status,
+    show_verification,
+)
+from ngff_core import (
+    BuildOptions,
+    BuildReport,
+    build_status,
+    check_build,
+    plan_pyramid,
+    verify_pyramid,
+)
+from ngff_core.build import run_build
+from ngff_core.codecs import DEFAULT_COMPRESSOR
+from ngff_core.errors import CallerError, NgffError, StoredDataError
+from ngff_core.plan import DEFAULT_MIN_LENGTH, OME_ZARR_VERSIONS
+from ngff_core.store import is_passing
+
+app = typer.Typer(
+    name="ngff-flows",
+    help="Turn microscopy and medical images into OME-Zarr pyramids.\n\n"
+    "The same command again, after whatever happened to the first, does what remains.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Source = Annotated[
+    str, typer.Argument(help="A zarr array, an OME-Zarr image, a TIFF or an .npy: path or URI.")
+]
+Target = Annotated[str, typer.Argument(help="The pyramid, by custom NAME.ome.zarr: path or URI.")]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="itkwasm_gaussian for intensities, itkwasm_bin_shrink for fast means, "
+        "itkwasm_label_image for labels."
+    ),
+]
+ScaleFactors = Annotated[
+    str,
+    typer.Option(
+        help="An int (double down to this size), a list such as 2,4,8 relative to the full "
+        "image, or JSON."
+    ),
+]
+Chunks = Annotated[
+    str | None,
+    typer.Option(
+        help="An int for the spatial axes, sizes z,y,x, or JSON. "
+        "[default: 128 for volumes, 256 for planes]",
+        show_default=False,
+    ),
+]
+Shards = Annotated[
+    str | None,
+    typer.Option(
+        help="Like --chunks, in whole multiples of them; OME-Zarr 0.5 only. "
+        "[default: 32 to 64 MiB raw]",
+        show_default=False,
+    ),
+]
+Version = Annotated[str, typer.Option(help=f"{' or '.join(OME_ZARR_VERSIONS)}.")]
+Compressor = Annotated[
+    str,
+    typer.Option(help="blosc:zstd:1:bitshuffle, blosc:lz4:5:shuffle, zstd:3, gzip:5, none."),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Regions worked on at once. [default: one per core]", show_default=False, min=1
+    ),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory the work may take, such as 2GiB. [default: half of what is available]",
+        show_default=False,
+    ),
+]
+Cache = Annotated[
+    str, typer.Option(help="Rewrite the source first to read it by region: auto, always, never.")
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Remove another build, or anything else, at the target."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`ngff-flows build brain.ome.tif brain.ome.zarr`\n\n"
+    "`ngff-flows build cells.npy cells.ome.zarr --method itkwasm_label_image --no-prefect`\n\n"
+    "`ngff-flows build in.zarr out.ome.zarr --scale-factors 2,4,8 --memory-limit 2GiB`"
+)
+def build(
+    source: Source,
+    target: Target,
+    method: Method = "itkwasm_gaussian",
+    scale_factors: ScaleFactors = str(DEFAULT_MIN_LENGTH),
+    chunks: Chunks = None,
+    shards: Shards = None,
+    ome_zarr_version: Version = "0.5",
+    compressor: Compressor = DEFAULT_COMPRESSOR,
+    workers: Workers = None,
+    memory_limit: MemoryLimit = None,
+    cache: Cache = "auto",
+    overwrite: Overwrite = False,
+    no_prefect: Annotated[
+        bool, typer.Option("--no-prefect", help="Run without Prefect: no server, no run page.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Build the pyramid of SOURCE at TARGET, or what remains of it."""
+    options = _options(locals())
+    # Before Prefect is even imported, so that mistakes are told at once and in one line.
+    check_build(source, target, options)
+    if no_prefect:
+        with listening() as listener:
+            report = run_build(source, target, options, listener=listener)
+    else:
+        report = _run_flow(source, target, options)
+    _print(as_json, report.to_dict, lambda: show_report(report))
+    if not report.verified:
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Example:\n\n`ngff-flows plan brain.ome.tif brain.ome.zarr --memory-limit 4GiB`"
+)
+def plan(
+    source: Source,
+    target: Target,
+    method: Method = "itkwasm_gaussian",
+    scale_factors: ScaleFactors = str(DEFAULT_MIN_LENGTH),
+    chunks: Chunks = None,
+    shards: Shards = None,
+    ome_zarr_version: Version = "0.5",
+    compressor: Compressor = DEFAULT_COMPRESSOR,
+    workers: Workers = None,
+    memory_limit: MemoryLimit = None,
+    cache: Cache = "auto",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what build would do with the same options, without doing it."""
+    planned = plan_pyramid(source, target, _options(locals()))
+    _print(as_json, planned.to_dict, lambda: show_plan(planned))
+
+
+@app.command(epilog="Example:\n\n`ngff-flows status brain.ome.zarr`")
+def status(target: Target, as_json: Json = False) -> None:
+    """Tell what of the build at TARGET is done, and what remains."""
+    found = build_status(target)
+    _print(as_json, found.to_dict, lambda: show_status(found))
+
+
+@app.command(epilog="Example:\n\n`ngff-flows verify brain.ome.zarr --deep`")
+def verify(
+    target: Target,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read and decode every object as well.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Hold what is published at TARGET against its plan and ledger."""
+    with listening() as listener:
+        found = verify_pyramid(target, deep=deep, progress=listener)
+    document = {**asdict(found), "ok": found.ok, "target": target}
+    _print(as_json, lambda: document, lambda: show_verification(target, found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; exit 0 when done, 2 for the caller's mistake, 1 for anything else."""
+    try:
+        app()
+    except CallerError as error:
+        _fail(error, 2)
+    except StoredDataError as error:
+        _fail(error, 1)
+    except (NgffError, OSError) as error:
+        again = "; run the same command again to go on" if is_passing(error) else ""
+        _fail(error, 1, again)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on with what was done", 1)
+
+
+def _options(arguments: dict[str, Any]) -> BuildOptions:
+    given = {name: arguments[name] for name in BuildOptions.__dataclass_fields__}
+    for name in ("scale_factors", "chunks", "shards"):
+        given[name] = parse_sizes(name.replace("_", "-"), given[name])
+    return BuildOptions(**given)
+
+
+def _run_flow(source: str, target: str, options: BuildOptions) -> BuildReport:
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # The first start of Prefect's own server migrates its database, for half a minute.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    from flows.build_pyramid import build_pyramid
+    from flows.options import PyramidOptions
+
+    _quiet_tracebacks()
+    return build_pyramid(source, target, PyramidOptions.from_core(options))
+
+
+def _quiet_tracebacks() -> None:
+    """Errors raised on purpose are one line on the terminal, as without Prefect."""
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    loggers = [
+        logging.getLogger(name) for name in ("prefect", "prefect.flow_runs", "prefect.extra")
+    ]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        if isinstance(handler, PrefectConsoleHandler):
+            handler.addFilter(_without_traceback)
+
+
+def _without_traceback(record: logging.LogRecord) -> logging.LogRecord:
+    if record.exc_info and isinstance(record.exc_info[1], NgffError):
+        record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
+    return record
+
+
+def _print(as_json: bool, document: Callable[[], Any], show: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(document(), indent=2, default=str))
+    else:
+        show()
+
+
+def _fail(error: BaseException | str, status: int, hint: str = "") -> NoReturn:
+    print(f"ngff-flows: {error}{hint}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The options of a build as a form that explains itself."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ngff_core import BuildOptions, Methods
+from ngff_core.codecs import DEFAULT_COMPRESSOR
+from ngff_core.plan import DEFAULT_MIN_LENGTH
+
+
+class PyramidOptions(BaseModel):
+    """How a pyramid is made; every field has a default that needs no thought."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: Methods = Field(
+        default=Methods.ITKWASM_GAUSSIAN,
+        description="How samples of a coarser level are computed: itkwasm_gaussian for "
+        "intensities, itkwasm_bin_shrink for fast means, itkwasm_label_image for labels.",
+    )
+    scale_factors: int | list[int | dict[str, int]] = Field(
+        default=DEFAULT_MIN_LENGTH,
+        description="One int: double until the image is small, but not below a chunk. A list: one "
+        "factor per level, relative to the full image, as an int or per axis, such as "
+        '[2, 4] or [{"z": 1, "y": 2, "x": 2}].',
+    )
+    chunks: int | dict[str, int] | list[int] | None = Field(
+        default=None,
+        description="Chunk size: an int for the spatial axes, or sizes by axis. "
+        "By default 128 for volumes, 256 for planes.",
+    )
+    shards: int | dict[str, int] | list[int] | None = Field(
+        default=None,
+        description="Shard size, a whole multiple of the chunk; OME-Zarr 0.5 only. "
+        "By default 32 to 64 MiB of raw samples.",
+    )
+    compressor: str = Field(
+        default=DEFAULT_COMPRESSOR,
+        description="blosc:CODEC:LEVEL:SHUFFLE, zstd:LEVEL, gzip:LEVEL or none.",
+    )
+    ome_zarr_version: Literal["0.4", "0.5"] = Field(
+        default="0.5",
+        description="0.5 is zarr v3 with shards and checksums; 0.4 is for older readers.",
+    )
+    workers: int | None = Field(
+        default=None, description="Regions worked on at once. By default one per core.", ge=1
+    )
+    memory_limit: str | None = Field(
+        default=None,
+        description="Memory the work may take, such as 2GiB. By default half of what is available.",
+    )
+    cache: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Rewrite the source first, so that it can be read by region: auto does so "
+        "where reading it by region would decode it more than twice.",
+    )
+    overwrite: bool = Field(
+        default=False, description="Remove another build, or anything else, that is at the target."
+    )
+
+    @classmethod
+    def from_core(cls, options: BuildOptions) -> PyramidOptions:
+        """The form filled in with a caller's options."""
+        given = {name: getattr(options, name) for name in cls.model_fields}
+        return cls.model_validate({**given, "memory_limit": _text(options.memory_limit)})
+
+    def to_core(self) -> BuildOptions:
+        """The same options as the core takes them."""
+        return BuildOptions(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+def _text(limit: int | str | None) -> str | None:
+    return None if limit is None else str(limit)

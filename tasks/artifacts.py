@@ -1,0 +1,86 @@
+"""What a build leaves in Prefect's UI: a table of levels, a report, a thumbnail."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
+
+from ngff_core import BuildReport, LevelReport
+from ngff_core.report import bytes_text, shape_text, voxel_text
+
+
+def show_levels(report: BuildReport) -> None:
+    """The table of levels."""
+    create_table_artifact(
+        key="levels",
+        table=[_row(report, level) for level in report.levels],
+        description=f"Levels of {report.target}",
+    )
+
+
+def show_report(report: BuildReport) -> None:
+    """The report, as markdown."""
+    create_markdown_artifact(
+        key="report", markdown=report_markdown(report), description=f"Build of {report.target}"
+    )
+
+
+def show_thumbnail(report: BuildReport, picture: str) -> None:
+    """The coarsest level, as a picture that needs no public bucket."""
+    create_image_artifact(
+        image_url=picture,
+        key="thumbnail",
+        description=f"Coarsest level of {report.target}, contrast stretched",
+    )
+
+
+def report_markdown(report: BuildReport) -> str:
+    """The report of a build for people who watch it."""
+    checked = report.verification
+    if checked is None:
+        verdict = "not verified"
+    elif checked.ok:
+        verdict = (
+            f"verified: {checked.regions} regions, {checked.objects} objects hold against "
+            "plan and ledger"
+        )
+    else:
+        verdict = f"**{len(checked.findings)} findings**: run `ngff-flows verify {report.target}`"
+    ratio = report.raw_bytes / report.stored_bytes if report.stored_bytes else 1.0
+    facts = {
+        "Source": f"`{report.source}`" + (" (through a cache)" if report.cached else ""),
+        "Target": f"`{report.target}`",
+        "Verdict": verdict,
+        "Method": f"`{report.method}`",
+        "Image": f"{shape_text(report.dims, report.levels[0].shape)} {report.dtype}",
+        "Format": f"OME-Zarr {report.ome_zarr_version}, {report.compressor}",
+        "Bytes": f"{bytes_text(report.stored_bytes)} stored, {bytes_text(report.raw_bytes)} raw, "
+        f"ratio {ratio:.2f}",
+        "Time": f"{report.seconds:.1f} s, {report.fresh} regions written by this run",
+        "Plan": f"`{report.plan_digest[:16]}`",
+        "Versions": ", ".join(f"{name} {version(name)}" for name in ("ngff-flows", "zarr")),
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    name = report.target.rstrip("/").rpartition("/")[2]
+    return f"# {name}\n\n| | |\n|---|---|\n{rows}\n"
+
+
+def _row(report: BuildReport, level: LevelReport) -> dict[str, Any]:
+    return {
+        "level": level.index,
+        "path": level.path,
+        "shape": shape_text(report.dims, level.shape),
+        "voxel size": voxel_text(report.dims, level.scale, report.units),
+        "chunks": shape_text(report.dims, level.chunks),
+        "shards": shape_text(report.dims, level.shards) if level.shards else "",
+        "regions": level.regions,
+        "written now": level.fresh,
+        "stored": bytes_text(level.stored_bytes),
+        "seconds": round(level.seconds, 2),
+    }

@@ -1,0 +1,109 @@
+"""The core's progress, told to Prefect: lines in the run's log, a progress artifact."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from ngff_core.progress import Advanced, Event, Finished, Message, Started
+
+LogLike = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+_LOG_SECONDS = 10.0
+_LOG_PERCENT = 10
+_ARTIFACT_SECONDS = 1.0
+
+
+class RunLog:
+    """Logs the first and the last piece of a phase, and every 10 % or 10 s between.
+
+    ``artifact`` is called with the per cent done, at most once a second and at the end.
+    """
+
+    def __init__(
+        self,
+        logger: LogLike,
+        artifact: Callable[[float], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = logger
+        self._artifact = artifact
+        self._clock = clock
+        self._began = self._logged_at = self._shown_at = clock()
+        self._logged_percent = 0
+        self._before = 0
+        self._nbytes = 0
+        self._unit = "regions"
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._start(event)
+            case Advanced():
+                self._advance(event)
+            case Finished():
+                self._finish(event)
+            case Message(text):
+                self._logger.info(text)
+
+    def _start(self, event: Started) -> None:
+        self._began = self._logged_at = self._shown_at = self._clock()
+        self._before, self._nbytes = event.done, 0
+        self._logged_percent = _percent(event.done, event.total)
+        kept = f", {event.done} done before" if event.done else ""
+        self._unit = event.unit
+        self._logger.info(f"{event.phase}: {event.total} {event.unit}{kept}")
+        self._show(self._logged_percent)
+
+    def _advance(self, event: Advanced) -> None:
+        now = self._clock()
+        self._nbytes += event.nbytes
+        percent = _percent(event.done, event.total)
+        due = now - self._logged_at >= _LOG_SECONDS
+        first = event.done == self._before + 1
+        if event.done < event.total and (
+            first or due or percent >= self._logged_percent + _LOG_PERCENT
+        ):
+            self._logged_at, self._logged_percent = now, percent
+            self._logger.info(self._line(event, percent, now - self._began))
+        if now - self._shown_at >= _ARTIFACT_SECONDS:
+            self._shown_at = now
+            self._show(percent)
+
+    def _line(self, event: Advanced, percent: int, seconds: float) -> str:
+        rate = f"{self._nbytes / seconds / 1e6:.0f} MB/s, " if self._nbytes and seconds else ""
+        fresh = event.done - self._before
+        left = seconds / fresh * (event.total - event.done)
+        return (
+            f"{event.phase}: {event.done}/{event.total} {self._unit} ({percent} %), "
+            f"{rate}{left:.0f} s left"
+        )
+
+    def _finish(self, event: Finished) -> None:
+        rate = f", {self._nbytes / event.seconds / 1e6:.0f} MB/s" if self._nbytes else ""
+        done = f"{event.fresh} {self._unit} in {event.seconds:.1f} s{rate}"
+        self._logger.info(f"{event.phase}: {done if event.fresh else 'everything was done before'}")
+        self._show(100.0)
+
+    def _show(self, percent: float) -> None:
+        if self._artifact is not None:
+            self._artifact(percent)
+
+
+def progress_artifact(key: str, description: str) -> Callable[[float], None]:
+    """A progress artifact of the current run, made now; call the result with per cent."""
+    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+    identifier = create_progress_artifact(0.0, key=key, description=description)
+
+    def show(percent: float) -> None:
+        assert isinstance(identifier, UUID)
+        update_progress_artifact(identifier, percent)
+
+    return show
+
+
+def _percent(done: int, total: int) -> int:
+    return 100 * done // total if total else 100

@@ -1,0 +1,100 @@
+"""The phases of a build as Prefect tasks: names, retries and artifacts around the core.
+
+Results are never cached by Prefect: with the output deleted its cache still says done.
+What is done is what the ledger beside the target says, so each task asks the build.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.tasks import Task, exponential_backoff
+
+from ngff_core import Build, BuildOptions, BuildReport, LevelReport
+from ngff_core.errors import StoredDataError
+from ngff_core.store import is_passing
+from ngff_core.verify import Verification
+from tasks.artifacts import show_levels, show_report, show_thumbnail
+from tasks.progress import RunLog, progress_artifact
+
+
+def trouble_may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Retry by the exception's type: a refusal is the same the next time."""
+    try:
+        state.result()
+    except Exception as error:  # noqa: BLE001 - whatever the task raised is looked at
+        return is_passing(error)
+    return False
+
+
+_RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=10),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": trouble_may_pass,
+}
+
+
+@task(task_run_name="plan", cache_policy=NO_CACHE, **_RETRIES)
+def plan(source: str, target: str, options: BuildOptions) -> Build:
+    """Plan the build and claim the target; the open build is for the tasks that follow."""
+    logger = get_run_logger()
+    build = Build.open(source, target, options, listener=RunLog(logger))
+    cost = build.planned.projection
+    logger.info(
+        f"{len(build.plan.levels)} levels, {cost.objects} objects, "
+        f"{cost.in_flight} regions in flight, at most {cost.peak_bytes / 2**20:.0f} MiB of memory"
+    )
+    return build
+
+
+@task(task_run_name="cache-source", cache_policy=NO_CACHE, **_RETRIES)
+def cache_source(build: Build) -> None:
+    """Rewrite a source that cannot be read region by region."""
+    show = progress_artifact("cache-source", "Source rewritten for reading by region")
+    build.write_cache(RunLog(get_run_logger(), show))
+
+
+@task(task_run_name="level-{index}", cache_policy=NO_CACHE, **_RETRIES)
+def write_level(build: Build, index: int) -> LevelReport | State[LevelReport]:
+    """Write what remains of one level; Skipped where nothing does."""
+    if build.level_done(index):
+        report = build.write_level(index, RunLog(get_run_logger()))
+        return Completed(name="Skipped", message="everything was done before", data=report)
+    show = progress_artifact(f"level-{index}", f"Level {index}")
+    return build.write_level(index, RunLog(get_run_logger(), show))
+
+
+@task(task_run_name="write-metadata", cache_policy=NO_CACHE, **_RETRIES)
+def write_metadata(build: Build) -> State[None] | None:
+    """Make the store an image."""
+    before = build.finished
+    build.publish()
+    return Completed(name="Skipped", message="published before") if before else None
+
+
+@task(task_run_name="verify", cache_policy=NO_CACHE, **_RETRIES)
+def verify(build: Build) -> Verification:
+    """Hold what was published against plan and ledger; fail where it does not hold."""
+    found = build.verify(listener=RunLog(get_run_logger()))
+    build.clean()
+    if not found.ok:
+        first = found.findings[0]
+        raise StoredDataError(
+            f"{build.planned.target} does not hold against its ledger: {first.key}: {first.what} "
+            f"({len(found.findings)} findings in all); see `ngff-flows verify`"
+        )
+    return found
+
+
+def show_results(build: Build) -> BuildReport:
+    """Leave the artifacts of a finished build in the UI."""
+    report = build.report()
+    show_levels(report)
+    show_report(report)
+    show_thumbnail(report, build.thumbnail())
+    return report
