@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows.running import run_flow
 from flows.spelling import parse_sizes
 from flows.terminal import (
     listening,
@@ -22,7 +21,6 @@ from flows.terminal import (
 )
 from ngff_core import (
     BuildOptions,
-    BuildReport,
     build_status,
     check_build,
     plan_pyramid,
@@ -139,7 +137,7 @@ def build(
         with listening() as listener:
             report = run_build(source, target, options, listener=listener)
     else:
-        report = _run_flow(source, target, options)
+        report, _ = run_flow(source, target, options)
     _print(as_json, report.to_dict, lambda: show_report(report))
     if not report.verified:
         raise typer.Exit(1)
@@ -212,36 +210,6 @@ def _options(arguments: dict[str, Any]) -> BuildOptions:
     for name in ("scale_factors", "chunks", "shards"):
         given[name] = parse_sizes(name.replace("_", "-"), given[name])
     return BuildOptions(**given)
-
-
-def _run_flow(source: str, target: str, options: BuildOptions) -> BuildReport:
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    # The first start of Prefect's own server migrates its database, for half a minute.
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    from flows.build_pyramid import build_pyramid
-    from flows.options import PyramidOptions
-
-    _quiet_tracebacks()
-    return build_pyramid(source, target, PyramidOptions.from_core(options))
-
-
-def _quiet_tracebacks() -> None:
-    """Errors raised on purpose are one line on the terminal, as without Prefect."""
-    from prefect.logging.handlers import PrefectConsoleHandler
-
-    loggers = [
-        logging.getLogger(name) for name in ("prefect", "prefect.flow_runs", "prefect.extra")
-    ]
-    for handler in {handler for logger in loggers for handler in logger.handlers}:
-        if isinstance(handler, PrefectConsoleHandler):
-            handler.addFilter(_without_traceback)
-
-
-def _without_traceback(record: logging.LogRecord) -> logging.LogRecord:
-    if record.exc_info and isinstance(record.exc_info[1], NgffError):
-        record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
-    return record
 
 
 def _print(as_json: bool, document: Callable[[], Any], show: Callable[[], None]) -> None:

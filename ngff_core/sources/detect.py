@@ -68,4 +68,7 @@ def _nothing_readable(store: Store) -> Exception:
 def _anything_at(store: Store) -> bool:
     if isinstance(store, LocalFiles):
         return store.root.exists()
-    return bool(store.objects())
+    try:
+        return bool(store.objects())
+    except FileNotFoundError:  # no such bucket
+        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -28,12 +27,7 @@ from ngff_core.sources.base import (
     make_source,
     refusing,
 )
-from ngff_core.store import PARTIAL, Bucket, LocalFiles, Store
-
-FUSED = {"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}
-"""Gives the same bytes as zarr's default pipeline, and is faster under threads."""
-
-_config_lock = threading.Lock()
+from ngff_core.store import PARTIAL, Bucket, LocalFiles, Store, fused_pipeline
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ def open_fused(store: ZarrStore, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
     """A zarr array bound to the fused pipeline; later openings are not affected."""
     # zarr's configuration is the process's: two threads that set and restore it in turn
     # would leave the wrong one behind.
-    with _config_lock, zarr.config.set(FUSED):
+    with fused_pipeline():
         return zarr.open_array(store=store, mode="r", zarr_format=zarr_format)
 
 

@@ -3,6 +3,7 @@
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,8 +43,6 @@ def test_dims_follow_from_the_number_of_axes(tmp_path, stored, pixels, ndim):
 
 def test_a_mapped_file_is_read_by_the_sample_and_a_remote_one_by_the_row(tmp_path, memory):
     """The read unit says what the least read costs."""
-    import fsspec
-
     for order, remote in (("C", (1, 1, 7)), ("F", (5, 1, 1))):
         np.save(tmp_path / "a.npy", np.zeros((5, 6, 7), order=order))
         fsspec.filesystem("memory").pipe_file(f"{memory}/a.npy", (tmp_path / "a.npy").read_bytes())
@@ -57,27 +56,25 @@ def slices(n: int) -> st.SearchStrategy[slice]:
 
 
 @given(key=st.tuples(slices(5), slices(6), slices(7)), index=st.integers(0, 3))
-def test_any_box_is_what_numpy_gives(tmp_path_factory, key, index):
+def test_any_box_is_what_numpy_gives(sources, key, index):
     """Slicing follows numpy's rules for bounds, in either order, near or far."""
-    array, opened = sources(tmp_path_factory)
+    array, opened = sources
     np.testing.assert_array_equal(opened[index].image.data[key], array[key])
 
 
-def sources(factory, made={}):  # noqa: B006 - made once for all examples
-    if not made:
-        import fsspec
-
-        folder = factory.mktemp("npy")
-        array = np.arange(5 * 6 * 7, dtype="u2").reshape(5, 6, 7)
-        opened = []
-        for order, far in itertools.product("CF", (False, True)):
-            path = folder / f"{order}.npy"
-            np.save(path, np.asarray(array, order=order))
-            uri = f"memory://sources-npy/{order}.npy"
-            fsspec.filesystem("memory").pipe_file(uri, path.read_bytes())
-            opened.append(open_source(uri if far else path))
-        made["it"] = (array, opened)
-    return made["it"]
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """The array, and what opens it: C and Fortran order, near and far."""
+    folder = tmp_path_factory.mktemp("npy")
+    array = np.arange(5 * 6 * 7, dtype="u2").reshape(5, 6, 7)
+    opened = []
+    for order, far in itertools.product("CF", (False, True)):
+        path = folder / f"{order}.npy"
+        np.save(path, np.asarray(array, order=order))
+        uri = f"memory://sources-npy/{order}.npy"
+        fsspec.filesystem("memory").pipe_file(uri, path.read_bytes())
+        opened.append(open_source(uri if far else path))
+    return array, opened
 
 
 def test_a_truncated_file_is_refused_with_both_numbers(tmp_path, stored):
@@ -137,8 +134,6 @@ def test_the_identity_changes_with_the_file_and_only_then(tmp_path, stored):
     np.save(tmp_path / "b.npy", np.zeros((3, 5)))
     other = (tmp_path / "b.npy").read_bytes()
     if uri.startswith("memory"):
-        import fsspec
-
         fsspec.filesystem("memory").pipe_file(uri, other)
     else:
         (tmp_path / "a.npy").write_bytes(other)

@@ -3,6 +3,7 @@
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -341,28 +342,30 @@ def slices(n: int) -> st.SearchStrategy[slice]:
 
 
 @given(key=st.tuples(slices(3), slices(5), slices(70), slices(90)), index=st.integers(0, 2))
-def test_any_box_is_what_numpy_gives(tmp_path_factory, key, index):
+def test_any_box_is_what_numpy_gives(opened, key, index):
     """Slicing follows numpy's rules for bounds, tiled, in strips, or turned."""
-    array, sources = opened(tmp_path_factory)
+    array, sources = opened
     np.testing.assert_array_equal(sources[index].image.data[key], array[key])
 
 
-def opened(factory, made=[]):  # noqa: B006 - made once for all examples
-    if not made:
-        folder = factory.mktemp("tiff")
-        array = RNG.integers(0, 255, (3, 5, 70, 90), "u1")
-        turned = np.moveaxis(array, 0, -1)
-        tifffile.imwrite(folder / "a.tif", turned, photometric="rgb", tile=(32, 32))
-        tifffile.imwrite(folder / "b.tif", turned, photometric="rgb", rowsperstrip=9)
-        tifffile.imwrite(
-            folder / "c.ome.tif",
-            array.swapaxes(0, 1),
-            metadata={"axes": "ZCYX"},
-            tile=(16, 48),
-            photometric="minisblack",
-        )
-        made.extend((array, [open_source(folder / f) for f in ("a.tif", "b.tif", "c.ome.tif")]))
-    return made
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """The array, and sources of it in tiles, in strips, and with its axes turned."""
+    folder = tmp_path_factory.mktemp("tiff")
+    array = RNG.integers(0, 255, (3, 5, 70, 90), "u1")
+    turned = np.moveaxis(array, 0, -1)
+    tifffile.imwrite(folder / "a.tif", turned, photometric="rgb", tile=(32, 32))
+    tifffile.imwrite(folder / "b.tif", turned, photometric="rgb", rowsperstrip=9)
+    tifffile.imwrite(
+        folder / "c.ome.tif",
+        array.swapaxes(0, 1),
+        metadata={"axes": "ZCYX"},
+        tile=(16, 48),
+        photometric="minisblack",
+    )
+    with ExitStack() as stack:
+        names = ("a.tif", "b.tif", "c.ome.tif")
+        yield array, [stack.enter_context(open_source(folder / name)) for name in names]
 
 
 # --- what is refused -------------------------------------------------------------------
@@ -394,9 +397,9 @@ def test_a_truncated_file_is_refused_when_opened(tmp_path, stored, kind, part):
 
 @given(kind=st.sampled_from(sorted(CUT)), cut=st.integers(1, 3000) | st.integers(1, 60_000))
 @settings(max_examples=60)
-def test_a_cut_file_never_gives_other_pixels(tmp_path_factory, kind, cut):
+def test_a_cut_file_never_gives_other_pixels(cut_sources, kind, cut):
     """Refused, or whole all the same because only an end that is not needed is gone."""
-    array, path, data = cut_sources(tmp_path_factory, kind)
+    array, path, data = cut_sources[kind]
     path.write_bytes(data[: max(0, len(data) - cut)])
     try:
         source = open_source(path)
@@ -406,13 +409,16 @@ def test_a_cut_file_never_gives_other_pixels(tmp_path_factory, kind, cut):
         np.testing.assert_array_equal(source.image.data[:, :, :], array)
 
 
-def cut_sources(factory, kind, made={}):  # noqa: B006 - made once for all examples
-    if kind not in made:
-        array = RNG.integers(0, 9999, (12, 40, 50), "u2")
-        path = factory.mktemp("cut") / "a.tif"
-        tifffile.imwrite(path, array, **CUT[kind])
-        made[kind] = (array, path, path.read_bytes())
-    return made[kind]
+@pytest.fixture(scope="module")
+def cut_sources(tmp_path_factory):
+    """Of each kind an array, and the path and the bytes of its whole file."""
+    array = RNG.integers(0, 9999, (12, 40, 50), "u2")
+    path = tmp_path_factory.mktemp("cut") / "a.tif"
+    found = {}
+    for kind, options in CUT.items():
+        tifffile.imwrite(path, array, **options)
+        found[kind] = (array, path, path.read_bytes())
+    return found
 
 
 def test_truncation_is_told_with_both_numbers(tmp_path):

@@ -110,22 +110,22 @@ def slices(n: int) -> st.SearchStrategy[slice]:
 
 
 @given(key=st.tuples(slices(5), slices(30), slices(40)), index=st.integers(0, 3))
-def test_any_box_is_what_numpy_gives(tmp_path_factory, key, index):
+def test_any_box_is_what_numpy_gives(opened, key, index):
     """Slicing follows numpy's rules for bounds, in either format, sharded or turned."""
-    source, array = opened(tmp_path_factory)[index]
+    source, array = opened[index]
     np.testing.assert_array_equal(source.image.data[key], array[key])
 
 
-def opened(factory, made=[]):  # noqa: B006 - made once for all examples
-    if not made:
-        folder = factory.mktemp("zarr")
-        write(folder / "a", ARRAY, (2, 16, 16), 2)
-        write(folder / "b", ARRAY, (2, 16, 16), 3)
-        write(folder / "c", ARRAY, (1, 8, 8), 3, shards=(5, 16, 16))
-        turned = np.moveaxis(ARRAY, 0, -1)
-        write(folder / "d", turned, (16, 16, 2), 3, dimension_names=("y", "x", "c"))
-        made.extend((open_source(folder / name), ARRAY) for name in "abcd")
-    return made
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """Sources in either format, sharded, and turned, each with its array."""
+    folder = tmp_path_factory.mktemp("zarr")
+    write(folder / "a", ARRAY, (2, 16, 16), 2)
+    write(folder / "b", ARRAY, (2, 16, 16), 3)
+    write(folder / "c", ARRAY, (1, 8, 8), 3, shards=(5, 16, 16))
+    turned = np.moveaxis(ARRAY, 0, -1)
+    write(folder / "d", turned, (16, 16, 2), 3, dimension_names=("y", "x", "c"))
+    return [(open_source(folder / name), ARRAY) for name in "abcd"]
 
 
 def test_threads_read_the_same_samples(tmp_path, stored):
