@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from flows.running import run_flow
 from flows.spelling import parse_sizes
@@ -32,8 +33,20 @@ from ngff_core.errors import CallerError, NgffError, StoredDataError
 from ngff_core.plan import DEFAULT_MIN_LENGTH, OME_ZARR_VERSIONS
 from ngff_core.store import is_passing
 
+
+class _Commands(TyperGroup):
+    """Commands that say what an interrupted one left; typer itself would end in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command goes on with what was done", 1)
+
+
 app = typer.Typer(
     name="ngff-flows",
+    cls=_Commands,
     help="Turn microscopy and medical images into OME-Zarr pyramids.\n\n"
     "The same command again, after whatever happened to the first, does what remains.",
     no_args_is_help=True,
@@ -201,8 +214,6 @@ def main() -> None:
     except (NgffError, OSError) as error:
         again = "; run the same command again to go on" if is_passing(error) else ""
         _fail(error, 1, again)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on with what was done", 1)
 
 
 def _options(arguments: dict[str, Any]) -> BuildOptions:

@@ -23,6 +23,7 @@ from ngff_core.plan import PyramidPlan
 from ngff_core.progress import Advanced, Event, Finished, Listener, Message, Started
 from ngff_core.report import bytes_text, shape_text, voxel_text
 from ngff_core.verify import Verification
+from tasks.progress import counted
 
 _PLAIN_SECONDS = 2.0
 
@@ -78,12 +79,12 @@ class PlainLines:
             case Started(phase, done, total, unit):
                 self._unit, self._said_at = unit, now
                 before = f", {done} done before" if done else ""
-                self._say(f"{phase}: {total} {unit}{before}")
+                self._say(f"{phase}: {counted(total, unit)}{before}")
             case Advanced(phase, done, total) if now - self._said_at >= _PLAIN_SECONDS:
                 self._said_at = now
                 self._say(f"{phase}: {done}/{total} {self._unit}")
             case Finished(phase, _, fresh, seconds):
-                self._say(f"{phase}: {fresh} {self._unit} in {seconds:.1f} s")
+                self._say(f"{phase}: {counted(fresh, self._unit)} in {seconds:.1f} s")
             case Message(text):
                 self._say(text)
 

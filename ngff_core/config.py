@@ -8,20 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
-import psutil
-
-
-def available_memory() -> int:
-    """Bytes this process may hope for: what is available, or what its cgroup leaves."""
-    available = int(psutil.virtual_memory().available)
-    try:
-        with (
-            open("/sys/fs/cgroup/memory.max") as limit,
-            open("/sys/fs/cgroup/memory.current") as current,
-        ):
-            return min(available, int(limit.read()) - int(current.read()))
-    except (OSError, ValueError):
-        return available
+from ngff_core.memory import available_memory
 
 
 def available_cores() -> int:

@@ -13,6 +13,7 @@ from ngff_core.geometry import window_of
 from ngff_core.image import ArrayLike, Block
 from ngff_core.kernels.contract import Kernel
 from ngff_core.ledger import Ledger, Receipt
+from ngff_core.memory import release_memory
 from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress
@@ -55,7 +56,10 @@ def write_level(
 
     def work(index: int) -> Receipt:
         samples = region_samples(parent, level, index, kernel)
-        return store_region(store, encoder, level, index, samples.astype(plan.dtype, copy=False))
+        receipt = store_region(store, encoder, level, index, samples.astype(plan.dtype, copy=False))
+        del samples
+        release_memory()
+        return receipt
 
     remaining = ledger.remaining
     progress = PhaseProgress(listener, phase, level.regions, level.regions - len(remaining))

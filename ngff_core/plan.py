@@ -180,7 +180,7 @@ class PyramidPlan:
             fields = json.loads(document)
             stored = fields.pop("digest")
             plan = TypeAdapter(cls).validate_python(fields)
-        except (ValueError, KeyError, AttributeError, ValidationError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
             raise StoredDataError(f"the plan cannot be read: {error}") from error
         if plan.digest != stored:
             raise StoredDataError("the plan does not match the digest that it carries")

@@ -47,8 +47,8 @@ def report_markdown(report: BuildReport) -> str:
         verdict = "not verified"
     elif checked.ok:
         verdict = (
-            f"verified: {checked.regions} regions, {checked.objects} objects hold against "
-            "plan and ledger"
+            f"verified: {checked.regions} regions in {checked.objects} objects, metadata "
+            "included, hold against plan and ledger"
         )
     else:
         verdict = f"**{len(checked.findings)} findings**: run `ngff-flows verify {report.target}`"
@@ -56,7 +56,6 @@ def report_markdown(report: BuildReport) -> str:
     facts = {
         "Source": f"`{report.source}`" + (" (through a cache)" if report.cached else ""),
         "Target": f"`{report.target}`",
-        "Verdict": verdict,
         "Method": f"`{report.method}`",
         "Image": f"{shape_text(report.dims, report.levels[0].shape)} {report.dtype}",
         "Format": f"OME-Zarr {report.ome_zarr_version}, {report.compressor}",
@@ -68,19 +67,21 @@ def report_markdown(report: BuildReport) -> str:
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     name = report.target.rstrip("/").rpartition("/")[2]
-    return f"# {name}\n\n| | |\n|---|---|\n{rows}\n"
+    # Markdown has no table without a header row, so the verdict is the header.
+    return f"# {name}\n\n| Verdict | {verdict} |\n|---|---|\n{rows}\n"
 
 
 def _row(report: BuildReport, level: LevelReport) -> dict[str, Any]:
+    # The page shows about seven columns before one has to scroll: the news comes first.
     return {
         "level": level.index,
-        "path": level.path,
         "shape": shape_text(report.dims, level.shape),
+        "stored": bytes_text(level.stored_bytes),
+        "regions": level.regions,
+        "written now": level.fresh,
+        "seconds": round(level.seconds, 2),
         "voxel size": voxel_text(report.dims, level.scale, report.units),
         "chunks": shape_text(report.dims, level.chunks),
         "shards": shape_text(report.dims, level.shards) if level.shards else "",
-        "regions": level.regions,
-        "written now": level.fresh,
-        "stored": bytes_text(level.stored_bytes),
-        "seconds": round(level.seconds, 2),
+        "path": level.path,
     }

@@ -54,7 +54,7 @@ class RunLog:
         self._logged_percent = _percent(event.done, event.total)
         kept = f", {event.done} done before" if event.done else ""
         self._unit = event.unit
-        self._logger.info(f"{event.phase}: {event.total} {event.unit}{kept}")
+        self._logger.info(f"{event.phase}: {counted(event.total, event.unit)}{kept}")
         self._show(self._logged_percent)
 
     def _advance(self, event: Advanced) -> None:
@@ -83,7 +83,7 @@ class RunLog:
 
     def _finish(self, event: Finished) -> None:
         rate = f", {self._nbytes / event.seconds / 1e6:.0f} MB/s" if self._nbytes else ""
-        done = f"{event.fresh} {self._unit} in {event.seconds:.1f} s{rate}"
+        done = f"{counted(event.fresh, self._unit)} in {event.seconds:.1f} s{rate}"
         self._logger.info(f"{event.phase}: {done if event.fresh else 'everything was done before'}")
         self._show(100.0)
 
@@ -103,6 +103,15 @@ def progress_artifact(key: str, description: str) -> Callable[[float], None]:
         update_progress_artifact(identifier, percent)
 
     return show
+
+
+def counted(number: int, unit: str) -> str:
+    """A number of pieces as people say it.
+
+    >>> counted(1, "regions"), counted(2, "regions")
+    ('1 region', '2 regions')
+    """
+    return f"{number} {unit.removesuffix('s') if number == 1 else unit}"
 
 
 def _percent(done: int, total: int) -> int:

@@ -25,6 +25,7 @@ PACKAGES = ("flows", "tasks", "ngff_core")
 # A room may import the rooms that stand before it, never those that come after.
 ROOMS = (
     "errors",
+    "memory",
     "config",
     "axes",
     "orientation",

@@ -34,8 +34,10 @@ from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Region, Shape, blocks, ceil_div, window_of
 from ngff_core.image import Block
 
-# Input samples of one module call. 2**18 to 2**21 run equally fast here (one call costs
-# 1 ms, halos 12 % at 2**20); larger tiles fall out of the CPU's cache and run at half.
+# Input samples of one module call. At step 2 the Gaussian makes 8, 13, 13 and 11 million
+# voxels a second with 2**18, 2**20, 2**21 and 2**22: small tiles are half halo, large ones
+# leave the CPU's cache. Four times as many where a Gaussian's step is over 3 and its halo
+# wide: 2.4 for 1.1 million at step 8, 0.4 for 0.1 at step 16.
 _TILE_SAMPLES = 2**20
 # Bytes a module call needs whatever its size (measured: 3 to 9 MB).
 _CALL_BYTES = 16 * 2**20
@@ -87,7 +89,8 @@ def _by_volume(reduce: _Volume, window: Block, lead: Shape, step: Shape, shape: 
     depends on its neighbours along that axis.
     """
     if window.ndim == 1:
-        return _by_volume(reduce, window[np.newaxis], (0, *lead), (1, *step), (1, *shape))[0]
+        row = _by_volume(reduce, window[np.newaxis], (0, *lead), (1, *step), (1, *shape))
+        return row.reshape(shape)
     outer = max(0, window.ndim - 3)
     out = np.empty(shape, window.dtype.newbyteorder("="))
     for index in np.ndindex(shape[:outer]):
@@ -106,21 +109,21 @@ def _by_component(reduce: _Volume, window: Block, lead: Shape, step: Shape, shap
     return out
 
 
-def _block(bins: Shape, samples: Callable[[Shape], int], axes: int) -> Shape:
-    """A block of ``bins`` with ``samples(block) <= _TILE_SAMPLES``, where that can be.
+def _block(bins: Shape, samples: Callable[[Shape], int], axes: int, limit: int) -> Shape:
+    """A block of ``bins`` with ``samples(block) <= limit``, where that can be.
 
     Halves the longest of the first ``axes`` axes; the others keep their length.
     """
     block = list(bins)
-    while samples(tuple(block)) > _TILE_SAMPLES and max(block[:axes], default=1) > 1:
+    while samples(tuple(block)) > limit and max(block[:axes], default=1) > 1:
         longest = max(range(axes), key=block.__getitem__)
         block[longest] = ceil_div(block[longest], 2)
     return tuple(block)
 
 
-def _most_samples(bins: Shape, samples: Callable[[Shape], int], least: Shape) -> int:
+def _most_samples(bins: Shape, samples: Callable[[Shape], int], least: Shape, limit: int) -> int:
     """Samples at most of a block that ``_block`` makes of ``bins`` or of fewer."""
-    return min(samples(bins), max(_TILE_SAMPLES, samples(least)))
+    return min(samples(bins), max(limit, samples(least)))
 
 
 def _component_bytes(bins: Shape, dtype: np.dtype[Any]) -> int:
@@ -244,8 +247,8 @@ def _runs(bins: int, halo: int, widest: int) -> Iterator[int]:
     ``halo`` is in bins, per side. A region of 128 bins becomes 126 + 2, padded to 128 and
     4, where one piece would be padded from 130 to 256.
 
-    >>> list(_runs(128, 1, 512)), list(_runs(45, 1, 512)), list(_runs(5, 1, 512))
-    ([126, 2], [45], [5])
+    >>> list(_runs(128, 1, 512)), list(_runs(55, 1, 512)), list(_runs(5, 1, 512))
+    ([126, 2], [55], [5])
     """
     while bins:
         need = bins + 2 * halo
@@ -278,6 +281,11 @@ class _GaussianTiles:
     def halo(self) -> Shape:
         return tuple(_radius(k) for k in self.step)
 
+    @property
+    def limit(self) -> int:
+        """Input samples of a tile, where a tile of so few can be."""
+        return _TILE_SAMPLES * (4 if max(self.step) > 3 else 1)
+
     def samples(self, block: Shape) -> int:
         """Input samples of a tile of ``block`` bins, halo and padding of x included."""
         axes = zip(block, self.halo, self.step, strict=True)
@@ -292,7 +300,8 @@ class _GaussianTiles:
 
     def block(self, run: int) -> Shape:
         """Bins of a tile that is ``run`` wide."""
-        return _block((*self.bins[:-1], run), self.samples, axes=len(self.bins) - 1)
+        bins = (*self.bins[:-1], run)
+        return _block(bins, self.samples, axes=len(bins) - 1, limit=self.limit)
 
     def tiles(self) -> Iterator[Region]:
         """Boxes of bins; every bin is in exactly one."""
@@ -368,7 +377,8 @@ class ItkwasmGaussian:
         steps = _as_volume(step)
         bins = _over(_as_volume(window), steps)
         least = (1, 1, min(bins[-1], _gaussian_width(steps[-1])))
-        tile = _most_samples(bins, _GaussianTiles(bins, steps).samples, least)
+        tiling = _GaussianTiles(bins, steps)
+        tile = _most_samples(bins, tiling.samples, least, tiling.limit)
         parts = _component_bytes(_over(window, step), dtype)
         # Measured at 1, 4 and 8 million samples: 20.1 bytes per sample inside the call
         # (the bytes object, wasm's input, float32 buffers of the passes), and the tile's 4.
@@ -429,7 +439,7 @@ def _bin_shrink_volume(window: Block, lead: Shape, step: Shape, shape: Shape) ->
     out = np.empty(shape, window.dtype.newbyteorder("="))
     plain = _power_of_two(math.prod(step)) == math.prod(step)
     means = _means_of_plain_bins if plain else _means_of_filled_bins
-    block = _block(shape, partial(_bin_samples, step=step), axes=len(shape))
+    block = _block(shape, partial(_bin_samples, step=step), axes=len(shape), limit=_TILE_SAMPLES)
     for tile in blocks(_whole(shape), block):
         box = _at(lead, Region(_times(tile.start, step), _times(tile.stop, step)))
         out[tile.slices] = means(window[box.slices], step, out.dtype)
@@ -463,7 +473,7 @@ class ItkwasmBinShrink:
         """Bytes at most of one tile: converted, in the module, and its samples."""
         steps = _as_volume(step)
         bins = _over(_as_volume(window), steps)
-        tile = _most_samples(bins, partial(_bin_samples, step=steps), (1, 1, 1))
+        tile = _most_samples(bins, partial(_bin_samples, step=steps), (1, 1, 1), _TILE_SAMPLES)
         parts = _component_bytes(_over(window, step), dtype)
         # Measured on 8 million samples: 2.13 times the tile's bytes inside the call
         # (17.0 bytes per sample of float64), beside the tile (8) and its copy in bins (4).
@@ -541,7 +551,9 @@ def _votes(block: Shape) -> int:
 
 
 class ItkwasmLabelImage:
-    """Vote of the voxels next to the bin centre (``itk::LabelImageGaussian...``).
+    """Vote of the voxels next to the bin centre.
+
+    ITK's filter is ``itk::LabelImageGaussianInterpolateImageFunction``.
 
     Odd step: the centre voxel of that axis. Even step: the two voxels around the centre.
     The most frequent label wins, the smallest on a tie. Takes bool, all integers and
@@ -560,7 +572,7 @@ class ItkwasmLabelImage:
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
         """Bytes at most of one block of bins whose labels are all mixed."""
-        bins = _most_samples(_over(window, step), _votes, (1,) * len(window)) // 8
+        bins = _most_samples(_over(window, step), _votes, (1,) * len(window), _TILE_SAMPLES) // 8
         # Of each bin's 8 votes: the gathered views, stacked, sorted, one row-wise
         # comparison; for floats the sort and the 8-byte indices of numpy.unique as well.
         per_vote = 3 * dtype.itemsize + 8 + (40 if dtype.kind == "f" else 0)
@@ -570,7 +582,8 @@ class ItkwasmLabelImage:
         """``shape`` labels in the window's dtype, the first bin ``lead`` samples in."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
         voters = _voters(window, lead, step, shape)
-        for tile in blocks(_whole(shape), _block(shape, _votes, axes=len(shape))):
+        block = _block(shape, _votes, axes=len(shape), limit=_TILE_SAMPLES)
+        for tile in blocks(_whole(shape), block):
             out[tile.slices] = _elect([v[tile.slices] for v in voters], out.dtype)
         return out
 

@@ -1,4 +1,4 @@
-"""Files of ``numpy.save``: mapped where they are local, read in ranges where they are not."""
+"""Files of ``numpy.save``, read in ranges."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 1 << 16
 """numpy itself stops at 10 000 bytes; a plain dtype needs some hundred."""
 
+_LONG_ROW = 1 << 16
+
 
 @dataclass(frozen=True)
 class _Header:
@@ -45,13 +47,16 @@ class _Header:
 
 @dataclass(frozen=True, eq=False)
 class _RangedArray:
-    """C-ordered samples of a remote file; a box is read plane by plane.
+    """C-ordered samples of a file; a box is read plane by plane.
 
     Of each plane the whole rows from the first to the last that the box needs come in
     one request: a request per row would cost a hundred times the latency for less bytes.
+    Only of long rows on a local disk the part that is needed is read for itself. Nothing
+    is mapped: mapped pages count as this process's memory, and a build's grew to nearly
+    twice its source.
     """
 
-    store: Bucket
+    store: Bucket | LocalFiles
     offset: int
     shape: Shape
     dtype: np.dtype[Any]
@@ -73,19 +78,30 @@ class _RangedArray:
         if len(inner) == 1:
             return self._samples(first + inner[0].start, first + inner[0].stop)
         rows, columns = inner
-        flat = self._samples(first + rows.start * plane[1], first + rows.stop * plane[1])
-        return flat.reshape(-1, plane[1])[:, columns]
+        width = plane[1]
+        if isinstance(self.store, LocalFiles) and width * self.dtype.itemsize > _LONG_ROW:
+            starts = (first + row * width for row in range(rows.start, rows.stop))
+            parts = [self._samples(s + columns.start, s + columns.stop) for s in starts]
+            return np.stack(parts)
+        flat = self._samples(first + rows.start * width, first + rows.stop * width)
+        return flat.reshape(-1, width)[:, columns]
 
     def _samples(self, start: int, stop: int) -> Block:
         size = self.dtype.itemsize
-        data = self.store.fs.cat_file(
-            self.store.root, start=self.offset + start * size, end=self.offset + stop * size
-        )
+        data = self._bytes(self.offset + start * size, self.offset + stop * size)
         if len(data) != (stop - start) * size:
             raise SourceFormatError(
                 f"{self.store.uri}: truncated: {len(data)} bytes of {(stop - start) * size}"
             )
         return np.frombuffer(data, self.dtype)
+
+    def _bytes(self, start: int, stop: int) -> bytes:
+        if isinstance(self.store, LocalFiles):
+            with self.store.root.open("rb") as file:
+                file.seek(start)
+                return file.read(stop - start)
+        found: bytes = self.store.fs.cat_file(self.store.root, start=start, end=stop)
+        return found
 
 
 def open_npy(store: Store) -> Source:
@@ -142,9 +158,7 @@ def _array(store: Store, header: _Header) -> ArrayLike:
 
 
 def _c_ordered(store: Store, header: _Header, shape: Shape) -> ArrayLike:
-    if isinstance(store, LocalFiles):
-        return np.memmap(store.root, header.dtype, "r", header.offset, shape)
-    if isinstance(store, Bucket):
+    if isinstance(store, Bucket | LocalFiles):
         return _RangedArray(store, header.offset, shape, header.dtype)
     raise TypeError(f"no way to read ranges of {store!r}")
 
@@ -157,7 +171,7 @@ def _dims(header: _Header, uri: str) -> tuple[str, ...]:
 
 
 def _unit(store: Store, header: _Header) -> Shape:
-    """A sample where the file is mapped; a row where it is fetched, for rows come whole."""
+    """A sample where the file is local; a row where it is fetched, for rows come whole."""
     unit = [1] * len(header.shape)
     if not isinstance(store, LocalFiles):
         fastest = 0 if header.fortran else -1

@@ -107,9 +107,8 @@ def gaussian(image: Any, step: Shape) -> Any:
     samples = samples.astype(np.float32)
     if image.dtype.kind == "f":
         return samples.astype(image.dtype)
-    low, high = (0, 1) if image.dtype == bool else np.iinfo(image.dtype).bits and (
-        np.iinfo(image.dtype).min, np.iinfo(image.dtype).max
-    )
+    info = np.iinfo(np.uint8 if image.dtype == bool else image.dtype)
+    low, high = (0, 1) if image.dtype == bool else (info.min, info.max)
     return np.clip(np.rint(samples), low, high).astype(image.dtype)
 
 
@@ -341,7 +340,7 @@ def test_large_steps_follow_the_definition(step: int) -> None:
 
 def test_a_step_the_module_cannot_do_is_refused() -> None:
     """From step 63 on the module's weights are NaN: the caller is told what to change."""
-    with pytest.raises(InvalidOptionError, match="step of 63 .* levels in between"):
+    with pytest.raises(InvalidOptionError, match=r"step of 63 .* levels in between"):
         GAUSSIAN.halo((1, 63))
 
 

@@ -1,0 +1,168 @@
+"""What a plan will cost: exact against a count by hand, refused where memory is short."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngff_core.cache import cache_plan
+from ngff_core.errors import MemoryLimitError
+from ngff_core.geometry import Region, window_of
+from ngff_core.methods import kernel_for
+from ngff_core.plan import ImageInfo, LevelPlan, PyramidPlan, SourcePin, make_plan
+from ngff_core.projection import PROCESS_BYTES, Projection, project
+
+GIB = 2**30
+
+
+def plan_of(dims: str, shape: tuple[int, ...], **options: Any) -> PyramidPlan:
+    """A plan of an image of 16-bit samples."""
+    zero, one, none = (0.0,) * len(dims), (1.0,) * len(dims), (None,) * len(dims)
+    image = ImageInfo(tuple(dims), shape, "<u2", one, zero, none)
+    return make_plan(SourcePin("array:image"), image, **options)
+
+
+def projected(plan: PyramidPlan, unit: tuple[int, ...], **given_options: Any) -> Projection:
+    """Its projection where memory is plenty."""
+    options = {"cached": False, "workers": 2, "memory_limit": 100 * GIB}
+    return project(plan, unit, **options | given_options)
+
+
+def boxes_met(box: Region, cell: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
+    """Samples of each cell of a grid that ``box`` meets; cells are cut at ``shape``."""
+    met = []
+    spans = [
+        [c for c in range(-(-n // u)) if c * u < b and (c + 1) * u > a]
+        for a, b, u, n in zip(box.start, box.stop, cell, shape, strict=True)
+    ]
+    sizes = [
+        [min((c + 1) * u, n) - c * u for c in span]
+        for span, u, n in zip(spans, cell, shape, strict=True)
+    ]
+    for combination in _combinations(sizes):
+        met.append(math.prod(combination))
+    return met
+
+
+def _combinations(axes: list[list[int]]) -> list[list[int]]:
+    if not axes:
+        return [[]]
+    return [[n, *rest] for n in axes[0] for rest in _combinations(axes[1:])]
+
+
+def counted(plan: PyramidPlan, level: LevelPlan, unit: tuple[int, ...]) -> tuple[int, int]:
+    """Bytes decoded and requests made for a level, region by region, cell by cell."""
+    decoded = requests = 0
+    for index in range(level.regions):
+        region = level.region(index)
+        if level.parent is None:
+            box, shape, chunks, container = region, level.shape, unit, unit
+        else:
+            parent = plan.levels[level.parent]
+            halo = kernel_for(plan.method).halo(level.step)
+            box = window_of(region, level.step, halo, parent.shape).box
+            shape, chunks, container = parent.shape, parent.chunks, parent.write_unit
+        decoded += sum(boxes_met(box, chunks, shape)) * plan.dtype.itemsize
+        # A shard costs its index and its chunks, an object without shards one request.
+        requests += len(boxes_met(box, container, shape)) * (1 if container == chunks else 2)
+    return decoded, requests
+
+
+@st.composite
+def small_plans(draw: st.DrawFn) -> tuple[PyramidPlan, tuple[int, ...]]:
+    """A plan of some regions, and the unit in which its source decodes."""
+    dims = draw(st.sampled_from(["yx", "cyx", "zyx"]))
+    shape = tuple(draw(st.integers(1, 40 if d in "zyx" else 3)) for d in dims)
+    chunks = draw(st.integers(3, 12))
+    plan = plan_of(
+        dims,
+        shape,
+        chunks=chunks,
+        shards=chunks * draw(st.integers(1, 3)),
+        scale_factors=[f for f in (2, 6) if f <= min(shape[-2:]) and f <= shape["zyx" != dims]],
+        method=draw(st.sampled_from(["itkwasm_gaussian", "itkwasm_bin_shrink"])),
+    )
+    unit = tuple(draw(st.integers(1, n)) for n in shape)
+    return plan, unit
+
+
+@given(small_plans())
+def test_bytes_and_requests_are_those_counted_by_hand(
+    case: tuple[PyramidPlan, tuple[int, ...]],
+) -> None:
+    """Every region's window, halo and all, against every chunk and shard it meets."""
+    plan, unit = case
+    found = projected(plan, unit)
+    assert [phase.phase for phase in found.phases] == [
+        f"level-{i}" for i in range(len(plan.levels))
+    ]
+    for phase, level in zip(found.phases, plan.levels, strict=True):
+        decoded, requests = counted(plan, level, unit)
+        assert phase.bytes_read == decoded
+        if level.parent is not None or math.prod(unit) > 1:
+            assert phase.reads == requests
+        assert phase.bytes_written == math.prod(level.shape) * 2
+        assert (phase.regions, phase.objects) == (level.regions, level.objects)
+    assert found.bytes_read == sum(phase.bytes_read for phase in found.phases)
+    assert found.bytes_written == plan.raw_bytes
+    assert found.objects == sum(level.objects for level in plan.levels)
+    assert found.requests == found.objects + sum(phase.reads for phase in found.phases)
+
+
+@given(small_plans())
+def test_a_cache_is_a_phase_of_its_own(case: tuple[PyramidPlan, tuple[int, ...]]) -> None:
+    """The source is decoded once by the pass, and level 0 reads what the pass wrote."""
+    plan, unit = case
+    found = projected(plan, unit, cached=True)
+    whole = cache_plan(plan, unit)
+    cache, base = found.phases[:2]
+    assert cache.phase == "cache"
+    assert cache.bytes_read == cache.bytes_written == math.prod(plan.image.shape) * 2
+    assert cache.objects == whole.levels[0].objects
+    assert base.bytes_read == counted(plan, plan.levels[0], whole.levels[0].chunks)[0]
+
+
+VOLUME = plan_of("zyx", (512, 1024, 1024), method="itkwasm_bin_shrink")
+
+
+def test_too_little_memory_is_refused_with_the_need_named() -> None:
+    """One region must fit; the message says how much that is, and the least does."""
+    least = PROCESS_BYTES + max(phase.region_bytes for phase in projected(VOLUME, (1, 1, 1)).phases)
+    assert projected(VOLUME, (1, 1, 1), memory_limit=least).in_flight == 1
+    with pytest.raises(MemoryLimitError) as caught:
+        projected(VOLUME, (1, 1, 1), memory_limit=least - 1)
+    message = str(caught.value)
+    assert f"needs {-(-least // 2**20)}MiB" in message
+    assert "memory_limit: " in message
+    assert "level-" in message
+    assert "smaller shards or chunks need less" in message
+
+
+def test_a_source_that_decodes_as_one_piece_is_named_as_the_reason() -> None:
+    """Smaller chunks would not help there."""
+    with pytest.raises(
+        MemoryLimitError, match=r"region of cache needs .* only be decoded together"
+    ):
+        projected(VOLUME, (512, 1024, 1024), cached=True, memory_limit=GIB)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 50])
+def test_as_many_regions_are_in_flight_as_fit(workers: int) -> None:
+    """Up to the workers, and the projected peak stays within the limit."""
+    worst = max(phase.region_bytes for phase in projected(VOLUME, (1, 1, 1)).phases)
+    for fits in (1, 2, 5):
+        limit = PROCESS_BYTES + fits * worst + worst // 2
+        found = projected(VOLUME, (1, 1, 1), workers=workers, memory_limit=limit)
+        assert found.in_flight == min(workers, fits)
+        assert found.peak_bytes <= limit
+
+
+def test_a_level_of_one_region_counts_once_however_many_workers() -> None:
+    """What cannot be in flight twice takes no memory twice."""
+    plan = plan_of("yx", (100, 100), scale_factors=[])
+    one, many = (projected(plan, (1, 1), workers=n).peak_bytes for n in (1, 8))
+    assert one == many == PROCESS_BYTES + projected(plan, (1, 1)).phases[0].region_bytes
