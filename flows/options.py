@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,7 +66,12 @@ class PyramidOptions(BaseModel):
     def from_core(cls, options: BuildOptions) -> PyramidOptions:
         """The form filled in with a caller's options."""
         given = {name: getattr(options, name) for name in cls.model_fields}
-        return cls.model_validate({**given, "memory_limit": _text(options.memory_limit)})
+        plain = {
+            "chunks": _plain(options.chunks),
+            "shards": _plain(options.shards),
+            "memory_limit": _text(options.memory_limit),
+        }
+        return cls.model_validate(given | plain)
 
     def to_core(self) -> BuildOptions:
         """The same options as the core takes them."""
@@ -74,3 +80,14 @@ class PyramidOptions(BaseModel):
 
 def _text(limit: int | str | None) -> str | None:
     return None if limit is None else str(limit)
+
+
+def _plain(sizes: Any) -> Any:
+    """Sizes without dask's lists of an axis's chunks, of which the first one counts."""
+    if isinstance(sizes, Mapping):
+        return {dim: _first(size) for dim, size in sizes.items()}
+    return [_first(size) for size in sizes] if isinstance(sizes, Sequence) else sizes
+
+
+def _first(size: Any) -> Any:
+    return size[0] if isinstance(size, Sequence) else size

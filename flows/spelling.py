@@ -21,7 +21,8 @@ def parse_sizes(option: str, text: str | None) -> Any:
     try:
         if text.lstrip()[:1] in ("[", "{"):
             return json.loads(text)
-        parts = [int(part) for part in text.split(",") if part.strip()]
+        # a comma at the end makes a list of one
+        parts = [int(part) for part in text.rstrip().removesuffix(",").split(",")]
     except ValueError as error:
         raise InvalidOptionError(
             f"--{option} {text!r} is neither an int, a list such as 2,4,8, nor JSON"

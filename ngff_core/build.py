@@ -260,7 +260,11 @@ class Build:
             raise StoredDataError(f"level {unfinished[0]} is not finished, so nothing is published")
         if not self._finished:
             self._check()
+            # What killed processes left goes first: once there is an image, all is tidy.
             self._target.sweep()
+            self._beside.sweep()
+            for ledger in self._ledgers:
+                ledger.tidy()
             publish(self._target, self.plan)
 
     def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
@@ -277,13 +281,13 @@ class Build:
         return self._verification
 
     def clean(self) -> None:
-        """Remove the cache and what killed processes left; plan and ledger stay."""
-        if self._beside.info(f"ledger/{cache_pass.PHASE}/complete.jsonl") is not None:
+        """Remove the cache; plan and ledger stay."""
+        # A build that was begun with a cache may have gone on without one.
+        signs = ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")
+        if any(self._beside.info(sign) is not None for sign in signs):
             # The receipts go last: they are what tells a later run of leftovers.
             self._beside.delete_tree("cache")
             self._cache_ledger.forget()
-        if self._lease is not None:
-            self._beside.sweep("ledger")
 
     def thumbnail(self) -> str:
         """A picture of the coarsest level, as a ``data:`` URI."""
@@ -355,12 +359,13 @@ class Build:
         else:
             lease = Lease(self._beside, self._listener)
             self._lease = lease.__enter__()
-            try:
+        try:
+            if self._lease is not None:
                 self._take_over(overwrite)
-            except BaseException:
-                self.close()
-                raise
-        self._ledgers = load_ledgers(self._beside, self.plan)
+            self._ledgers = load_ledgers(self._beside, self.plan)
+        except BaseException:
+            self.close()
+            raise
 
     def _take_over(self, overwrite: bool) -> None:
         # Another builder may have come and gone while this one waited for the lease.

@@ -71,6 +71,7 @@ class Lease:
         self._number = 0
         self._lost = False
         self._stop = threading.Event()
+        self._renewer = threading.Thread()
         self._me = Holder(uuid.uuid4().hex, _host(), os.getpid(), _started(os.getpid()), 0.0)
 
     def __enter__(self) -> Lease:
@@ -88,7 +89,8 @@ class Lease:
                 told = True
             time.sleep(min(1.0, deadline - time.monotonic()))
         self._stop.clear()
-        threading.Thread(target=self._renew, name="ngff-lease", daemon=True).start()
+        self._renewer = threading.Thread(target=self._renew, name="ngff-lease", daemon=True)
+        self._renewer.start()
         return self
 
     def __exit__(
@@ -98,6 +100,8 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
+        # A renewal under way would put a live lease over the released one.
+        self._renewer.join()
         if self._lost:
             return
         try:
@@ -177,6 +181,10 @@ def _host() -> str:
 
 def _started(pid: int) -> float:
     try:
-        return float(psutil.Process(pid).create_time())
+        process = psutil.Process(pid)
+        # A zombie is dead, and only waits for its parent to take note.
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return 0.0
+        return float(process.create_time())
     except psutil.Error:
         return 0.0

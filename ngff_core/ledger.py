@@ -111,6 +111,10 @@ class Ledger:
         self._store.write(self._complete_key, self._document(ordered))
         self._complete = True
         self._pending = []
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove the segments of a finished phase, which its one document stands for."""
         self._store.delete_tree(f"{self._folder}/segments")
 
     def forget(self) -> None:

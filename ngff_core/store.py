@@ -137,7 +137,7 @@ class LocalFiles(Store):
 
     def delete_tree(self, prefix: str = "") -> None:
         if (self.root / prefix).is_dir():
-            shutil.rmtree(self.root / prefix)
+            shutil.rmtree(self.root / prefix, onexc=_unless_gone)
 
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
         found = {}
@@ -355,6 +355,12 @@ def _gcs_timeouts() -> dict[str, Any]:
     import aiohttp
 
     return {"requests_timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)}
+
+
+def _unless_gone(function: object, path: object, error: BaseException) -> None:
+    # Two processes may remove the same tree, such as a finished build's cache.
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _local_info(path: Path) -> ObjectInfo:

@@ -82,7 +82,8 @@ class RunLog:
         )
 
     def _finish(self, event: Finished) -> None:
-        rate = f", {self._nbytes / event.seconds / 1e6:.0f} MB/s" if self._nbytes else ""
+        timed = self._nbytes and event.seconds
+        rate = f", {self._nbytes / event.seconds / 1e6:.0f} MB/s" if timed else ""
         done = f"{counted(event.fresh, self._unit)} in {event.seconds:.1f} s{rate}"
         self._logger.info(f"{event.phase}: {done if event.fresh else 'everything was done before'}")
         self._show(100.0)

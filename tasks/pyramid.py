@@ -15,7 +15,7 @@ from prefect.states import Completed
 from prefect.tasks import Task, exponential_backoff
 
 from ngff_core import Build, BuildOptions, BuildReport, LevelReport
-from ngff_core.errors import StoredDataError
+from ngff_core.errors import LeaseLostError, StoredDataError
 from ngff_core.store import is_passing
 from ngff_core.verify import Verification
 from tasks.artifacts import show_levels, show_report, show_thumbnail
@@ -23,9 +23,14 @@ from tasks.progress import RunLog, progress_artifact
 
 
 def trouble_may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Retry by the exception's type: a refusal is the same the next time."""
+    """Retry by the exception's type: a refusal is the same the next time.
+
+    A lost lease is not got back by this run; the next one waits for its turn.
+    """
     try:
         state.result()
+    except LeaseLostError:
+        return False
     except Exception as error:  # noqa: BLE001 - whatever the task raised is looked at
         return is_passing(error)
     return False

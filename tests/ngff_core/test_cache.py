@@ -78,7 +78,7 @@ def test_auto_caches_what_cannot_be_read_region_by_region(
 @pytest.mark.parametrize("mode", ["yes", "", None, True])
 def test_an_unknown_mode_is_refused(mode: Any) -> None:
     """The message has the three there are."""
-    with pytest.raises(InvalidOptionError, match="cache: .* is none of auto, always, never"):
+    with pytest.raises(InvalidOptionError, match=r"cache: .* is none of auto, always, never"):
         needs_cache(plan_of("yx", (64, 64)), (1, 1), mode)
 
 

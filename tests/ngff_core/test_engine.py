@@ -161,7 +161,7 @@ def test_an_error_of_the_listener_stops_the_run() -> None:
         raise RuntimeError("lost")
 
     with pytest.raises(RuntimeError, match="lost"):
-        run_bounded(range(50), lambda i: started.append(i), Here(), 1, take)
+        run_bounded(range(50), started.append, Here(), 1, take)
     assert started == [0]
 
 

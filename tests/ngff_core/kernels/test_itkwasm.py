@@ -280,6 +280,17 @@ def test_c_goes_through_as_if_it_were_z(kernel: Kernel) -> None:
 
 
 @by_kernel
+def test_samples_before_the_first_bin_are_skipped(kernel: Kernel) -> None:
+    """``lead`` counts on every axis, t and c among them."""
+    image = pixels(np.random.default_rng(3), "u1", (2, 3, 12, 14, 16), "range")
+    step, lead = (1, 1, 2, 2, 2), (1, 2, 4, 2, 6)
+    region = tuple(slice(a // k, None) for a, k in zip(lead, step, strict=True))
+    expected = whole(kernel, image, step)[region]
+    found = kernel.reduce(image, lead, step, expected.shape)
+    assert_same_bytes(found, np.ascontiguousarray(expected))
+
+
+@by_kernel
 @pytest.mark.parametrize("shape", [(1, 1, 8), (2, 2, 2), (1, 9), (9, 2), (3,), (2, 1, 1)])
 def test_windows_smaller_than_the_weights(kernel: Kernel, shape: Shape) -> None:
     """Axes of one or two samples are legal, whatever the radius."""
@@ -370,6 +381,13 @@ def test_runs_cover_x_and_waste_little(bins: int, halo: int, widest: int) -> Non
     assert sum(padded) <= 1.5 * bins + 64
 
 
+@pytest.mark.parametrize("width", [45, 51, 100, 127])
+def test_scan_line_positions_are_exact(width: int) -> None:
+    """The last bit of the samples is right at widths whose positions ITK gets an ulp off."""
+    image = pixels(np.random.default_rng(width), "f4", (20, 20, 2 * width), "range")
+    np.testing.assert_array_equal(whole(GAUSSIAN, image, (2, 2, 2)), gaussian(image, (2, 2, 2)))
+
+
 # ---------------------------------------------------------------- bin shrink
 
 
@@ -399,6 +417,18 @@ def test_float32_means_are_divided_not_multiplied() -> None:
     np.testing.assert_array_equal(
         whole(BIN_SHRINK, image, (2, 3)), DEFINITION[BIN_SHRINK](image, (2, 3))
     )
+
+
+def test_float16_means_are_rounded_once() -> None:
+    """A mean just over half way goes up, though float32 would make it exactly half way."""
+    image = np.array([[2.0**-24, 2 + 2.0**-9], [1, 1]], np.float16)
+    assert whole(BIN_SHRINK, image, (2, 2)).item() == 1 + 2.0**-10
+
+
+@pytest.mark.parametrize("step", [(1, 2), (1, 3), (3, 3)])
+def test_the_mean_of_negative_zeros_is_negative(step: Shape) -> None:
+    """Filling bins up changes no sum, not even the sign of zero."""
+    assert np.signbit(whole(BIN_SHRINK, np.full(step, -0.0, np.float32), step)).all()
 
 
 def test_infinities_and_nan_stay_in_their_bin() -> None:

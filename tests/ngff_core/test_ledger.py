@@ -1,0 +1,256 @@
+"""The ledger: what it says is done is done, and damage is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngff_core.config import config
+from ngff_core.errors import LeaseLostError, StoredDataError
+from ngff_core.ledger import Ledger, Receipt, StoredObject
+from ngff_core.store import Store, open_store
+
+DIGEST = "d" * 64
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of each kind."""
+    if request.param == "local":
+        return open_store(tmp_path / "image.build")
+    request.getfixturevalue("memory_filesystem")
+    return open_store("memory://image.build")
+
+
+@pytest.fixture(autouse=True)
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments are written when a test says so."""
+    monkeypatch.setattr(config, "receipt_seconds", 1e9)
+
+
+def receipt(region: int, checksum: int = 7) -> Receipt:
+    """A receipt of two objects."""
+    objects = (StoredObject(f"c/{region}/0", 100, 2**32 - 1), StoredObject(f"c/{region}/1", 0, 0))
+    return Receipt(region, checksum, objects)
+
+
+def ledger(store: Store, total: int = 5, digest: str = DIGEST) -> Ledger:
+    """The ledger of level 1, as a new process finds it."""
+    return Ledger(store, "1", digest, total).load()
+
+
+def test_a_ledger_of_nothing_has_everything_to_do(store: Store) -> None:
+    """And reading it writes nothing."""
+    found = ledger(store)
+    assert (found.receipts, found.complete, found.remaining) == ({}, False, [0, 1, 2, 3, 4])
+    assert store.objects() == {}
+
+
+def test_receipts_come_back_as_they_were_taken(store: Store) -> None:
+    """In segments whose names can be guessed; what was not written down is to do again."""
+    first = ledger(store)
+    first.record(receipt(3))
+    first.record(receipt(0))
+    first.flush()
+    first.flush()
+    first.record(receipt(4))
+    first.flush()
+    first.record(receipt(1))
+    assert first.remaining == [2]
+    assert list(store.objects()) == [
+        "ledger/1/segments/000000.jsonl",
+        "ledger/1/segments/000001.jsonl",
+    ]
+    again = ledger(store)
+    assert again.receipts == {i: receipt(i) for i in (0, 3, 4)}
+    assert again.remaining == [1, 2]
+    assert not again.complete
+
+
+def test_receipts_are_written_down_every_few_seconds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One object per some seconds of work, and not one per region."""
+    now = [100.0]
+    monkeypatch.setattr("ngff_core.ledger.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(config, "receipt_seconds", 2.0)
+    found = ledger(store, total=100)
+    for region in range(100):
+        now[0] += 0.5
+        found.record(receipt(region))
+    assert len(store.objects()) == 25
+
+
+def test_a_resumed_ledger_goes_on_with_the_next_segment(store: Store) -> None:
+    """The earlier run's receipts stay."""
+    first = ledger(store)
+    first.record(receipt(0))
+    first.flush()
+    second = ledger(store)
+    second.record(receipt(1))
+    second.flush()
+    assert ledger(store).remaining == [2, 3, 4]
+    assert len(store.objects()) == 2
+
+
+def finished(store: Store, order: list[int]) -> Ledger:
+    found = ledger(store, len(order))
+    for region in order:
+        found.record(receipt(region))
+        found.flush()
+    found.finish()
+    return found
+
+
+@given(st.permutations(range(5)))
+def test_two_builds_of_one_plan_end_with_equal_ledgers(order: list[int]) -> None:
+    """In whatever order their regions were done."""
+    stores = [open_store(f"memory://equal-{i}") for i in range(2)]
+    try:
+        for store, regions in zip(stores, (list(range(5)), order), strict=True):
+            assert finished(store, regions).complete
+        documents = [store.read("ledger/1/complete.jsonl") for store in stores]
+        assert documents[0] == documents[1]
+        assert list(stores[1].objects()) == ["ledger/1/complete.jsonl"]
+    finally:
+        for store in stores:
+            store.delete_tree()
+
+
+def test_a_finished_phase_is_one_document_and_one_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its segments are gone, and loading it asks for nothing else."""
+    finished(store, [4, 2, 0, 1, 3])
+    reads = []
+    read = store.read
+    monkeypatch.setattr(store, "read", lambda key: (reads.append(key), read(key))[1])
+    again = ledger(store)
+    assert again.complete
+    assert again.receipts == {i: receipt(i) for i in range(5)}
+    assert reads == ["ledger/1/complete.jsonl"]
+    before = store.objects()
+    again.finish()
+    assert store.objects() == before
+
+
+def test_a_kill_between_compaction_and_clean_up_loses_nothing(store: Store) -> None:
+    """Segments that outlive their document do no harm."""
+    finished(store, [0, 1, 2, 3, 4])
+    store.write("ledger/1/segments/000000.jsonl", b"left over")
+    assert ledger(store).complete
+
+
+def test_a_phase_with_regions_left_cannot_be_finished(store: Store) -> None:
+    """The error counts them, and nothing is compacted."""
+    found = ledger(store)
+    found.record(receipt(2))
+    found.flush()
+    with pytest.raises(StoredDataError, match="4 regions have no receipt"):
+        found.finish()
+    assert list(store.objects()) == ["ledger/1/segments/000000.jsonl"]
+
+
+@pytest.mark.parametrize("where", ["segments/000000.jsonl", "complete.jsonl"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "torn",
+        "empty",
+        "no json",
+        "a list",
+        "a string",
+        "no header",
+        "no objects",
+        "objects of another kind",
+        "a word for a number",
+        "not utf-8",
+    ],
+)
+def test_damage_is_told_with_the_objects_name_and_what_to_do(
+    store: Store, where: str, damage: str
+) -> None:
+    """A damaged receipt is never taken for a done region."""
+    found = ledger(store, total=1)
+    found.record(receipt(0))
+    found.flush()
+    if where == "complete.jsonl":
+        found.finish()
+    key = f"ledger/1/{where}"
+    whole = store.read(key)
+    assert whole is not None
+    header, row = whole.splitlines()
+    fields = json.loads(row)
+    without = {k: v for k, v in fields.items() if k != "objects"}
+    store.write(
+        key,
+        {
+            "torn": whole[:-20],
+            "empty": b"",
+            "no json": b"<html>502</html>\n",
+            "a list": b"[1]\n",
+            "a string": b'"plan"\n',
+            "no header": row,
+            "no objects": header + b"\n" + json.dumps(without).encode(),
+            "objects of another kind": header
+            + b"\n"
+            + row.replace(b"[[", b'"[[').replace(b"]]", b']]"'),
+            "a word for a number": header
+            + b"\n"
+            + json.dumps(fields | {"samples": "many"}).encode(),
+            "not utf-8": header + b"\n\xff\xfe",
+        }[damage],
+    )
+    with pytest.raises(StoredDataError, match=r"is damaged .* remove that object") as caught:
+        ledger(store, total=1)
+    assert f"{store.uri}/{key}" in str(caught.value)
+
+
+def test_a_ledger_of_another_plan_is_not_ours(store: Store) -> None:
+    """Its receipts say nothing of this plan's regions."""
+    finished(store, [0, 1, 2, 3, 4])
+    with pytest.raises(StoredDataError, match="belongs to another plan"):
+        ledger(store, digest="e" * 64)
+
+
+def test_a_region_that_the_plan_does_not_have_is_damage(store: Store) -> None:
+    """A receipt for region 7 of 5 cannot be right."""
+    found = ledger(store, total=9)
+    found.record(receipt(7))
+    found.flush()
+    with pytest.raises(StoredDataError):
+        ledger(store, total=5)
+
+
+def test_of_two_that_write_the_same_segment_one_stops(store: Store) -> None:
+    """The second was taken for dead: it must not go on building."""
+    one, other = ledger(store), ledger(store)
+    one.record(receipt(0, checksum=1))
+    other.record(receipt(0, checksum=2))
+    one.flush()
+    with pytest.raises(LeaseLostError, match=r"000000.jsonl was written by another process"):
+        other.flush()
+    assert ledger(store).receipts[0].samples == 1
+
+
+def test_phases_have_ledgers_of_their_own(store: Store) -> None:
+    """Level 1's receipts are not level 10's; forgetting one leaves the other."""
+    for phase in ("1", "10", "cache"):
+        found = Ledger(store, phase, DIGEST, 1).load()
+        assert found.remaining == [0]
+        found.record(receipt(0))
+        found.flush()
+    forgotten = Ledger(store, "1", DIGEST, 1).load()
+    forgotten.forget()
+    assert forgotten.remaining == [0]
+    assert Ledger(store, "1", DIGEST, 1).load().remaining == [0]
+    assert Ledger(store, "10", DIGEST, 1).load().remaining == []
+
+
+def test_a_receipt_adds_up_its_objects() -> None:
+    """What a region takes as stored."""
+    assert receipt(0).stored_bytes == 100

@@ -1,0 +1,100 @@
+"""The report and the table that a build leaves for people who watch it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ngff_core import BuildReport, NgffImage, build_pyramid
+from ngff_core.verify import Finding
+from tasks import artifacts
+from tasks.artifacts import report_markdown
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> BuildReport:
+    """The report of a small build."""
+    image = NgffImage(
+        np.arange(3 * 64 * 48, dtype=np.uint16).reshape(3, 64, 48),
+        dims=("c", "y", "x"),
+        scale={"c": 1.0, "y": 0.5, "x": 0.5},
+        axes_units={"y": "micrometer", "x": "micrometer"},
+    )
+    target = tmp_path_factory.mktemp("report") / "cells.ome.zarr"
+    return build_pyramid(image, target, scale_factors=[2], chunks=16, ome_zarr_version="0.4")
+
+
+def facts(markdown: str) -> dict[str, str]:
+    """The table of a report."""
+    rows = [line for line in markdown.splitlines() if line.startswith("| ")]
+    pairs = (row.strip("| ").split(" | ", 1) for row in rows)
+    return {name: value.strip() for name, value in pairs}
+
+
+def test_report_says_what_became_of_what(report: BuildReport) -> None:
+    """Who opens the report reads the verdict first, then source, target, method, sizes."""
+    markdown = report_markdown(report)
+    assert markdown.startswith("# cells.ome.zarr\n\n| Verdict | verified: ")
+    found = facts(markdown)
+    regions = sum(level.regions for level in report.levels)
+    assert report.verification is not None
+    objects = report.verification.objects
+    assert found["Verdict"].startswith(f"verified: {regions} regions in {objects} objects")
+    assert found["Source"] == f"`{report.source}`"
+    assert found["Target"] == f"`{report.target}`"
+    assert found["Method"] == "`itkwasm_gaussian`"
+    assert found["Image"] == "c 3, y 64, x 48 uint16"
+    assert found["Format"] == "OME-Zarr 0.4, blosc:zstd:1:bitshuffle"
+    assert found["Plan"] == f"`{report.plan_digest[:16]}`"
+    assert f"{regions} regions written by this run" in found["Time"]
+    assert "22.5 KiB raw" in found["Bytes"]
+
+
+def test_report_is_a_table_that_markdown_understands(report: BuildReport) -> None:
+    """Every row has two cells, and the second line separates the header."""
+    title, empty, *rows = report_markdown(report).splitlines()
+    assert title.startswith("# ")
+    assert empty == ""
+    assert rows[1] == "|---|---|"
+    assert all(row.count("|") == 3 for row in rows)
+
+
+def test_report_tells_damage_and_what_to_do(report: BuildReport) -> None:
+    """Where something does not hold the report says so in bold, with the command to run."""
+    assert report.verification is not None
+    damaged = replace(report.verification, findings=(Finding("scale0/image/0/0/0", "missing"),))
+    found = facts(report_markdown(replace(report, verification=damaged)))
+    assert found["Verdict"].startswith("**1 finding**: ")
+    assert f"`ngff-flows verify {report.target}`" in found["Verdict"]
+
+
+def test_report_of_a_build_that_nobody_verified(report: BuildReport) -> None:
+    """A report never claims what was not looked at."""
+    found = facts(report_markdown(replace(report, verification=None)))
+    assert found["Verdict"] == "not verified"
+
+
+def test_report_tells_of_a_cache(report: BuildReport) -> None:
+    """That the source was rewritten first is told: it explains the time."""
+    found = facts(report_markdown(replace(report, cached=True)))
+    assert found["Source"].endswith("(through a cache)")
+
+
+def test_table_has_a_row_a_level(report: BuildReport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of levels has shape, size and place of each, with what this run wrote."""
+    made: list[dict[str, Any]] = []
+    monkeypatch.setattr(artifacts, "create_table_artifact", lambda **given: made.append(given))
+    artifacts.show_levels(report)
+    [table] = made
+    assert table["key"] == "levels"
+    assert report.target in table["description"]
+    assert [row["level"] for row in table["table"]] == [0, 1]
+    assert [row["shape"] for row in table["table"]] == ["c 3, y 64, x 48", "c 3, y 32, x 24"]
+    assert "y 1 micrometer, x 1 micrometer" in table["table"][1]["voxel size"]
+    assert [row["path"] for row in table["table"]] == [level.path for level in report.levels]
+    assert all(row["written now"] == row["regions"] for row in table["table"])
+    assert all(row["shards"] == "" for row in table["table"])
