@@ -7,6 +7,7 @@ import os
 
 from ngff_core import BuildOptions, BuildReport
 from ngff_core.errors import NgffError
+from ngff_core.store import absolute_uri
 
 
 def run_flow(source: str, target: str, options: BuildOptions) -> tuple[BuildReport, str]:
@@ -19,7 +20,9 @@ def run_flow(source: str, target: str, options: BuildOptions) -> tuple[BuildRepo
     from flows.options import PyramidOptions
 
     _quiet_tracebacks()
-    state = build_pyramid(source, target, PyramidOptions.from_core(options), return_state=True)
+    # The run's page shows these, and a worker that retries the run has a folder of its own.
+    places = absolute_uri(source), absolute_uri(target)
+    state = build_pyramid(*places, PyramidOptions.from_core(options), return_state=True)
     report: BuildReport = state.result()
     return report, str(state.state_details.flow_run_id)
 
@@ -28,7 +31,8 @@ def _quiet_tracebacks() -> None:
     """Errors raised on purpose are one line on the terminal, as without Prefect."""
     from prefect.logging.handlers import PrefectConsoleHandler
 
-    for name in ("prefect", "prefect.extra"):
+    # Prefect's console stands at the root of all loggers; in earlier versions at its own.
+    for name in (None, "prefect", "prefect.extra"):
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, PrefectConsoleHandler):
                 handler.addFilter(_without_traceback)

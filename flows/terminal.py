@@ -108,7 +108,11 @@ def show_report(report: BuildReport) -> None:
             str(level.fresh),
         )
     console.print(table)
-    done = f"{report.fresh} regions written" if report.fresh else "everything was done before"
+    done = (
+        f"{counted(report.fresh, 'regions')} written"
+        if report.fresh
+        else "everything was done before"
+    )
     console.print(f"{report.target}", soft_wrap=True)
     console.print(f"{done} in {report.seconds:.1f} s; {_verdict(report.verification)}")
 
@@ -174,8 +178,9 @@ def _verdict(found: Verification | None) -> str:
         return "not verified"
     if found.ok:
         how = "read, decoded and" if found.deep else "counted and"
-        return f"verified: {found.regions} regions and {found.objects} objects {how} found right"
-    return f"{len(found.findings)} findings: not as plan and ledger say"
+        what = f"{counted(found.regions, 'regions')} and {found.objects} objects"
+        return f"verified: {what} {how} found right"
+    return f"{counted(len(found.findings), 'findings')}: not as plan and ledger say"
 
 
 def _layout(plan: PyramidPlan, phase: str) -> tuple[str, str, str]:

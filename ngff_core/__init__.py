@@ -9,6 +9,11 @@
 True
 """
 
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 from ngff_core.build import (
     Build,
     build_pyramid,
@@ -19,23 +24,98 @@ from ngff_core.build import (
 from ngff_core.config import config
 from ngff_core.image import NgffImage
 from ngff_core.methods import Methods
+from ngff_core.multiscales import (
+    Axis,
+    Dataset,
+    Identity,
+    Metadata,
+    Multiscales,
+    NgffMultiscales,
+    Scale,
+    Translation,
+)
 from ngff_core.options import BuildOptions
+from ngff_core.orientation import (
+    LPS,
+    RAS,
+    AnatomicalOrientation,
+    AnatomicalOrientationValues,
+)
 from ngff_core.planning import PlannedBuild, plan_pyramid
+from ngff_core.progress import NgffProgress, NgffProgressCallback
 from ngff_core.report import BuildReport, BuildStatus, LevelReport
 
+if TYPE_CHECKING:
+    from ngff_core.ngff_zarr_io import from_ngff_zarr, to_ngff_zarr
+    from ngff_core.to_multiscales import to_multiscales, to_ngff_image
+
 __all__ = [
+    "LPS",
+    "RAS",
+    "AnatomicalOrientation",
+    "AnatomicalOrientationValues",
+    "Axis",
     "Build",
     "BuildOptions",
     "BuildReport",
     "BuildStatus",
+    "Dataset",
+    "Identity",
     "LevelReport",
+    "Metadata",
     "Methods",
+    "Multiscales",
     "NgffImage",
+    "NgffMultiscales",
+    "NgffProgress",
+    "NgffProgressCallback",
     "PlannedBuild",
+    "Scale",
+    "Translation",
     "build_pyramid",
     "build_status",
     "check_build",
     "config",
+    "from_ngff_zarr",
     "plan_pyramid",
+    "to_multiscales",
+    "to_ngff_image",
+    "to_ngff_zarr",
     "verify_pyramid",
 ]
+
+# Importing dask costs nearly a second, so these are imported when they are first asked for.
+_LAZY = {
+    "from_ngff_zarr": "ngff_zarr_io",
+    "to_multiscales": "to_multiscales",
+    "to_ngff_image": "to_multiscales",
+    "to_ngff_zarr": "ngff_zarr_io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    setattr(sys.modules[__name__], name, found)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """This package, in which ``to_multiscales`` is the function and never its module.
+
+    Importing the module binds it to its name here, whenever that happens; what lies in it
+    is imported from it all the same.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "to_multiscales" and isinstance(value, ModuleType):
+            value = value.to_multiscales
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

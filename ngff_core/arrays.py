@@ -23,6 +23,9 @@ from ngff_core.ledger import Receipt, StoredObject
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.store import Store, fused_pipeline, retrying
 
+ARRAY_DOCUMENT = {2: ".zarray", 3: "zarr.json"}
+"""Name of an array's metadata document, by zarr format."""
+
 
 def open_level(store: Store, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[Any]:
     """One level's array, to be read; a missing object is an error, not zeros."""

@@ -35,7 +35,14 @@ from ngff_core.report import BuildReport, BuildStatus, LevelReport, PhaseStatus
 from ngff_core.scale_factors import ScaleFactors
 from ngff_core.sources import Source, open_source
 from ngff_core.store import StorageOptions, Store, absolute_uri
-from ngff_core.target import begin, load_ledgers, read_plan, target_state, target_stores
+from ngff_core.target import (
+    begin,
+    forget_removed,
+    load_ledgers,
+    read_plan,
+    target_state,
+    target_stores,
+)
 from ngff_core.thumbnail import thumbnail
 from ngff_core.verify import Verification, stored_bytes, verify_store
 
@@ -145,11 +152,12 @@ class Build:
         self._listener = listener
         self._began = time.monotonic()
         self._seconds: dict[int, float] = {}
-        self._fresh: dict[int, int] = {}
+        self._recorded: tuple[int, ...] = ()
         self._verification: Verification | None = None
         self._lease: Lease | None = None
         self._ledgers: list[Ledger] = []
         self._finished = False
+        self._arrays_created = False
         self._executor = ThreadPoolExecutor(
             planned.projection.in_flight, thread_name_prefix="ngff-region"
         )
@@ -212,13 +220,15 @@ class Build:
     def write_cache(self, listener: Listener | None = None) -> float:
         """The cache pass: rewrite the source so that it can be read by region."""
         whole = self._cache_plan
+        ledger = self._cache_ledger.load()
+        forget_removed(self._beside, whole, [ledger])
         create_arrays(self._beside, whole)
         return write_level(
             self._beside,
             whole,
             whole.levels[0],
             self._source.image.data,
-            self._cache_ledger.load(),
+            ledger,
             phase=cache_pass.PHASE,
             executor=self._executor,
             in_flight=self.planned.projection.in_flight,
@@ -230,27 +240,30 @@ class Build:
         """Write what remains of one level; the levels it is computed from come before."""
         listener = listener or self._listener
         level, ledger = self.plan.levels[index], self._ledgers[index]
-        before = len(ledger.receipts)
         if not ledger.complete:
             self._check()
-            if index == 0:
+            if not self._arrays_created:
                 create_arrays(self._target, self.plan)
-            self._seconds[index] = write_level(
-                self._target,
-                self.plan,
-                level,
-                self._parent(index),
-                ledger,
-                phase=f"level-{index}",
-                executor=self._executor,
-                in_flight=self.planned.projection.in_flight,
-                listener=listener,
-                check=self._check,
-            )
+                self._arrays_created = True
+            began = time.monotonic()
+            try:
+                write_level(
+                    self._target,
+                    self.plan,
+                    level,
+                    self._parent(index),
+                    ledger,
+                    phase=f"level-{index}",
+                    executor=self._executor,
+                    in_flight=self.planned.projection.in_flight,
+                    listener=listener,
+                    check=self._check,
+                )
+            finally:
+                self._seconds[index] = self._seconds.get(index, 0.0) + time.monotonic() - began
         else:
             listener(Started(f"level-{index}", level.regions, level.regions))
             listener(Finished(f"level-{index}", level.regions, 0, 0.0))
-        self._fresh[index] = self._fresh.get(index, 0) + len(ledger.receipts) - before
         return self._level_report(index)
 
     def publish(self) -> None:
@@ -345,7 +358,7 @@ class Build:
             factor=level.factor,
             scale=self.plan.scale_of(level),
             regions=level.regions,
-            fresh=self._fresh.get(index, 0),
+            fresh=len(ledger.receipts) - self._recorded[index],
             raw_bytes=math.prod(level.shape) * self.plan.dtype.itemsize,
             stored_bytes=stored_bytes(ledger),
             seconds=self._seconds.get(index, 0.0),
@@ -363,6 +376,9 @@ class Build:
             if self._lease is not None:
                 self._take_over(overwrite)
             self._ledgers = load_ledgers(self._beside, self.plan)
+            if not self._finished:
+                self._forget_removed()
+            self._recorded = tuple(len(ledger.receipts) for ledger in self._ledgers)
         except BaseException:
             self.close()
             raise
@@ -375,6 +391,13 @@ class Build:
         if state == "foreign":
             self._listener(Message(f"removing what is at {self._target.uri}"))
         begin(self._target, self._beside, self.plan, state)
+
+    def _forget_removed(self) -> None:
+        removed = forget_removed(self._target, self.plan, self._ledgers)
+        if removed:
+            self._listener(
+                Message(f"{', '.join(removed)}: removed since, although recorded; built anew")
+            )
 
 
 def build_status(

@@ -6,7 +6,10 @@ Set them as attributes: ``ngff_core.config.memory_target = 2**31``.
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ngff_core.memory import available_memory
 
@@ -19,12 +22,29 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
+def _user_cache() -> Path:
+    """The folder where this system keeps what programs may lose."""
+    if sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "ngff-flows"
+
+
 @dataclass
 class Config:
     """Tunables with defaults that need no thought."""
 
     memory_target: int = field(default_factory=lambda: available_memory() // 2)
     """Bytes that work in flight may take where no memory limit is given."""
+
+    task_target: int = 50_000
+    """An array with more tasks in its dask graph is cached before its pyramid is made."""
+
+    cache_store: Any = field(default_factory=_user_cache)
+    """Where ``to_multiscales`` caches: a path, a URI, a zarr store or a mapping."""
 
     lease_seconds: float = 60.0
     """After so long without renewal a builder on another machine counts as dead."""

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ngff_core.axes import canonical_order, check_dims, default_dims, spatial_dims
+from ngff_core.orientation import AnatomicalOrientation, of_axes
 
 Selection = tuple[slice, ...]
 Block = npt.NDArray[Any]
@@ -37,7 +38,8 @@ class NgffImage:
     ``dims`` names each axis of ``data`` out of t, c, z, y, x. ``scale`` and
     ``translation`` are per axis, in ``axes_units`` (UDUNITS names such as
     ``micrometer``): the size of a sample and the position of the first sample's
-    centre. Axes they do not name have scale 1 and translation 0.
+    centre. Axes they do not name have scale 1 and translation 0. ``axes_orientations``
+    says which way spatial axes grow in a body.
     """
 
     data: ArrayLike
@@ -46,12 +48,14 @@ class NgffImage:
     translation: Mapping[str, float] = field(default_factory=dict)
     name: str = "image"
     axes_units: Mapping[str, str] | None = None
+    axes_orientations: Mapping[str, AnatomicalOrientation] | None = None
 
     def __post_init__(self) -> None:
         dims = self.dims or default_dims(len(self.data.shape))
         self.dims = check_dims(dims, len(self.data.shape))
         self.scale = {d: float(self.scale.get(d, 1.0)) for d in self.dims}
         self.translation = {d: float(self.translation.get(d, 0.0)) for d in self.dims}
+        self.axes_orientations = of_axes(self.axes_orientations, self.dims)
 
 
 class TransposedArray:
@@ -85,6 +89,7 @@ def in_canonical_order(image: NgffImage) -> NgffImage:
         translation=image.translation,
         name=image.name,
         axes_units=image.axes_units,
+        axes_orientations=image.axes_orientations,
     )
 
 

@@ -120,10 +120,10 @@ def level_shards(shards: Shape, chunks: Shape, own_chunks: Shape, shape: Shape) 
     )
 
 
-def check_shards(shards: Shape, chunks: Shape, dims: Sequence[str]) -> Shape:
-    """``shards``, once each is a whole multiple of its chunk."""
-    for d, s, c in zip(dims, shards, chunks, strict=True):
-        if s % c:
+def check_shards(shards: Shape, chunks: Shape, dims: Sequence[str], shape: Shape) -> Shape:
+    """``shards``, once each is a whole multiple of its chunk, or longer than the image."""
+    for d, s, c, n in zip(dims, shards, chunks, shape, strict=True):
+        if s % c and s < n:
             raise InvalidOptionError(
                 f"shards: {s} on {d} is not a whole multiple of the chunk, {c}"
             )

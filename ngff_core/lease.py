@@ -24,7 +24,7 @@ import psutil
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError, TargetBusyError
 from ngff_core.progress import Listener, Message, silent
-from ngff_core.store import Store, is_passing
+from ngff_core.store import Store, is_passing, retrying
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,9 @@ class Lease:
         if current is not None and current.is_live:
             return current
         self._me = replace(self._me, expires=time.time() + config.lease_seconds)
-        if self._store.create(_key(self._number), _document(self._me)):
+        if retrying(self._store.create, _key(self._number), _document(self._me)):
             return None
-        document = self._store.read(_key(self._number))
+        document = retrying(self._store.read, _key(self._number))
         return _parse(document) if document is not None else self._try()
 
     def _renew(self) -> None:
@@ -151,7 +151,7 @@ def current_holder(store: Store) -> Holder | None:
 def _latest(store: Store) -> tuple[int, Holder | None]:
     """The number of the next lease, and the holder of the last one."""
     number, holder = 1, None
-    while (document := store.read(_key(number))) is not None:
+    while (document := retrying(store.read, _key(number))) is not None:
         number, holder = number + 1, _parse(document)
     return number, holder
 

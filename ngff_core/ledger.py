@@ -2,8 +2,8 @@
 
 A receipt is written down only after its objects are stored, so what the ledger says is
 done is done. The driver appends receipts in numbered segments, some seconds of work
-each, whose names can be guessed without a listing; a finished level's segments become
-one document, sorted, so that two builds of one plan end with equal ledgers.
+each; a finished level's segments become one document, sorted, so that two builds of
+one plan end with equal ledgers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError
-from ngff_core.store import Store
+from ngff_core.store import Store, retrying
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,19 @@ class Ledger:
 
     def load(self) -> Ledger:
         """Read what earlier runs recorded: one request if complete, else one a segment."""
-        document = self._store.read(self._complete_key)
+        document = retrying(self._store.read, self._complete_key)
         if document is not None:
             self._take(document, self._complete_key)
             self._complete = not self.remaining
             return self
-        while (segment := self._store.read(self._segment_key)) is not None:
-            self._take(segment, self._segment_key)
-            self._segment += 1
+        # Listed, not guessed one after another: where one was removed for its damage, or
+        # by an overwrite that was killed, those after it count, and keep their names.
+        for key in retrying(self._store.objects, self._segments):
+            name, _, ending = key.removeprefix(f"{self._segments}/").partition(".")
+            segment = retrying(self._store.read, key) if ending == "jsonl" else None
+            if segment is not None:
+                self._take(segment, key)
+                self._segment = int(name) + 1
         return self
 
     def record(self, receipt: Receipt) -> None:
@@ -93,7 +98,7 @@ class Ledger:
         self._written_at = time.monotonic()
         if not self._pending:
             return
-        if not self._store.create(self._segment_key, self._document(self._pending)):
+        if not retrying(self._store.create, self._segment_key, self._document(self._pending)):
             raise LeaseLostError(
                 f"{self._store.uri}/{self._segment_key} was written by another process, "
                 "which builds this target now; this one stops"
@@ -108,19 +113,20 @@ class Ledger:
         if self._complete:
             return
         ordered = [self._receipts[region] for region in sorted(self._receipts)]
-        self._store.write(self._complete_key, self._document(ordered))
+        retrying(self._store.write, self._complete_key, self._document(ordered))
         self._complete = True
         self._pending = []
         self.tidy()
 
     def tidy(self) -> None:
         """Remove the segments of a finished phase, which its one document stands for."""
-        self._store.delete_tree(f"{self._folder}/segments")
+        retrying(self._store.delete_tree, self._segments)
 
     def forget(self) -> None:
         """Remove the phase's receipts."""
-        self._store.delete_tree(self._folder)
+        retrying(self._store.delete_tree, self._folder)
         self._receipts, self._segment, self._complete = {}, 0, False
+        self._pending = []
 
     @property
     def _complete_key(self) -> str:
@@ -128,7 +134,11 @@ class Ledger:
 
     @property
     def _segment_key(self) -> str:
-        return f"{self._folder}/segments/{self._segment:06}.jsonl"
+        return f"{self._segments}/{self._segment:06}.jsonl"
+
+    @property
+    def _segments(self) -> str:
+        return f"{self._folder}/segments"
 
     def _document(self, receipts: Iterable[Receipt]) -> bytes:
         header = {"plan": self._digest, "regions": self._total}
@@ -140,6 +150,8 @@ class Ledger:
             header, *rows = [json.loads(line) for line in document.splitlines()]
             ours = header["plan"] == self._digest
             receipts = [_from_row(row) for row in rows]
+            if ours and any(not 0 <= receipt.region < self._total for receipt in receipts):
+                raise ValueError(f"a region beyond the {self._total} of this plan")
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise StoredDataError(
                 f"{self._store.uri}/{key} is damaged ({error}); remove that object and run "

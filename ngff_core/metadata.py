@@ -3,47 +3,89 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from ngff_core.axes import axis_type
 from ngff_core.methods import method_info
+from ngff_core.orientation import AnatomicalOrientation, AnatomicalOrientationValues
 from ngff_core.plan import PyramidPlan
+
+INTRINSIC = "physical"
+"""Name of the coordinate system that all levels of a 0.6 image lead to."""
+
+
+@dataclass(frozen=True)
+class AxisEntry:
+    """One axis as metadata has it."""
+
+    name: str
+    unit: str | None = None
+    orientation: AnatomicalOrientation | None = None
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One level as metadata has it: scale first, then translation, per axis."""
+
+    path: str
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One image as metadata has it, whatever the version."""
+
+    name: str
+    axes: tuple[AxisEntry, ...]
+    datasets: tuple[DatasetEntry, ...]
+    type: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    omero: Mapping[str, Any] | None = None
+
+
+def plan_entry(plan: PyramidPlan) -> ImageEntry:
+    """What the metadata of a plan's pyramid says."""
+    image = plan.image
+    terms = image.orientations or (None,) * len(image.dims)
+    return ImageEntry(
+        name=image.name,
+        type=plan.method,
+        metadata=method_info(plan.method).metadata,
+        axes=tuple(
+            AxisEntry(dim, unit, _orientation(term))
+            for dim, unit, term in zip(image.dims, image.units, terms, strict=True)
+        ),
+        datasets=tuple(
+            DatasetEntry(level.path, plan.scale_of(level), plan.translation_of(level))
+            for level in plan.levels
+        ),
+    )
 
 
 def ome_attributes(plan: PyramidPlan) -> dict[str, Any]:
     """The OME-Zarr attributes of the group: validated, as JSON values.
 
-    For 0.5 they belong under the key ``ome``, for 0.4 at the top.
+    From 0.5 on they belong under the key ``ome``, for 0.4 at the top.
     """
-    from ome_zarr_models.v04.image import ImageAttrs as ImageAttrs04
-    from ome_zarr_models.v05.axes import Axis
-    from ome_zarr_models.v05.image import ImageAttrs as ImageAttrs05
-    from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+    return image_attributes(plan_entry(plan), plan.ome_zarr_version)
 
-    multiscale = Multiscale(
-        name=plan.image.name,
-        type=plan.method,
-        metadata=cast(Any, method_info(plan.method).metadata),
-        axes=[
-            Axis(name=dim, type=axis_type(dim), unit=unit)
-            for dim, unit in zip(plan.image.dims, plan.image.units, strict=True)
-        ],
-        datasets=tuple(
-            Dataset.build(
-                path=level.path,
-                scale=plan.scale_of(level),
-                translation=plan.translation_of(level),
-            )
-            for level in plan.levels
-        ),
+
+def image_attributes(image: ImageEntry, version: str) -> dict[str, Any]:
+    """The OME-Zarr attributes of an image in ``version``: validated, as JSON values."""
+    found: dict[str, Any] = json.loads(
+        _model(image, version).model_dump_json(exclude_none=True, exclude={"omero"})
     )
-    if plan.ome_zarr_version == "0.4":
-        # Readers tell 0.4 by this field, which the conversion leaves out.
-        older = multiscale.to_version("0.4").model_copy(update={"version": "0.4"})
-        attributes: Any = ImageAttrs04(multiscales=[older])
-    else:
-        attributes = ImageAttrs05(version="0.5", multiscales=[multiscale])
-    found: dict[str, Any] = json.loads(attributes.model_dump_json(exclude_none=True))
+    (multiscale,) = found["multiscales"]
+    # The models keep fields they do not know, but lose them on the way between versions.
+    written = multiscale["axes"] if "axes" in multiscale else _intrinsic_axes(multiscale)
+    for axis, entry in zip(written, image.axes, strict=True):
+        if entry.orientation is not None:
+            axis["orientation"] = entry.orientation.to_dict()
+    if image.omero is not None:
+        found["omero"] = dict(image.omero)
     return found
 
 
@@ -52,14 +94,55 @@ def group_documents(plan: PyramidPlan) -> dict[str, bytes]:
 
     The last one is what makes the store an image.
     """
-    attributes = ome_attributes(plan)
-    if plan.zarr_format == 2:
+    return image_documents(plan_entry(plan), plan.ome_zarr_version)
+
+
+def image_documents(image: ImageEntry, version: str) -> dict[str, bytes]:
+    """The same for an image that no plan describes."""
+    attributes = image_attributes(image, version)
+    if version == "0.4":
         return {".zgroup": _document({"zarr_format": 2}), ".zattrs": _document(attributes)}
     return {
         "zarr.json": _document(
             {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}}
         )
     }
+
+
+def _model(image: ImageEntry, version: str) -> Any:
+    from ome_zarr_models.v04.image import ImageAttrs as ImageAttrs04
+    from ome_zarr_models.v05.axes import Axis
+    from ome_zarr_models.v05.image import ImageAttrs as ImageAttrs05
+    from ome_zarr_models.v05.multiscales import Dataset, Multiscale
+    from ome_zarr_models.v06.image import ImageAttrs as ImageAttrs06
+
+    multiscale = Multiscale(
+        name=image.name,
+        type=image.type,
+        metadata=cast(Any, None if image.metadata is None else dict(image.metadata)),
+        axes=[Axis(name=a.name, type=axis_type(a.name), unit=a.unit) for a in image.axes],
+        datasets=tuple(
+            Dataset.build(path=d.path, scale=d.scale, translation=d.translation)
+            for d in image.datasets
+        ),
+    )
+    if version == "0.4":
+        # Readers tell 0.4 by this field, which the conversion leaves out.
+        older = multiscale.to_version("0.4").model_copy(update={"version": "0.4"})
+        return ImageAttrs04(multiscales=[older])
+    if version == "0.5":
+        return ImageAttrs05(version="0.5", multiscales=[multiscale])
+    newer = multiscale.to_version("0.6", default_cs_name=INTRINSIC)
+    return ImageAttrs06(version="0.6", multiscales=[newer])
+
+
+def _intrinsic_axes(multiscale: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    (axes,) = (s["axes"] for s in multiscale["coordinateSystems"] if s["name"] == INTRINSIC)
+    return cast("Sequence[dict[str, Any]]", axes)
+
+
+def _orientation(term: str | None) -> AnatomicalOrientation | None:
+    return None if term is None else AnatomicalOrientation(AnatomicalOrientationValues(term))
 
 
 def _document(value: dict[str, Any]) -> bytes:

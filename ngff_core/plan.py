@@ -50,8 +50,8 @@ PLAN_FORMAT = 1
 ALGORITHM = 1
 """Changes when the same options would give other pixels or another layout."""
 
-OmeZarrVersion = Literal["0.4", "0.5"]
-OME_ZARR_VERSIONS: tuple[OmeZarrVersion, ...] = ("0.4", "0.5")
+OmeZarrVersion = Literal["0.4", "0.5", "0.6"]
+OME_ZARR_VERSIONS: tuple[OmeZarrVersion, ...] = ("0.4", "0.5", "0.6")
 DEFAULT_MIN_LENGTH = 128
 """The default of ``scale_factors``, as on the API page."""
 
@@ -75,6 +75,8 @@ class ImageInfo:
     translation: tuple[float, ...]
     units: tuple[str | None, ...]
     name: str = "image"
+    orientations: tuple[str | None, ...] = ()
+    """RFC-4's term for each axis; empty where no axis has one."""
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,10 @@ def make_plan(
     ``source_chunks`` is how the source itself is cut, which the default chunks heed.
     Sizes given as ``chunks`` or ``shards`` are in the order of ``image.dims``.
     """
-    _check_image(image)
+    check_image(image)
     method = parse_method(method)
     dtype = np.dtype(image.dtype)
-    version = _check_version(ome_zarr_version)
+    version = check_version(ome_zarr_version)
     sizes = resolve_sizes(
         "chunks", chunks, image.dims, default_chunks(image.dims, image.shape, source_chunks)
     )
@@ -284,11 +286,15 @@ def _given_shards(
         )
     sizes = resolve_sizes("shards", shards, image.dims, chunks)
     return check_shards(
-        tuple(sizes[d] for d in image.dims), tuple(chunks[d] for d in image.dims), image.dims
+        tuple(sizes[d] for d in image.dims),
+        tuple(chunks[d] for d in image.dims),
+        image.dims,
+        image.shape,
     )
 
 
-def _check_version(version: str) -> OmeZarrVersion:
+def check_version(version: str) -> OmeZarrVersion:
+    """``version`` if it is one that can be written, else an InvalidOptionError."""
     for known in OME_ZARR_VERSIONS:
         if version == known:
             return known
@@ -297,7 +303,8 @@ def _check_version(version: str) -> OmeZarrVersion:
     )
 
 
-def _check_image(image: ImageInfo) -> None:
+def check_image(image: ImageInfo) -> None:
+    """InvalidOptionError for an image that OME-Zarr cannot hold; the message says why."""
     if not image.name or "/" in image.name or image.name in (".", ".."):
         raise InvalidOptionError(f"name: {image.name!r} cannot be part of a path")
     if any(n == 0 for n in image.shape):
@@ -307,3 +314,8 @@ def _check_image(image: ImageInfo) -> None:
             f"an image with axes {', '.join(image.dims)} cannot be written: "
             "OME-Zarr asks for two or three spatial axes"
         )
+    for d, scale, translation in zip(image.dims, image.scale, image.translation, strict=True):
+        if not math.isfinite(scale) or (d in SPATIAL and scale <= 0):
+            raise InvalidOptionError(f"scale: {scale} on {d} is no size of a sample")
+        if not math.isfinite(translation):
+            raise InvalidOptionError(f"translation: {translation} on {d} is no position")

@@ -13,6 +13,7 @@ from ngff_core.cache import needs_cache
 from ngff_core.errors import InvalidOptionError
 from ngff_core.image import NgffImage
 from ngff_core.options import BuildOptions, resolve_memory_limit, resolve_workers
+from ngff_core.orientation import of_axes
 from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
 from ngff_core.projection import Projection, project
 from ngff_core.sources import Source, open_source
@@ -101,7 +102,16 @@ def _image_info(image: NgffImage) -> ImageInfo:
         translation=tuple(image.translation[d] for d in image.dims),
         units=tuple(units.get(d) for d in image.dims),
         name=image.name,
+        orientations=_orientations(image),
     )
+
+
+def _orientations(image: NgffImage) -> tuple[str | None, ...]:
+    """RFC-4's terms by axis, with what the caller may have set since the image was made."""
+    found = of_axes(image.axes_orientations, image.dims)
+    if not found:
+        return ()
+    return tuple(str(found[d].value) if d in found else None for d in image.dims)
 
 
 def _caller_dims(source: Any, image: NgffImage) -> tuple[str, ...]:

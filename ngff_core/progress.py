@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,60 @@ class PhaseProgress:
         seconds = time.monotonic() - self._began
         self._listener(Finished(self._phase, self._total, self._done - self._before, seconds))
         return seconds
+
+
+class RichProgress(Protocol):
+    """What is asked of a bar: ``rich.progress.Progress`` has it, and so may others."""
+
+    def add_task(self, description: str, *, total: float | None = ...) -> Any: ...
+    def update(self, task_id: Any, /, **fields: Any) -> Any: ...
+
+
+class NgffProgress:
+    """Shows the passes of the lazy API as tasks of a ``rich.progress.Progress``.
+
+    Each pass is added with its total, then updated with what is completed, after each
+    piece. Subclasses may show both elsewhere.
+    """
+
+    def __init__(self, rich_progress: RichProgress) -> None:
+        self.rich = rich_progress
+        self.multiscales_task: Any = None
+        self.cache_task: Any = None
+
+    def add_multiscales_task(self, description: str, scales: int) -> None:
+        """A pass over ``scales`` levels begins."""
+        self.multiscales_task = self.rich.add_task(description, total=scales)
+
+    def update_multiscales_task_completed(self, completed: int) -> None:
+        """So many levels are done."""
+        self.rich.update(self.multiscales_task, completed=completed, refresh=True)
+
+    def add_cache_task(self, description: str, total: int) -> None:
+        """A cache pass of ``total`` pieces begins."""
+        self.cache_task = self.rich.add_task(description, total=total)
+
+    def update_cache_task_completed(self, completed: int) -> None:
+        """So many pieces are cached."""
+        self.rich.update(self.cache_task, completed=completed, refresh=True)
+
+
+class NgffProgressCallback(NgffProgress):
+    """`NgffProgress` that also shows the piece at hand, counted in its own parts."""
+
+    def __init__(self, rich_progress: RichProgress) -> None:
+        super().__init__(rich_progress)
+        self.tasks: dict[str, Any] = {}
+        self.next_task: str | None = None
+
+    def add_callback_task(self, description: str) -> None:
+        """The next piece begins; the one before it is no longer shown."""
+        if self.next_task is not None:
+            self.rich.update(self.tasks[self.next_task], visible=False)
+        self.tasks[description] = self.rich.add_task(description, total=None)
+        self.next_task = description
+
+    def update_callback_task_completed(self, completed: int, total: int) -> None:
+        """So many of the parts of the piece at hand are done."""
+        if self.next_task is not None:
+            self.rich.update(self.tasks[self.next_task], total=total, completed=completed)

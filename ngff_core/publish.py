@@ -26,10 +26,10 @@ def publish(store: Store, plan: PyramidPlan) -> None:
 def is_published(store: Store, plan: PyramidPlan) -> bool:
     """Whether the store is an image, and the plan's."""
     key, document = list(group_documents(plan).items())[-1]
-    return store.read(key) == document
+    return retrying(store.read, key) == document
 
 
 def unpublish(store: Store) -> None:
     """Make the store no image any more; its arrays stay."""
     for key in ("zarr.json", ".zattrs", ".zgroup", ".zmetadata"):
-        store.delete(key)
+        retrying(store.delete, key)

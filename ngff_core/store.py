@@ -16,8 +16,9 @@ import threading
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Buffer, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -37,6 +38,9 @@ PARTIAL = ".partial"
 _ATTEMPTS = 6
 
 _pipeline_lock = threading.Lock()
+
+# Of the stores here fsspec's memory filesystem alone looks first and puts then.
+_create_in_memory = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,15 @@ class LocalFiles(Store):
             return True
 
     def delete(self, key: str) -> None:
-        (self.root / key).unlink(missing_ok=True)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (self.root / key).unlink()
 
     def delete_tree(self, prefix: str = "") -> None:
-        if (self.root / prefix).is_dir():
-            shutil.rmtree(self.root / prefix, onexc=_unless_gone)
+        path = self.root / prefix
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, onexc=_unless_gone)
+        else:
+            path.unlink(missing_ok=True)
 
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
         found = {}
@@ -202,8 +210,10 @@ class Bucket(Store):
         self.fs.pipe_file(self._path(key), bytes(data))
 
     def create(self, key: str, data: Buffer) -> bool:
+        turn = _create_in_memory if self.fs.protocol == "memory" else nullcontext()
         try:
-            self.fs.pipe_file(self._path(key), bytes(data), mode="create")
+            with turn:
+                self.fs.pipe_file(self._path(key), bytes(data), mode="create")
         except FileExistsError:
             # Where the reply to our own create was lost, the retry meets our own bytes.
             return self.read(key) == bytes(data)
@@ -357,7 +367,7 @@ def _gcs_timeouts() -> dict[str, Any]:
     return {"requests_timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)}
 
 
-def _unless_gone(function: object, path: object, error: BaseException) -> None:
+def _unless_gone(_function: object, _path: object, error: BaseException) -> None:
     # Two processes may remove the same tree, such as a finished build's cache.
     if not isinstance(error, FileNotFoundError):
         raise error
@@ -370,6 +380,10 @@ def _local_info(path: Path) -> ObjectInfo:
 
 def _fsspec_info(info: Mapping[str, Any]) -> ObjectInfo:
     for field in ("generation", "ETag", "etag", "mtime", "created", "LastModified"):
-        if info.get(field) is not None:
-            return ObjectInfo(int(info["size"] or 0), f"{field}:{info[field]}")
+        value = info.get(field)
+        if isinstance(value, datetime):
+            # fsspec's memory filesystem has a time in `info`, and its seconds in `find`.
+            value = value.timestamp()
+        if value is not None:
+            return ObjectInfo(int(info["size"] or 0), f"{field}:{value}")
     return ObjectInfo(int(info["size"] or 0), "unknown")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from ngff_core.arrays import ARRAY_DOCUMENT
 from ngff_core.errors import (
     NgffError,
     SourceChangedError,
@@ -62,12 +63,28 @@ def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -
         # In this order a kill leaves nothing that passes for whole: no image first, no
         # receipts for what is about to go, and the old plan until all is gone.
         unpublish(target)
-        beside.delete_tree("ledger")
-        target.delete_tree()
-        beside.delete_tree("cache")
-        beside.delete(PLAN_KEY)
+        retrying(beside.delete_tree, "ledger")
+        retrying(target.delete_tree)
+        retrying(beside.delete_tree, "cache")
+        retrying(beside.delete, PLAN_KEY)
     if state in ("foreign", "free"):
         retrying(beside.create, PLAN_KEY, plan.to_json())
+
+
+def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> list[str]:
+    """Forget the receipts of levels whose arrays somebody removed; their paths.
+
+    An array's document is put before its first region, so receipts without it are of a
+    level that is gone. That one request per level tells a removed target from an
+    interrupted build; a single object that is gone is for `verify` to find.
+    """
+    removed = []
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        key = f"{level.path}/{ARRAY_DOCUMENT[plan.zarr_format]}"
+        if ledger.receipts and retrying(store.info, key) is None:
+            ledger.forget()
+            removed.append(level.path)
+    return removed
 
 
 def read_plan(target: Store, beside: Store) -> PyramidPlan:

@@ -12,15 +12,13 @@ import crc32c
 import numpy as np
 import zarr
 
-from ngff_core.arrays import array_documents, checksum, open_level
+from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, checksum, open_level
 from ngff_core.engine import run_bounded
 from ngff_core.ledger import Ledger, Receipt
 from ngff_core.metadata import group_documents
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress
 from ngff_core.store import ObjectInfo, Store, retrying
-
-_ARRAY_DOCUMENT = {2: ".zarray", 3: "zarr.json"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def verify_store(
     progress = PhaseProgress(listener, "verify", total, unit="regions" if deep else "levels")
     unreadable = {finding.key for finding in findings if finding.level is None}
     for level, ledger in zip(plan.levels, ledgers, strict=True):
-        if deep and f"{level.path}/{_ARRAY_DOCUMENT[plan.zarr_format]}" not in unreadable:
+        if deep and f"{level.path}/{ARRAY_DOCUMENT[plan.zarr_format]}" not in unreadable:
             found = _deep(
                 store,
                 plan,
@@ -110,8 +108,10 @@ def _validity(store: Store, plan: PyramidPlan) -> Iterator[Finding]:
     """What ome-zarr-models, which shares no code with the writer, says of the group."""
     from ome_zarr_models.v04.image import Image as Image04
     from ome_zarr_models.v05.image import Image as Image05
+    from ome_zarr_models.v06.image import Image as Image06
 
-    model: Any = Image04 if plan.ome_zarr_version == "0.4" else Image05
+    models: dict[str, Any] = {"0.4": Image04, "0.5": Image05, "0.6": Image06}
+    model = models[plan.ome_zarr_version]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

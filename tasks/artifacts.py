@@ -13,6 +13,7 @@ from prefect.artifacts import (
 
 from ngff_core import BuildReport, LevelReport
 from ngff_core.report import bytes_text, shape_text, voxel_text
+from tasks.progress import counted
 
 
 def show_levels(report: BuildReport) -> None:
@@ -47,11 +48,12 @@ def report_markdown(report: BuildReport) -> str:
         verdict = "not verified"
     elif checked.ok:
         verdict = (
-            f"verified: {checked.regions} regions in {checked.objects} objects, metadata "
-            "included, hold against plan and ledger"
+            f"verified: {counted(checked.regions, 'regions')} in {checked.objects} objects, "
+            "metadata included, found as plan and ledger say"
         )
     else:
-        verdict = f"**{len(checked.findings)} findings**: run `ngff-flows verify {report.target}`"
+        found = counted(len(checked.findings), "findings")
+        verdict = f"**{found}**: run `ngff-flows verify {report.target}`"
     ratio = report.raw_bytes / report.stored_bytes if report.stored_bytes else 1.0
     facts = {
         "Source": f"`{report.source}`" + (" (through a cache)" if report.cached else ""),
@@ -61,7 +63,7 @@ def report_markdown(report: BuildReport) -> str:
         "Format": f"OME-Zarr {report.ome_zarr_version}, {report.compressor}",
         "Bytes": f"{bytes_text(report.stored_bytes)} stored, {bytes_text(report.raw_bytes)} raw, "
         f"ratio {ratio:.2f}",
-        "Time": f"{report.seconds:.1f} s, {report.fresh} regions written by this run",
+        "Time": f"{report.seconds:.1f} s, {counted(report.fresh, 'regions')} written by this run",
         "Plan": f"`{report.plan_digest[:16]}`",
         "Versions": ", ".join(f"{name} {version(name)}" for name in ("ngff-flows", "zarr")),
     }

@@ -73,7 +73,7 @@ class RunLog:
             self._show(percent)
 
     def _line(self, event: Advanced, percent: int, seconds: float) -> str:
-        rate = f"{self._nbytes / seconds / 1e6:.0f} MB/s, " if self._nbytes and seconds else ""
+        rate = f"{_rate(self._nbytes, seconds)}, " if self._nbytes and seconds else ""
         fresh = event.done - self._before
         left = seconds / fresh * (event.total - event.done)
         return (
@@ -83,7 +83,7 @@ class RunLog:
 
     def _finish(self, event: Finished) -> None:
         timed = self._nbytes and event.seconds
-        rate = f", {self._nbytes / event.seconds / 1e6:.0f} MB/s" if timed else ""
+        rate = f", {_rate(self._nbytes, event.seconds)}" if timed else ""
         done = f"{counted(event.fresh, self._unit)} in {event.seconds:.1f} s{rate}"
         self._logger.info(f"{event.phase}: {done if event.fresh else 'everything was done before'}")
         self._show(100.0)
@@ -113,6 +113,11 @@ def counted(number: int, unit: str) -> str:
     ('1 region', '2 regions')
     """
     return f"{number} {unit.removesuffix('s') if number == 1 else unit}"
+
+
+def _rate(nbytes: int, seconds: float) -> str:
+    megabytes = nbytes / seconds / 1e6
+    return f"{megabytes:.0f} MB/s" if megabytes >= 10 else f"{megabytes:.1f} MB/s"
 
 
 def _percent(done: int, total: int) -> int:

@@ -19,7 +19,7 @@ from ngff_core.errors import LeaseLostError, StoredDataError
 from ngff_core.store import is_passing
 from ngff_core.verify import Verification
 from tasks.artifacts import show_levels, show_report, show_thumbnail
-from tasks.progress import RunLog, progress_artifact
+from tasks.progress import RunLog, counted, progress_artifact
 
 
 def trouble_may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -51,8 +51,9 @@ def plan(source: str, target: str, options: BuildOptions) -> Build:
     build = Build.open(source, target, options, listener=RunLog(logger))
     cost = build.planned.projection
     logger.info(
-        f"{len(build.plan.levels)} levels, {cost.objects} objects, "
-        f"{cost.in_flight} regions in flight, at most {cost.peak_bytes / 2**20:.0f} MiB of memory"
+        f"{counted(len(build.plan.levels), 'levels')}, {counted(cost.objects, 'objects')}, "
+        f"{counted(cost.in_flight, 'regions')} in flight, "
+        f"at most {cost.peak_bytes / 2**20:.0f} MiB of memory"
     )
     return build
 

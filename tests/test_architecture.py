@@ -44,6 +44,7 @@ ROOMS = (
     "metadata",
     "progress",
     "store",
+    "foreign_store",
     "sources",
     "planning",
     "ledger",
@@ -67,7 +68,7 @@ FORBIDDEN_IN_CORE = {"prefect", "tasks", "flows", "deployments", "tests", "typer
 # These are slow to import, so few places do it, and late. Sources ask dask for the token
 # that tells one array from another.
 ONLY_IN_ROOMS = {
-    "dask": {"to_multiscales", "sources"},
+    "dask": {"to_multiscales", "ngff_zarr_io", "sources"},
     "distributed": {"to_multiscales"},
     "itkwasm": {"kernels"},
     "itkwasm_downsample": {"kernels"},

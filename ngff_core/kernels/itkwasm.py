@@ -10,7 +10,7 @@ each kernel here feeds it only what it gets exactly right:
   two, so those are the only widths it is given.
 * Integers are rounded between the passes of the Gaussian, up to 3 off: it gets float32.
 * Bin shrink multiplies by 1/N, which is exact only for N a power of two (16-bit means
-  of 98, 150 or 196 samples come out one off): other bins are filled up with zeros to the
+  of 98 or 196 samples come out one off): other bins are filled up with zeros to the
   next power of two, and the division is done here.
 * Labels go through float64, 2**60 + 1 becomes 2**60, and time grows with the number of
   labels (31 s for 72 000 voxels of random uint16): it gets ranks within one bin.
@@ -30,19 +30,18 @@ from typing import Any
 
 import numpy as np
 
-from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Region, Shape, blocks, ceil_div, window_of
 from ngff_core.image import Block
+from ngff_core.kernels.weights import gaussian_radius
 
 # Input samples of one module call. At step 2 the Gaussian makes 8, 13, 13 and 11 million
 # voxels a second with 2**18, 2**20, 2**21 and 2**22: small tiles are half halo, large ones
 # leave the CPU's cache. Four times as many where a Gaussian's step is over 3 and its halo
 # wide: 2.4 for 1.1 million at step 8, 0.4 for 0.1 at step 16.
 _TILE_SAMPLES = 2**20
-# Bytes a module call needs whatever its size (measured: 3 to 9 MB).
+# Beside what grows with the tile (measured: a warm call on 64 samples adds 0.3 MB): room
+# for an allocator that has not grown yet.
 _CALL_BYTES = 16 * 2**20
-# The module's Bessel functions overflow at step 63, and all its samples are NaN.
-_LARGEST_GAUSSIAN_STEP = 62
 
 _compiling = Lock()
 
@@ -168,79 +167,6 @@ def _as_volume(shape: Shape) -> Shape:
 # ------------------------------------------------------------------ the Gaussian
 
 
-def _polynomial(x: float, *coefficients: float) -> float:
-    """Lowest power first, in Horner's order: it decides the last bit."""
-    value = 0.0
-    for coefficient in reversed(coefficients):
-        value = coefficient + x * value
-    return value
-
-
-def _bessel_i0(t: float) -> float:
-    """I_0(t) for t >= 0, by Abramowitz & Stegun 9.8.1 and 9.8.2."""
-    if t < 3.75:
-        small = (1.0, 3.5156229, 3.0899424, 1.2067492, 0.2659732, 0.0360768, 0.0045813)
-        return _polynomial((t / 3.75) ** 2, *small)
-    large = (0.39894228, 0.01328592, 0.00225319, -0.00157565, 0.00916281)
-    larger = (-0.02057706, 0.02635537, -0.01647633, 0.00392377)
-    return math.exp(t) / math.sqrt(t) * _polynomial(3.75 / t, *large, *larger)
-
-
-def _bessel_i1(t: float) -> float:
-    """I_1(t) for t >= 0, by Abramowitz & Stegun 9.8.3 and 9.8.4."""
-    if t < 3.75:
-        small = (0.5, 0.87890594, 0.51498869, 0.15084934, 0.02658733, 0.00301532, 0.00032411)
-        return t * _polynomial((t / 3.75) ** 2, *small)
-    large = (0.39894228, -0.03988024, -0.00362018, 0.00163801, -0.01031555)
-    larger = (0.02282967, -0.02895312, 0.01787654, -0.00420059)
-    return _polynomial(3.75 / t, *large, *larger) * (math.exp(t) / math.sqrt(t))
-
-
-def _bessel(n: int, t: float) -> float:
-    """I_n(t), by the downward recurrence of ``itk::GaussianOperator`` for n >= 2.
-
-    ITK starts it at 2 (n + int(√(40 n))), which is too low for large t: at t = 122 the
-    weights are 2e-4 off. A better function would give another radius (28 for 29 at
-    step 26), and samples that depend on where a window ends.
-    """
-    if n < 2:
-        return (_bessel_i0, _bessel_i1)[n](t)
-    above, here, found = 0.0, 1.0, 0.0
-    for j in range(2 * (n + int(math.sqrt(40 * n))), 0, -1):
-        above, here = here, above + j * (2.0 / t) * here
-        if abs(here) > 1e10:
-            above, here, found = above * 1e-10, here * 1e-10, found * 1e-10
-        if j == n:
-            found = above
-    return found * (_bessel_i0(t) / here)
-
-
-@cache
-def _radius(step: int) -> int:
-    """Radius in samples of the discrete Gaussian for ``step``; 0 for step 1.
-
-    Weights are exp(-t) I_n(t) with t = (step² - 1) / (8 ln 2), taken until their
-    two-sided sum reaches 0.99, and up to 32 on a side (``itk::GaussianOperator``).
-
-    >>> [_radius(k) for k in (1, 2, 3, 4, 5, 6, 8, 10, 16, 62)]
-    [0, 2, 3, 4, 5, 7, 9, 11, 18, 32]
-    """
-    if step == 1:
-        return 0
-    if step > _LARGEST_GAUSSIAN_STEP:
-        raise InvalidOptionError(
-            f"scale_factors: a step of {step} from one level to the next is more than the "
-            f"{_LARGEST_GAUSSIAN_STEP} that the itkwasm Gaussian can do; put levels in between"
-        )
-    t = (step * step - 1) / (8 * math.log(2))
-    radius = 1
-    total = math.exp(-t) * _bessel(0, t) + 2 * math.exp(-t) * _bessel(1, t)
-    while total < 0.99 and radius < 32:
-        radius += 1
-        total += 2 * math.exp(-t) * _bessel(radius, t)
-    return radius
-
-
 def _runs(bins: int, halo: int, widest: int) -> Iterator[int]:
     """Cuts ``bins`` along x so that each run and its halo nearly fill a power of two.
 
@@ -279,7 +205,7 @@ class _GaussianTiles:
 
     @property
     def halo(self) -> Shape:
-        return tuple(_radius(k) for k in self.step)
+        return tuple(gaussian_radius(k) for k in self.step)
 
     @property
     def limit(self) -> int:
@@ -364,7 +290,7 @@ class ItkwasmGaussian:
 
         Sampling needs nothing more: its two neighbours lie inside the bin.
         """
-        return tuple(_radius(k) for k in step)
+        return tuple(gaussian_radius(k) for k in step)
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
         """Why not ``dtype``: what float32 cannot hold exactly is refused."""

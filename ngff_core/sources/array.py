@@ -63,6 +63,7 @@ def _copy(image: NgffImage) -> NgffImage:
         translation=image.translation,
         name=image.name,
         axes_units=units,
+        axes_orientations=image.axes_orientations,
     )
 
 

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from ngff_core.errors import SourceFormatError, SourceNotFoundError
+from ngff_core.foreign_store import foreign_store, is_foreign
 from ngff_core.sources.array import open_array
 from ngff_core.sources.base import Source, refusing
 from ngff_core.sources.npy import MAGIC as NPY_MAGIC
@@ -16,7 +17,7 @@ from ngff_core.sources.zarr_store import open_zarr, read_node
 from ngff_core.store import LocalFiles, StorageOptions, Store, open_store
 
 ACCEPTED = (
-    "a zarr array (v2 or v3), an OME-Zarr image (0.4 or 0.5), "
+    "a zarr array (v2 or v3), an OME-Zarr image (0.4, 0.5 or 0.6), "
     "a TIFF file (OME, ImageJ and BigTIFF too) or a .npy file"
 )
 
@@ -25,7 +26,8 @@ def open_source(source: Any, storage_options: StorageOptions | None = None) -> S
     """Open an image lazily, whatever it is stored in.
 
     ``source`` is a local path, a URI (``file://``, ``memory://``, ``gs://``, ``s3://``),
-    an ``NgffImage``, or an array: numpy, dask, ``zarr.Array``, or anything else with a
+    a zarr store or a mapping from key to bytes that holds what a path may, an
+    ``NgffImage``, or an array: numpy, dask, ``zarr.Array``, or anything else with a
     shape, a dtype and slicing. ``storage_options`` go to the filesystem of a URI.
 
     Raises `SourceNotFoundError` where nothing is stored, `SourceFormatError` where what
@@ -33,6 +35,8 @@ def open_source(source: Any, storage_options: StorageOptions | None = None) -> S
     """
     if isinstance(source, str | os.PathLike):
         return _open_stored(open_store(source, storage_options))
+    if is_foreign(source):
+        return _open_stored(foreign_store(source))
     return open_array(source)
 
 

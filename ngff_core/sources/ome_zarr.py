@@ -1,15 +1,19 @@
-"""OME-Zarr images, versions 0.4 and 0.5: level 0 of the first multiscale."""
+"""OME-Zarr images, versions 0.4 to 0.6: the levels of the first multiscale."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import zarr
 
 from ngff_core.errors import SourceFormatError
+from ngff_core.geometry import Shape
 from ngff_core.image import NgffImage
+from ngff_core.metadata import AxisEntry, DatasetEntry, ImageEntry
+from ngff_core.orientation import AnatomicalOrientation
 from ngff_core.sources.base import (
     Source,
     SourceIdentity,
@@ -32,72 +36,142 @@ _DEPTH = 3
 """How many arrays of a group, and from how deep, a message names."""
 
 
+@dataclass(frozen=True)
+class StoredImage:
+    """One image as its group describes it, its axes as they are stored."""
+
+    store: Store
+    group: Node
+    version: str
+    entry: ImageEntry
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return tuple(axis.name for axis in self.entry.axes)
+
+    def read_level(self, index: int) -> StoredLevel:
+        """One level, its axes as stored; no chunk is read.
+
+        Raises `SourceFormatError` where there is no array, or one with other axes.
+        """
+        dataset, dims = self.entry.datasets[index], self.dims
+        store, node = _level(self.store, dataset.path)
+        reader, array = open_reader(store, node)
+        if len(dims) != len(reader.shape):
+            raise SourceFormatError(
+                f"{self.store.uri}: axes {dims} for an array of shape {reader.shape} "
+                f"at {dataset.path!r}"
+            )
+        image = NgffImage(
+            data=reader,
+            dims=dims,
+            scale=dict(zip(dims, dataset.scale, strict=True)),
+            translation=dict(zip(dims, dataset.translation, strict=True)),
+            name=sensible_name(self.entry.name),
+            axes_units={a.name: a.unit for a in self.entry.axes if a.unit} or None,
+            axes_orientations={a.name: a.orientation for a in self.entry.axes if a.orientation},
+        )
+        return StoredLevel(image, array_unit(array), store, node)
+
+
+@dataclass(frozen=True)
+class StoredLevel:
+    """One level of a stored image: lazy, its axes as stored, and its unit of decoding."""
+
+    image: NgffImage
+    unit: Shape
+    store: Store
+    node: Node
+
+
 def open_ome_zarr(store: Store, group: Node) -> Source:
     """Level 0 of the image whose group this is, with its axes, units and place in space.
 
     Raises `SourceFormatError` for a group that is no image, naming what it is, and for
-    metadata that OME-Zarr 0.4 or 0.5 does not allow.
+    metadata that OME-Zarr does not allow.
     """
-    multiscale = _multiscale(store, group)
-    dims = _dims(multiscale, store.uri)
-    dataset = multiscale.datasets[0]
-    level, node = _level(store, str(dataset.path))
-    reader, array = open_reader(level, node)
-    if len(dims) != len(reader.shape):
-        raise SourceFormatError(
-            f"{store.uri}: axes {dims} for an array of shape {reader.shape} at {dataset.path!r}"
-        )
-    scale, translation = _placement(dataset, multiscale, len(dims), store.uri)
-    image = NgffImage(
-        data=reader,
-        dims=dims,
-        scale=dict(zip(dims, scale, strict=True)),
-        translation=dict(zip(dims, translation, strict=True)),
-        name=sensible_name(multiscale.name),
-        axes_units=_units(multiscale, dims),
-    )
-    pins = stored_pins(level, group.documents + node.documents)
-    return make_source(image, SourceIdentity(level.uri, pins), array_unit(array), "ome-zarr")
+    level = read_image(store, group).read_level(0)
+    pins = stored_pins(level.store, group.documents + level.node.documents)
+    identity = SourceIdentity(level.store.uri, pins)
+    return make_source(level.image, identity, level.unit, "ome-zarr")
 
 
-def _multiscale(store: Store, group: Node) -> Any:
+def read_image(store: Store, group: Node) -> StoredImage:
+    """What the group's metadata says of the first image in it; no array is opened."""
     attributes = _ome_attributes(group)
     if not isinstance(attributes, dict) or "multiscales" not in attributes:
         raise _no_image(store, group, attributes if isinstance(attributes, dict) else {})
-    return _parse(attributes, group.zarr_format, store.uri).multiscales[0]
+    version = "0.4" if group.zarr_format == 2 else _version_3(attributes)
+    parsed = _parse(attributes, version, group.zarr_format, store.uri).multiscales[0]
+    multiscale, axes = _flat(parsed, version, store.uri)
+    dims = _dims(axes, store.uri)
+    orientations = _orientations(axes, dims, store.uri)
+    return StoredImage(
+        store,
+        group,
+        version,
+        ImageEntry(
+            name=multiscale.name if isinstance(multiscale.name, str) else "image",
+            axes=tuple(
+                AxisEntry(dim, _unit(axis), orientations.get(dim))
+                for dim, axis in zip(dims, axes, strict=True)
+            ),
+            datasets=tuple(
+                DatasetEntry(
+                    str(dataset.path), *_placement(dataset, multiscale, len(dims), store.uri)
+                )
+                for dataset in multiscale.datasets
+            ),
+            type=multiscale.type if isinstance(multiscale.type, str) else None,
+            metadata=multiscale.metadata if isinstance(multiscale.metadata, dict) else None,
+            omero=attributes.get("omero"),
+        ),
+    )
+
+
+def _flat(multiscale: Any, version: str, uri: str) -> tuple[Any, Sequence[Any]]:
+    """The multiscale in 0.5's form, and its axes with the fields that form has not."""
+    if version != "0.6":
+        return multiscale, multiscale.axes
+    with warnings.catch_warnings(), refusing(f"{uri}: its transformations are not read"):
+        # Those between coordinate systems have no place in 0.5, and move no level.
+        warnings.simplefilter("ignore")
+        return multiscale.to_version("0.5"), multiscale.intrinsic_coordinate_system.axes
+
+
+def _version_3(attributes: Mapping[str, Any]) -> str:
+    return "0.6" if str(attributes.get("version")).startswith("0.6") else "0.5"
 
 
 def _ome_attributes(group: Node) -> Any:
     return group.attributes.get("ome", {}) if group.zarr_format == 3 else group.attributes
 
 
-def _parse(attributes: Mapping[str, Any], zarr_format: int, uri: str) -> Any:
+def _parse(attributes: Mapping[str, Any], version: str, zarr_format: int, uri: str) -> Any:
     from pydantic import ValidationError
 
     try:
         with warnings.catch_warnings():
             # What is merely advised against reads as well.
             warnings.simplefilter("ignore")
-            return _model(zarr_format).model_validate(attributes)
+            return _model(version).model_validate(attributes)
     except ValidationError as error:
-        raise SourceFormatError(f"{uri}: {_complaint(attributes, zarr_format, error)}") from error
+        complaint = _complaint(attributes, version, zarr_format, error)
+        raise SourceFormatError(f"{uri}: {complaint}") from error
 
 
-def _model(zarr_format: int) -> Any:
-    if zarr_format == 3:
-        from ome_zarr_models.v05.image import ImageAttrs
+def _model(version: str) -> Any:
+    from ome_zarr_models.v04.image import ImageAttrs as ImageAttrs04
+    from ome_zarr_models.v05.image import ImageAttrs as ImageAttrs05
+    from ome_zarr_models.v06.image import ImageAttrs as ImageAttrs06
 
-        return ImageAttrs
-    from ome_zarr_models.v04.image import ImageAttrs as ImageAttrsV04
-
-    return ImageAttrsV04
+    return {"0.4": ImageAttrs04, "0.5": ImageAttrs05, "0.6": ImageAttrs06}[version]
 
 
-def _complaint(attributes: Mapping[str, Any], zarr_format: int, error: Any) -> str:
-    expected = "0.5" if zarr_format == 3 else "0.4"
+def _complaint(attributes: Mapping[str, Any], expected: str, zarr_format: int, error: Any) -> str:
     version = _version(attributes)
     if version not in (None, expected):
-        return f"OME-Zarr {version} in zarr v{zarr_format} is not read; 0.4 and 0.5 are"
+        return f"OME-Zarr {version} in zarr v{zarr_format} is not read; 0.4, 0.5 and 0.6 are"
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"not a valid OME-Zarr {expected} image: {place}: {first['msg']}"
@@ -111,18 +185,25 @@ def _version(attributes: Mapping[str, Any]) -> Any:
     return first.get("version") if isinstance(first, dict) else None
 
 
-def _dims(multiscale: Any, uri: str) -> tuple[str, ...]:
-    names = tuple(str(axis.name) for axis in multiscale.axes)
+def _dims(axes: Sequence[Any], uri: str) -> tuple[str, ...]:
+    names = tuple(str(axis.name) for axis in axes)
     dims = tuple(name.lower() for name in names)
     if not known_dims(dims):
         raise SourceFormatError(f"{uri}: axes {names} are not names out of t, c, z, y, x")
     return dims
 
 
-def _units(multiscale: Any, dims: Sequence[str]) -> dict[str, str] | None:
-    units = (axis.unit for axis in multiscale.axes)
-    named = {d: u for d, u in zip(dims, units, strict=True) if isinstance(u, str) and u}
-    return named or None
+def _unit(axis: Any) -> str | None:
+    return axis.unit if isinstance(axis.unit, str) and axis.unit else None
+
+
+def _orientations(
+    axes: Sequence[Any], dims: Sequence[str], uri: str
+) -> dict[str, AnatomicalOrientation]:
+    """RFC-4's orientation of each axis that has one."""
+    found = {d: (a.model_extra or {}).get("orientation") for d, a in zip(dims, axes, strict=True)}
+    with refusing(f"{uri}: not an orientation as RFC-4 has it"):
+        return {d: AnatomicalOrientation(**o) for d, o in found.items() if o is not None}
 
 
 def _level(store: Store, path: str) -> tuple[Store, Node]:
@@ -138,7 +219,7 @@ def _level(store: Store, path: str) -> tuple[Store, Node]:
 
 def _placement(
     dataset: Any, multiscale: Any, ndim: int, uri: str
-) -> tuple[list[float], list[float]]:
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Scale and translation of level 0: the dataset's transformations, then the image's."""
     scale, translation = [1.0] * ndim, [0.0] * ndim
     transforms = (
@@ -156,7 +237,7 @@ def _placement(
             translation = [a * b for a, b in zip(translation, values, strict=True)]
         else:
             translation = [a + b for a, b in zip(translation, values, strict=True)]
-    return scale, translation
+    return tuple(scale), tuple(translation)
 
 
 def _no_image(store: Store, group: Node, attributes: Mapping[str, Any]) -> SourceFormatError:

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from zarr.abc.store import Store as ZarrStore
 
 from ngff_core.axes import AXIS_ORDER, default_dims, spatial_dims
 from ngff_core.errors import InvalidOptionError, SourceFormatError
+from ngff_core.foreign_store import behind_zarr
 from ngff_core.geometry import Shape
 from ngff_core.image import NgffImage
 from ngff_core.sources.base import (
@@ -27,7 +27,7 @@ from ngff_core.sources.base import (
     make_source,
     refusing,
 )
-from ngff_core.store import PARTIAL, Bucket, LocalFiles, Store, fused_pipeline
+from ngff_core.store import PARTIAL, Store, fused_pipeline
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
     """What identifies an array that the caller opened, by where it is stored."""
     documents = [json.dumps(array.metadata.to_dict(), default=str, sort_keys=True).encode()]
     store = array.store_path.store
-    ours = _our_store(store, array.path)
+    ours = behind_zarr(store, array.path)
     if ours is not None:
         return SourceIdentity(ours.uri, stored_pins(ours, documents))
     if isinstance(store, zarr.storage.MemoryStore):
@@ -186,25 +186,6 @@ def _digest(documents: Sequence[bytes]) -> str:
         digest.update(len(document).to_bytes(8, "little"))
         digest.update(document)
     return digest.hexdigest()
-
-
-def _our_store(store: ZarrStore, path: str) -> Store | None:
-    if isinstance(store, zarr.storage.LocalStore):
-        return LocalFiles(store.root.absolute() / path)
-    if isinstance(store, zarr.storage.FsspecStore):
-        fs = _sync_filesystem(store.fs)
-        root = str(PurePosixPath(store.path, path))
-        return Bucket(fs, root, str(fs.unstrip_protocol(root)))
-    return None
-
-
-def _sync_filesystem(fs: Any) -> Any:
-    """The filesystem behind zarr's asynchronous one, callable from any thread."""
-    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-
-    if isinstance(fs, AsyncFileSystemWrapper):
-        return fs.sync_fs
-    return type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": False})
 
 
 def _memory_listing(store: zarr.storage.MemoryStore, path: str) -> str:

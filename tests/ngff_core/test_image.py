@@ -102,6 +102,7 @@ def test_defaults_need_no_thought() -> None:
         "translation": {"y": 0.0, "x": 0.0},
         "name": "image",
         "axes_units": None,
+        "axes_orientations": None,
     }
 
 

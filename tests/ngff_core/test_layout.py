@@ -187,5 +187,11 @@ def test_given_shards_hold_as_many_chunks_at_every_level(
 def test_shards_that_cut_a_chunk_are_refused() -> None:
     """The message names axis, shard and chunk."""
     with pytest.raises(InvalidOptionError, match=r"shards: 300 on y is not a whole mult.*128"):
-        check_shards((128, 300), (128, 128), "xy")
-    assert check_shards((256, 128), (128, 128), "yx") == (256, 128)
+        check_shards((128, 300), (128, 128), "xy", (1000, 1000))
+    assert check_shards((256, 128), (128, 128), "yx", (1000, 1000)) == (256, 128)
+
+
+def test_a_shard_may_be_longer_than_the_image():
+    """A shard of 256 fits an image of 40 planes, which is one chunk along z."""
+    assert check_shards((256, 256), (40, 128), "zx", (40, 1000)) == (256, 256)
+    assert level_shards((256, 256), (40, 128), (40, 128), (40, 1000)) == (40, 256)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ome_zarr_models.v04.image import ImageAttrs as ImageAttrs04
 from ome_zarr_models.v05.image import ImageAttrs as ImageAttrs05
@@ -101,12 +101,14 @@ def check_document(plan: PyramidPlan, model: Any) -> None:
         assert translation["translation"] == list(expected)
 
 
+@settings(max_examples=40)
 @given(described_plans("0.4"))
 def test_documents_of_0_4_are_valid(plan: PyramidPlan) -> None:
     """Scale and translation by the true factor, units and types of axes, no warning."""
     check_document(plan, ImageAttrs04)
 
 
+@settings(max_examples=40)
 @given(described_plans("0.5"))
 def test_documents_of_0_5_are_valid(plan: PyramidPlan) -> None:
     """The same for zarr v3."""

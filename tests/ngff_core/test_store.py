@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,16 @@ def test_create_puts_only_where_nothing_is(store: Store) -> None:
     assert store.create("a/key", b"third") is True
 
 
+@pytest.fixture
+def quick_turns() -> Iterator[None]:
+    """Threads take turns as often as they can, so that a gap between look and put shows."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("quick_turns")
 def test_of_eight_that_create_one_wins(store: Store) -> None:
     """Exactly one, in every round, and its bytes are the ones stored."""
     threads = 8
@@ -127,7 +138,7 @@ def test_of_eight_that_create_one_wins(store: Store) -> None:
         return store.create(key, f"thread {me}".encode() * 50)
 
     with ThreadPoolExecutor(threads) as executor:
-        for turn in range(50):
+        for turn in range(100):
             key = f"lease/{turn}"
             won = list(executor.map(contend, [key] * threads, range(threads)))
             assert won.count(True) == 1

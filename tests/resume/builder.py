@@ -2,8 +2,7 @@
 
 Run as a script it reads jobs from standard input, a JSON document a line, and runs each
 in a fork of its own: imports are paid once, and every build has a fresh process, with
-its own number, that SIGKILL ends like any other. ``builder.py JOB`` runs one job in the
-interpreter it was started in.
+its own number, that SIGKILL ends like any other.
 
 Only operations that change the store are counted, and those of the lease's renewal are
 not: it renews by the clock. With one worker their order is the same in every run.
@@ -22,14 +21,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 # What a build imports on its way is imported before the fork. None of it starts a thread.
 import itkwasm_downsample_wasi  # noqa: F401
 import ome_zarr_models.v04.image
-import ome_zarr_models.v05.image
+import ome_zarr_models.v05.image  # noqa: F401
 import pydantic  # noqa: F401
 import tifffile.zarr  # noqa: F401
 
@@ -40,7 +38,7 @@ from ngff_core.progress import Advanced, Message
 from ngff_core.store import LocalFiles
 
 OPERATIONS = ("write", "create", "delete", "delete_tree")
-PIECE_BYTES = 2**19
+PIECE_BYTES = 2**17
 """Pieces of the cache pass: small, so that the test image has several."""
 
 
@@ -111,7 +109,7 @@ def _count(
         if die["how"] == "before":
             _die()
         _DEATHS.get(die["how"], lambda path: None)(self.root / key)
-        result = real(self, key, *rest)
+        real(self, key, *rest)
         if die["how"] == "after":
             _die()
         raise AssertionError(f"{name} {key}: there was no moment {die['how']!r} to die at")
@@ -179,10 +177,13 @@ def serve() -> None:
             _run_and_exit(job)
         if job.get("kill_after") is not None:
             time.sleep(job["kill_after"])
-            # Not reaped yet, so the number is still this child's.
+            # Not waited for yet, so the number is still this child's.
             os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
+        # Unburied, it stays a zombie for as long as this process lives.
+        flags = os.WEXITED | (os.WNOWAIT if job.get("unburied") else 0)
+        ended = os.waitid(os.P_PID, pid, flags)
+        assert ended is not None
+        code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
         answer = {"pid": pid, "code": code, "seconds": time.monotonic() - began}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
@@ -195,12 +196,8 @@ def _run_and_exit(job: dict[str, Any]) -> NoReturn:
     except BaseException:  # noqa: BLE001 - nothing may reach the parent's loop
         traceback.print_exc()
     finally:
-        with suppress(BaseException):
-            sys.stderr.flush()
         os._exit(code)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        sys.exit(run(json.loads(sys.argv[1])))
     serve()

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.resume.harness import Builders, BuildUndisturbed, Undisturbed, write_tiff
+pytest.register_assert_rewrite("tests.resume.harness")
+
+from tests.resume.harness import (  # noqa: E402 - asserts in it are to explain themselves
+    Builders,
+    BuildUndisturbed,
+    Undisturbed,
+    write_tiff,
+)
 
 
 @pytest.fixture(scope="session")

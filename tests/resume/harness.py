@@ -22,6 +22,8 @@ import ngff_core
 
 BUILDER = Path(__file__).with_name("builder.py")
 
+REGIONS = [20, 6, 2]
+
 OPTIONS: dict[str, Any] = {
     "method": "itkwasm_bin_shrink",
     "chunks": 16,
@@ -30,13 +32,13 @@ OPTIONS: dict[str, Any] = {
     "cache": "always",
     "workers": 1,
 }
-"""With `pixels`: 8 pieces of cache, and 98, 16 and 4 regions at the three levels."""
+"""With `pixels`: 8 pieces of cache, and 20, 6 and 2 regions at the three levels."""
 
 OLDER = {
     "options": {"ome_zarr_version": "0.4", "shards": None},
-    "block_bytes": 2**18,
+    "block_bytes": 2**16,
 }
-"""OME-Zarr 0.4, with up to 32 objects a region."""
+"""OME-Zarr 0.4, with up to 8 objects a region."""
 
 
 @dataclass
@@ -111,7 +113,10 @@ class Builders:
 
     def run(self, source: Path, target: Path, **job: Any) -> Run:
         """Build ``target``, perhaps to its death (``die``, ``kill_after``)."""
-        wanted = self.job(source, target, **job)
+        return self.run_job(self.job(source, target, **job))
+
+    def run_job(self, wanted: dict[str, Any]) -> Run:
+        """The same from `job`'s answer, whose log one may read meanwhile."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(wanted) + "\n")
@@ -119,16 +124,14 @@ class Builders:
         answer = json.loads(self._process.stdout.readline())
         return read_log(wanted, Run(**answer))
 
-    def start(self, job: dict[str, Any]) -> subprocess.Popen[bytes]:
-        """The same in an interpreter of its own, not waited for."""
-        return subprocess.Popen([sys.executable, str(BUILDER), json.dumps(job)])
-
     def undisturbed(self, source: Path, target: Path, **job: Any) -> Undisturbed:
         """A build to compare others with, itself verified in depth."""
         run = self.run(source, target, deep=True, **job)
         assert run.code == 0, run.result
         assert run.result["verified"]
         assert run.result["findings"] == []
+        ledgers = {f"ledger/{i}/complete.jsonl" for i in range(len(run.result["fresh_by_level"]))}
+        assert set(records(target)) == {"plan.json", *ledgers}, "no cache, nothing left over"
         return Undisturbed(target, run, files(target), records(target), job)
 
     def close(self) -> None:
@@ -152,7 +155,7 @@ def read_log(job: dict[str, Any], run: Run) -> Run:
     return run
 
 
-def pixels(seed: int = 0, shape: tuple[int, ...] = (40, 220, 200)) -> np.ndarray[Any, Any]:
+def pixels(seed: int = 0, shape: tuple[int, ...] = (24, 160, 128)) -> np.ndarray[Any, Any]:
     """Samples that differ everywhere: a ramp with noise."""
     ramp = sum((i + 1) * 97 * axis for i, axis in enumerate(np.indices(shape)))
     noise = np.random.default_rng(seed).integers(0, 64, shape)
@@ -161,7 +164,7 @@ def pixels(seed: int = 0, shape: tuple[int, ...] = (40, 220, 200)) -> np.ndarray
 
 def write_tiff(path: Path, seed: int = 0) -> Path:
     """A TIFF in strips, which level 0 cannot read region by region."""
-    tifffile.imwrite(path, pixels(seed), photometric="minisblack", rowsperstrip=50)
+    tifffile.imwrite(path, pixels(seed), photometric="minisblack", rowsperstrip=40)
     return path
 
 

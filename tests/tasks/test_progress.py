@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -74,7 +75,7 @@ def test_lines_tell_rate_and_time_left(watched: Watched) -> None:
     watched.tell(Started("level-0", 50, 100))
     watched.now += 2
     watched.tell(Advanced("level-0", 51, 100, 8_000_000))
-    assert watched.lines[-1] == "level-0: 51/100 regions (51 %), 4 MB/s, 98 s left"
+    assert watched.lines[-1] == "level-0: 51/100 regions (51 %), 4.0 MB/s, 98 s left"
 
 
 def test_resumed_phase_tells_what_was_done_before(watched: Watched) -> None:
@@ -82,7 +83,7 @@ def test_resumed_phase_tells_what_was_done_before(watched: Watched) -> None:
     watched.run(phase(20, before=15, nbytes=1_000_000), seconds=0.1)
     assert watched.lines[0] == "level-0: 20 regions, 15 done before"
     assert watched.lines[1].startswith("level-0: 16/20 regions (80 %), ")
-    assert watched.lines[-1] == "level-0: 5 regions in 1.0 s, 5 MB/s"
+    assert watched.lines[-1] == "level-0: 5 regions in 1.0 s, 5.0 MB/s"
     assert watched.shown[0][1] == 75
 
 
@@ -161,11 +162,11 @@ def test_artifact_and_log_hold_their_promises(total: int, before: int, seconds: 
     assert list(percents) == sorted(percents)
     assert percents[-1] == 100
     between = times[:-1]  # the end is told whenever it comes
-    assert all(b - a >= 1.0 for a, b in zip(between, between[1:], strict=False))
+    assert all(b - a >= 1.0 for a, b in pairwise(between))
     done = [int(line.split("/")[0].rpartition(" ")[2]) for line in watched.lines[1:-1]]
     assert len(set(done)) == len(done)
     if total - before > 1:
         assert done[0] == before + 1
         steps = zip(done, [*done[1:], total], strict=True)
         assert all((b - a - 1) * seconds < 10.0 for a, b in steps)
-        assert all(100 * (b - a - 1) / total < 11 for a, b in zip(done, done[1:], strict=False))
+        assert all(100 * (b - a - 1) / total < 11 for a, b in pairwise(done))

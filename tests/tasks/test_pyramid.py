@@ -114,6 +114,7 @@ def test_level_survives_trouble_and_keeps_what_it_had(
     writes = scripted(monkeypatch, target, broken, failures=12)
     monkeypatch.setattr(pyramid.write_level, "retry_delay_seconds", [0, 0, 0])
     state = write_levels(source, str(target), return_state=True)
+    assert [report.regions for report in state.result()] == [16, 4]
     assert [report.fresh for report in state.result()] == [16, 4]
     assert writes.pop(broken) == 13
     level_0 = {f"scale0/image/c/{y}/{x}" for y in range(4) for x in range(4)}

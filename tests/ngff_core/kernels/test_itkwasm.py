@@ -396,7 +396,7 @@ def test_scan_line_positions_are_exact(width: int) -> None:
 def test_means_half_way_go_up(dtype: str, step: Shape) -> None:
     """A mean of m + 1/2 becomes m + 1, below zero and at the ends of the dtype too.
 
-    Products of steps such as 98 and 150 are those at which multiplying by 1/N fails.
+    A product of steps such as 98 is one at which multiplying by 1/N fails.
     """
     info, n = np.iinfo(dtype), math.prod(step)
     lower = np.linspace(info.min, info.max - 1, 64, dtype=np.int64)

@@ -1,0 +1,183 @@
+"""The kernels that the optional ``itk`` package computes: the native definition, from ITK.
+
+ITK filters, and nothing else: it gets float32 or float64 and exact sums, as what it does
+with other dtypes is not exact (see ``ngff_core.kernels.itkwasm``). Sampling between
+voxels is done here, for ITK's resampling is an ulp off at some widths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from ngff_core.errors import InvalidOptionError
+from ngff_core.geometry import Shape
+from ngff_core.image import Block
+from ngff_core.kernels.bin_shrink import NativeBinShrink
+from ngff_core.kernels.gaussian import NativeGaussian, is_single, to_dtype
+from ngff_core.kernels.rows import as_volume, by_component, piece_bytes, pieces, volumes
+
+# ITK loads its filters on first use, and not safely from several threads.
+_loading = Lock()
+
+
+def check_installed() -> None:
+    """``InvalidOptionError`` where the ``itk`` package is missing."""
+    if find_spec("itk") is None:
+        raise InvalidOptionError(
+            "method: the itk_* methods need the package itk: pip install 'ngff-flows[itk]', "
+            "or use itkwasm_gaussian or itkwasm_bin_shrink, which give the same samples"
+        )
+
+
+@cache
+def _filter(name: str, dtype: np.dtype[Any]) -> Any:
+    """ITK's filter class ``name`` for 3-D images of ``dtype`` (float32 or float64)."""
+    itk = import_module("itk")
+    image = itk.Image[itk.F if dtype == np.float32 else itk.D, 3]
+    return getattr(itk, name)[image, image]
+
+
+def _filtered(name: str, volume: Block, **settings: Any) -> Block:
+    """What an ITK filter makes of a C-contiguous 3-D array; ``settings`` in x, y, z order."""
+    check_installed()
+    with _loading:
+        itk, kind = import_module("itk"), _filter(name, volume.dtype)
+        run = kind.New(Input=itk.image_view_from_array(volume))
+    for setting, value in settings.items():
+        getattr(run, f"Set{setting}")(value)
+    run.Update()
+    samples: Block = itk.array_from_image(run.GetOutput())
+    return samples
+
+
+# ------------------------------------------------------------------ the Gaussian
+
+
+def _smoothed(volume: Block, step: Shape) -> Block:
+    """The discrete Gaussian, which ITK rounds to the image's dtype after each pass."""
+    return _filtered(
+        "DiscreteGaussianImageFilter",
+        volume,
+        Variance=[(k * k - 1) / (8 * math.log(2)) for k in reversed(step)],
+        UseImageSpacing=False,
+        MaximumKernelWidth=32,
+        MaximumError=0.01,
+    )
+
+
+def _at_centres(samples: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    """Linear interpolation at the bin centres, along x first, in float64."""
+    for axis, (first, k, n) in reversed(list(enumerate(zip(lead, step, shape, strict=True)))):
+        lower = _every(samples, axis, first + (k - 1) // 2, k, n).astype(np.float64)
+        if k % 2 == 0:
+            lower += (_every(samples, axis, first + k // 2, k, n) - lower) * 0.5
+        samples = lower
+    return samples
+
+
+def _every(samples: Block, axis: int, start: int, step: int, count: int) -> Block:
+    """``count`` samples along ``axis``, ``step`` apart."""
+    wanted: list[slice] = [slice(None)] * samples.ndim
+    wanted[axis] = slice(start, start + (count - 1) * step + 1, step)
+    return samples[tuple(wanted)]
+
+
+class ItkGaussian(NativeGaussian):
+    """``itk::DiscreteGaussianImageFilter``, sampled linearly at the centre of each bin.
+
+    The samples, dtypes and precision of ``NativeGaussian``.
+    """
+
+    def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
+        """Bytes of one piece: converted, as ITK filters it, and sampled."""
+        # The copy, two passes in ITK, its output and a copy of that; then interpolation
+        # along x in float64.
+        read = 5 * (4 if is_single(dtype) else 8) + 16
+        return piece_bytes(window, step, self.halo(step), read, 40)
+
+    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+        """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
+        out = np.empty(shape, window.dtype.newbyteorder("="))
+        halo = as_volume(self.halo(step), 0)
+
+        def real(source: Block, target: Block) -> None:
+            work = np.float32 if is_single(source.dtype) else np.float64
+            for volume, first, steps, result in volumes(source, lead, step, target):
+                for bins, box, inner in pieces(volume.shape, first, steps, halo, result.shape):
+                    smooth = _smoothed(np.array(volume[box.slices], work, order="C"), steps)
+                    samples = _at_centres(smooth, inner, steps, bins.shape)
+                    result[bins.slices] = to_dtype(samples.astype(work), target.dtype)
+
+        by_component(real, window, out)
+        return out
+
+
+# ------------------------------------------------------------------ bin shrink
+
+
+def _sums(volume: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    """Sums of the bins, in float64 and raster order, by ITK.
+
+    ITK multiplies by 1 / N, which is exact for N a power of two only: each axis of a bin is
+    filled up to one. The filling is -0.0, which changes no sum.
+    """
+    filled = tuple(1 << (k - 1).bit_length() for k in step)
+    tile = np.full(_interleaved(shape, filled), -0.0)
+    used = tuple(part for k in step for part in (slice(None), slice(k)))
+    box = tuple(slice(a, a + n * k) for a, n, k in zip(lead, shape, step, strict=True))
+    tile[used] = volume[box].reshape(_interleaved(shape, step))
+    whole = tile.reshape([n * k for n, k in zip(shape, filled, strict=True)])
+    means = _filtered("BinShrinkImageFilter", whole, ShrinkFactors=list(reversed(filled)))
+    return means * math.prod(filled)
+
+
+def _interleaved(shape: Sequence[int], step: Sequence[int]) -> list[int]:
+    return [n for pair in zip(shape, step, strict=True) for n in pair]
+
+
+def _means(sums: Block, n: int, dtype: np.dtype[Any]) -> Block:
+    """Sums of ``n`` samples divided: half up for integers, rounded once for floats."""
+    if dtype.kind == "f":
+        return (sums / n).astype(dtype)
+    return ((2 * sums.astype(np.int64) + n) // (2 * n)).astype(dtype)
+
+
+class ItkBinShrink(NativeBinShrink):
+    """``itk::BinShrinkImageFilter``: the samples of ``NativeBinShrink``.
+
+    Takes bool, 8 to 32-bit integers, float16, float32 and complex64.
+    """
+
+    def refusal(self, dtype: np.dtype[Any]) -> str | None:
+        """Why not ``dtype``: what ITK's float64 sums cannot hold exactly is refused."""
+        if dtype.itemsize > {"f": 4, "c": 8}.get(dtype.kind, 4):
+            return "ITK sums in float64, which rounds samples of 64 bits"
+        return super().refusal(dtype)
+
+    def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
+        """Bytes of one piece: filled up in float64, and ITK's copy; sums and means."""
+        full = math.prod(1 << (k - 1).bit_length() for k in step) / math.prod(step)
+        read = math.ceil(16 * full) + dtype.itemsize
+        return piece_bytes(window, step, self.halo(step), read, 48)
+
+    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+        """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
+        out = np.empty(shape, window.dtype.newbyteorder("="))
+        halo = as_volume(self.halo(step), 0)
+
+        def real(source: Block, target: Block) -> None:
+            for volume, first, steps, result in volumes(source, lead, step, target):
+                for bins, box, inner in pieces(volume.shape, first, steps, halo, result.shape):
+                    sums = _sums(volume[box.slices], inner, steps, bins.shape)
+                    result[bins.slices] = _means(sums, math.prod(steps), target.dtype)
+
+        by_component(real, window, out)
+        return out

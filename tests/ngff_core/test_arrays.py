@@ -1,0 +1,214 @@
+"""Encoded regions, held against what zarr itself writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import crc32c
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from zarr.errors import ChunkNotFoundError
+from zarr.storage import MemoryStore
+
+from ngff_core.arrays import (
+    LevelEncoder,
+    array_documents,
+    checksum,
+    open_level,
+    store_region,
+)
+from ngff_core.errors import StoredDataError
+from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
+from ngff_core.publish import create_arrays
+from ngff_core.store import Store, open_store
+
+
+def plan_of(dims: str, shape: tuple[int, ...], dtype: str = "<u2", **options: Any) -> PyramidPlan:
+    """A plan of an image of these axes."""
+    zero, one, none = (0.0,) * len(dims), (1.0,) * len(dims), (None,) * len(dims)
+    image = ImageInfo(tuple(dims), shape, dtype, one, zero, none)
+    return make_plan(SourcePin("array:image"), image, **{"scale_factors": []} | options)
+
+
+def samples_of(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Samples as a camera gives them, with an empty corner."""
+    found = np.random.default_rng(1).normal(100, 30, shape).clip(0, 255).astype(dtype)
+    found[tuple(slice(n // 2) for n in shape)] = 0
+    return found
+
+
+def written_by_zarr(plan: PyramidPlan, samples: np.ndarray) -> dict[str, bytes]:
+    """Objects of level 0 as zarr stores them in one assignment, empty chunks and all."""
+    store = MemoryStore()
+    documents = {k: v for k, v in array_documents(plan).items() if k.startswith("scale0/image/")}
+    for key, document in documents.items():
+        store._store_dict[key] = zarr.core.buffer.cpu.Buffer.from_bytes(document)
+    array = zarr.open_array(
+        store,
+        path="scale0/image",
+        mode="r+",
+        zarr_format=plan.zarr_format,
+        config={"write_empty_chunks": True},
+    )
+    array[...] = samples
+    return {
+        key.removeprefix("scale0/image/"): buffer.to_bytes()
+        for key, buffer in store._store_dict.items()
+        if key not in documents
+    }
+
+
+CUTS = [
+    ("sharded", "zyx", (50, 70, 45), {"chunks": 16, "shards": 32}),
+    ("one shard", "zyx", (20, 20, 20), {"chunks": 16}),
+    ("shards of one chunk", "yx", (70, 45), {"chunks": 16, "shards": 16}),
+    ("channels", "cyx", (3, 70, 45), {"chunks": 16, "shards": (2, 32, 32)}),
+    ("v2", "zyx", (50, 70, 45), {"chunks": 16, "ome_zarr_version": "0.4"}),
+    ("v2, five axes", "tczyx", (2, 2, 5, 20, 30), {"chunks": 8, "ome_zarr_version": "0.4"}),
+]
+CODECS = ["blosc:zstd:1:bitshuffle", "gzip:5", "none"]
+
+
+@pytest.mark.parametrize("compressor", CODECS)
+@pytest.mark.parametrize(("name", "dims", "shape", "options"), CUTS, ids=[c[0] for c in CUTS])
+@pytest.mark.parametrize("dtype", ["<u2", "|u1", "<f4", "|b1", "<c8"])
+def test_encoded_objects_are_those_that_zarr_writes(
+    name: str,
+    dims: str,
+    shape: tuple[int, ...],
+    options: dict[str, Any],
+    compressor: str,
+    dtype: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Byte for byte, region by region, at the edges and where all is zero too."""
+    # gzip notes the time of day; ours never does.
+    monkeypatch.setattr("gzip.time.time", lambda: 0.0)
+    plan = plan_of(dims, shape, dtype, compressor=compressor, **options)
+    level = plan.levels[0]
+    samples = samples_of(shape, dtype)
+    encoder = LevelEncoder(plan, level)
+    ours: dict[str, bytes] = {}
+    for index in range(level.regions):
+        region = level.region(index)
+        found = encoder.encode(region, samples[region.slices])
+        assert not ours.keys() & found.keys()
+        ours |= {key: buffer.to_bytes() for key, buffer in found.items()}
+    assert ours == written_by_zarr(plan, samples)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("compressor", CODECS)
+def test_the_same_samples_are_the_same_bytes_at_any_time(
+    compressor: str, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gzip would note the time of day in every chunk."""
+    plan = plan_of("yx", (40, 33), compressor=compressor, ome_zarr_version=version)
+    level = plan.levels[0]
+    samples = samples_of(level.shape, "<u2")
+    found = []
+    for now in (1e9, 2e9):
+        monkeypatch.setattr("gzip.time.time", lambda now=now: now)
+        encoded = LevelEncoder(plan, level).encode(level.region(0), samples)
+        found.append({key: buffer.to_bytes() for key, buffer in encoded.items()})
+    assert found[0] == found[1]
+
+
+def test_regions_may_be_encoded_in_any_order() -> None:
+    """And the encoder keeps nothing of what it gave away."""
+    plan = plan_of("zyx", (50, 70, 45), chunks=16, shards=32)
+    level = plan.levels[0]
+    samples = samples_of(level.shape, "<u2")
+    encoder = LevelEncoder(plan, level)
+    before = set(encoder._shelf)
+    once = [
+        {k: b.to_bytes() for k, b in encoder.encode(r, samples[r.slices]).items()}
+        for r in map(level.region, range(level.regions))
+    ]
+    for index in reversed(range(level.regions)):
+        region = level.region(index)
+        again = encoder.encode(region, samples[region.slices])
+        assert {k: b.to_bytes() for k, b in again.items()} == once[index]
+    assert set(encoder._shelf) == before
+
+
+@given(
+    st.sampled_from(["<u2", ">u2", "|u1", "<f8", ">f4", "<c8", "|b1", "<i8"]),
+    st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple),
+    st.booleans(),
+)
+def test_the_checksum_is_crc32c_of_the_samples(
+    dtype: str, shape: tuple[int, ...], turned: bool
+) -> None:
+    """In C order and little-endian, however they lie in memory."""
+    samples = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    if turned:
+        samples = samples.T
+    little = samples.astype(samples.dtype.newbyteorder("<"))
+    assert checksum(samples) == crc32c.crc32c(little.tobytes())
+
+
+@pytest.fixture
+def store(memory_filesystem: object) -> Store:
+    """An empty store in memory."""
+    return open_store("memory://image.ome.zarr")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_receipt_says_what_was_stored(store: Store, version: str) -> None:
+    """Key, size and checksum of each object, and the checksum of the samples."""
+    plan = plan_of("yx", (40, 33), chunks=16, ome_zarr_version=version)
+    level = plan.levels[0]
+    samples = samples_of(level.shape, "<u2")
+    create_arrays(store, plan)
+    encoder = LevelEncoder(plan, level)
+    for index in range(level.regions):
+        region = level.region(index)
+        part = samples[region.slices]
+        receipt = store_region(store, encoder, level, index, part)
+        assert (receipt.region, receipt.samples) == (index, crc32c.crc32c(part.tobytes()))
+        positions = level.object_positions(region)
+        assert [o.key for o in receipt.objects] == [plan.object_key(p) for p in positions]
+        for stored in receipt.objects:
+            data = store.read(f"{level.path}/{stored.key}")
+            assert data is not None
+            assert (stored.size, stored.crc32c) == (len(data), crc32c.crc32c(data))
+        assert receipt.stored_bytes == sum(stored.size for stored in receipt.objects)
+    np.testing.assert_array_equal(open_level(store, plan, level)[:], samples)
+
+
+def test_samples_of_the_wrong_shape_are_never_stored(store: Store) -> None:
+    """Zarr would spread them over the region."""
+    plan = plan_of("yx", (40, 33))
+    level = plan.levels[0]
+    with pytest.raises(StoredDataError, match=r"region 0 has shape \(1, 33\), not \(40, 33\)"):
+        store_region(store, LevelEncoder(plan, level), level, 0, np.zeros((1, 33), "u2"))
+    assert store.objects() == {}
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_an_object_that_is_gone_does_not_read_as_background(store: Store, version: str) -> None:
+    """An error, not zeros."""
+    plan = plan_of("yx", (40, 33), chunks=16, ome_zarr_version=version)
+    level = plan.levels[0]
+    create_arrays(store, plan)
+    array = open_level(store, plan, level)
+    with pytest.raises(ChunkNotFoundError):
+        array[:]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_every_array_and_inner_group_has_its_document(version: str) -> None:
+    """But not the root group, whose document makes the store an image."""
+    plan = plan_of("yx", (64, 64), scale_factors=[2], ome_zarr_version=version)
+    documents = array_documents(plan)
+    if version == "0.5":
+        expected = {f"scale{i}{part}/zarr.json" for i in range(2) for part in ("", "/image")}
+        assert set(documents) == expected
+    else:
+        needed = {f"scale{i}{part}" for i in range(2) for part in ("/.zgroup", "/image/.zarray")}
+        assert needed <= set(documents)
+    assert not any("/" not in key for key in documents)
