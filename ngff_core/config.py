@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ngff_core.errors import InvalidOptionError
 from ngff_core.memory import available_memory
+
+KERNEL_BACKENDS = ("native", "itkwasm")
 
 
 def available_cores() -> int:
@@ -46,11 +49,22 @@ class Config:
     cache_store: Any = field(default_factory=_user_cache)
     """Where ``to_multiscales`` caches: a path, a URI, a zarr store or a mapping."""
 
+    kernel_backend: str = "native"
+    """Who computes the ``itkwasm_*`` methods, to the same bytes: ``native`` code, or the
+    ``itkwasm`` module, which takes 16 to 60 times as long and refuses some dtypes."""
+
     lease_seconds: float = 60.0
     """After so long without renewal a builder on another machine counts as dead."""
 
     receipt_seconds: float = 2.0
     """Receipts are written down at least this often, so at most this much work is redone."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "kernel_backend" and value not in KERNEL_BACKENDS:
+            raise InvalidOptionError(
+                f"kernel_backend: {value!r} is unknown; use {' or '.join(KERNEL_BACKENDS)}"
+            )
+        super().__setattr__(name, value)
 
 
 config = Config()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.metadata import version
@@ -10,9 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.config import config
 from ngff_core.errors import InvalidOptionError, UnsupportedDtypeError
+from ngff_core.kernels import itk
+from ngff_core.kernels.bin_shrink import NativeBinShrink
 from ngff_core.kernels.contract import Kernel
+from ngff_core.kernels.gaussian import NativeGaussian, SampledGaussian
 from ngff_core.kernels.itkwasm import ItkwasmBinShrink, ItkwasmGaussian, ItkwasmLabelImage
+from ngff_core.kernels.label import NativeLabelImage
+from ngff_core.kernels.mode import NativeMode
+from ngff_core.kernels.nearest import NativeNearest
 
 
 class Methods(StrEnum):
@@ -24,6 +31,12 @@ class Methods(StrEnum):
     ITKWASM_GAUSSIAN = "itkwasm_gaussian"
     ITKWASM_BIN_SHRINK = "itkwasm_bin_shrink"
     ITKWASM_LABEL_IMAGE = "itkwasm_label_image"
+    ITK_GAUSSIAN = "itk_gaussian"
+    ITK_BIN_SHRINK = "itk_bin_shrink"
+    DASK_IMAGE_GAUSSIAN = "dask_image_gaussian"
+    DASK_IMAGE_MODE = "dask_image_mode"
+    DASK_IMAGE_NEAREST = "dask_image_nearest"
+    DASK_BIN_SHRINK = "dask_bin_shrink"
 
 
 DEFAULT_METHOD = Methods.ITKWASM_GAUSSIAN
@@ -31,7 +44,11 @@ DEFAULT_METHOD = Methods.ITKWASM_GAUSSIAN
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """What a method does, and which function of which package defines it."""
+    """What a method does, and which function of which package defines it.
+
+    Whoever computes them, the samples are those of that function. No function of another
+    package gives those of the ``dask_*`` methods: theirs are our own.
+    """
 
     description: str
     function: str
@@ -72,12 +89,61 @@ _INFO: Mapping[Methods, MethodInfo] = {
         "itkwasm_downsample.downsample_label_image",
         "itkwasm-downsample",
     ),
+    Methods.ITK_GAUSSIAN: MethodInfo(
+        "Discrete Gaussian against aliasing, then linear sampling at the centre of each bin.",
+        "itk.DiscreteGaussianImageFilter",
+        "itk",
+    ),
+    Methods.ITK_BIN_SHRINK: MethodInfo(
+        "Mean of each bin.",
+        "itk.BinShrinkImageFilter",
+        "itk",
+    ),
+    Methods.DASK_IMAGE_GAUSSIAN: MethodInfo(
+        "scipy.ndimage.gaussian_filter (truncate 4, mode nearest) against aliasing, then linear "
+        "sampling at the centre of each bin.",
+        "ngff_core.kernels.gaussian.SampledGaussian",
+        "ngff-flows",
+    ),
+    Methods.DASK_IMAGE_MODE: MethodInfo(
+        "Most frequent label of each bin, the smallest on a tie.",
+        "ngff_core.kernels.mode.NativeMode",
+        "ngff-flows",
+    ),
+    Methods.DASK_IMAGE_NEAREST: MethodInfo(
+        "Sample nearest to the centre of each bin, the lower one where two are as near.",
+        "ngff_core.kernels.nearest.NativeNearest",
+        "ngff-flows",
+    ),
+    Methods.DASK_BIN_SHRINK: MethodInfo(
+        "Mean of each bin.",
+        "ngff_core.kernels.bin_shrink.NativeBinShrink",
+        "ngff-flows",
+    ),
 }
 
+_BIN_SHRINK = NativeBinShrink()
 _KERNELS: Mapping[Methods, Kernel] = {
+    Methods.ITKWASM_GAUSSIAN: NativeGaussian(),
+    Methods.ITKWASM_BIN_SHRINK: _BIN_SHRINK,
+    Methods.ITKWASM_LABEL_IMAGE: NativeLabelImage(),
+    Methods.ITK_GAUSSIAN: itk.ItkGaussian(),
+    Methods.ITK_BIN_SHRINK: itk.ItkBinShrink(),
+    Methods.DASK_IMAGE_GAUSSIAN: SampledGaussian(),
+    Methods.DASK_IMAGE_MODE: NativeMode(),
+    Methods.DASK_IMAGE_NEAREST: NativeNearest(),
+    Methods.DASK_BIN_SHRINK: _BIN_SHRINK,
+}
+_ITKWASM: Mapping[Methods, Kernel] = {
     Methods.ITKWASM_GAUSSIAN: ItkwasmGaussian(),
     Methods.ITKWASM_BIN_SHRINK: ItkwasmBinShrink(),
     Methods.ITKWASM_LABEL_IMAGE: ItkwasmLabelImage(),
+}
+# What images mostly are; other dtypes are compiled when they come.
+_WARM: Mapping[Methods, tuple[str, ...]] = {
+    Methods.ITKWASM_GAUSSIAN: ("uint8", "uint16", "float32"),
+    Methods.ITKWASM_BIN_SHRINK: ("uint8", "uint16", "float32"),
+    Methods.ITKWASM_LABEL_IMAGE: ("uint8", "uint16", "uint32"),
 }
 
 
@@ -101,13 +167,35 @@ def method_info(method: str | Methods) -> MethodInfo:
 
 
 def kernel_for(method: str | Methods) -> Kernel:
-    """The kernel that computes a method's samples."""
-    return _KERNELS[parse_method(method)]
+    """The kernel that computes a method's samples, of the back end that ``config`` names."""
+    method = parse_method(method)
+    if config.kernel_backend == "itkwasm":
+        return _ITKWASM.get(method, _KERNELS[method])
+    return _KERNELS[method]
+
+
+def warm(
+    methods: Iterable[str | Methods] = tuple(_WARM), dtypes: Iterable[str] | None = None
+) -> None:
+    """Compile the kernels of ``methods``, or load what an earlier process compiled.
+
+    For ``dtypes``, or else the common ones of each method. Without this the first sample of
+    a process waits for it: a second where it was compiled before, some more where not.
+    """
+    chosen = None if dtypes is None else tuple(dtypes)
+    for method in map(parse_method, methods):
+        for dtype in chosen or _WARM.get(method, _WARM[DEFAULT_METHOD]):
+            kernel_for(method).reduce(np.zeros((2, 2, 2), dtype), (0, 0, 0), (2, 2, 2), (1, 1, 1))
 
 
 def check_dtype(method: str | Methods, dtype: np.dtype[Any] | type[Any] | str) -> None:
-    """``UnsupportedDtypeError`` if the method cannot give right samples for ``dtype``."""
+    """``UnsupportedDtypeError`` if the method cannot give right samples for ``dtype``.
+
+    ``InvalidOptionError`` if the method's package is not installed.
+    """
     method, dtype = parse_method(method), np.dtype(dtype)
+    if method in {Methods.ITK_GAUSSIAN, Methods.ITK_BIN_SHRINK}:
+        itk.check_installed()
     reason = kernel_for(method).refusal(dtype)
     if reason is not None:
         raise UnsupportedDtypeError(

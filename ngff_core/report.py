@@ -115,13 +115,15 @@ def voxel_text(
     """The size of a sample along the spatial axes, with its unit.
 
     >>> voxel_text(("c", "y", "x"), (1.0, 0.5, 0.5), (None, "micrometer", "micrometer"))
-    'y 0.5 micrometer, x 0.5 micrometer'
+    'y 0.5, x 0.5 micrometer'
     """
-    return ", ".join(
-        f"{dim} {size:g}{f' {unit}' if unit else ''}"
-        for dim, size, unit in zip(dims, scale, units, strict=True)
-        if dim in SPATIAL
-    )
+    axes = [axis for axis in zip(dims, scale, units, strict=True) if axis[0] in SPATIAL]
+    sizes = [f"{dim} {size:g}" for dim, size, _ in axes]
+    shared = {unit for _, _, unit in axes}
+    if len(shared) == 1:
+        return f"{', '.join(sizes)} {shared.pop() or ''}".rstrip()
+    named = zip(sizes, axes, strict=True)
+    return ", ".join(f"{size} {unit or ''}".rstrip() for size, (_, _, unit) in named)
 
 
 def bytes_text(nbytes: int) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 import zarr
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
+from zarr.core.buffer import Buffer
 from zarr.errors import ChunkNotFoundError
 
 from ngff_core.axes import canonical_order, check_dims, spatial_dims
@@ -430,7 +431,7 @@ def _shifted(box: Region, origin: Shape) -> tuple[slice, ...]:
 
 _TARGET_CHUNK = {True: 512, False: 1024}
 """Samples per spatial axis of a cache chunk, with z and without."""
-_SMALLEST_CHUNK = 64
+_SMALLEST_CHUNK = 16
 _ENCODE = 2.0
 """Bytes that encoding takes beside the piece, per byte of it."""
 _STALE_SECONDS = 7 * 24 * 3600.0
@@ -560,15 +561,16 @@ def _cache_along(
 def _cache_chunks(dims: Sequence[str], data: Any) -> dict[str, int]:
     """Samples per cache chunk: even divisions where there are good ones, t 1.
 
-    A divisor under half the target is none (a prime size has only 1): then the target is
-    used with a partial last chunk, which pieces of whole chunks write safely.
+    A divisor far from the target is none (a prime size has only 1 and itself): then the
+    target is used with a partial last chunk, which pieces of whole chunks write safely.
     """
     target = _TARGET_CHUNK["z" in dims]
     found = {}
     for d, n, own in zip(dims, data.shape, _even_chunks(data), strict=True):
         if d in spatial_dims(dims):
-            even = _find_optimal_chunk_size(min(target, n), n)
-            found[d] = even if 2 * even >= min(target, n) else target
+            wanted = min(target, n)
+            even = _find_optimal_chunk_size(wanted, n)
+            found[d] = even if wanted <= 2 * even <= 3 * wanted else wanted
         else:
             found[d] = min(own, n) if d == "c" else 1
     while _too_large(found, data.dtype.itemsize):
@@ -678,15 +680,25 @@ def _new_cache(store: Any) -> str:
 def _create_cache(store: Store, data: Any, chunks: Shape) -> zarr.Array[Any]:
     from zarr.codecs import BloscCodec
 
+    # Made elsewhere and copied: zarr would make a group of each folder above it, in a
+    # store that is the user's.
+    shelf: dict[str, Buffer] = {}
+    zarr.create_array(
+        zarr.storage.MemoryStore(shelf),
+        shape=data.shape,
+        chunks=chunks,
+        dtype=data.dtype.newbyteorder("<"),
+        # Fast rather than small: it is read a few times and thrown away.
+        compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
+        fill_value=0,
+        zarr_format=3,
+    )
+    for key, document in shelf.items():
+        store.write(key, document.to_bytes())
     with fused_pipeline():
-        return zarr.create_array(
+        return zarr.open_array(
             store.zarr(read_only=False),
-            shape=data.shape,
-            chunks=chunks,
-            dtype=data.dtype.newbyteorder("<"),
-            # Fast rather than small: it is read a few times and thrown away.
-            compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
-            fill_value=0,
+            mode="r+",
             zarr_format=3,
             # Every chunk is written, so one that is not there was removed.
             config={"write_empty_chunks": True},

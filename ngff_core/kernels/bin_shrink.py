@@ -187,7 +187,7 @@ def _form(dtype: np.dtype[Any], n: int) -> Form:
 
 def _is_small(dtype: np.dtype[Any], n: int) -> bool:
     """Whether the sums of ``n`` samples, as unsigned integers, and n // 2 take 32 bits."""
-    return n <= 2 ** (32 - 8 * dtype.itemsize)
+    return n << (8 * dtype.itemsize) <= 2**32
 
 
 def _run(rows: Rows, lead: Shape, step: Shape, out: Block) -> None:

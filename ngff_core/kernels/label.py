@@ -135,7 +135,7 @@ def _keys(unsigned: np.dtype[Any]) -> Callable[[Block], Block]:
         native = samples.astype(samples.dtype.newbyteorder("="))
         bits = (native + native.dtype.type(0)).view(unsigned)
         keys = np.where(bits & sign, ~bits, bits | sign)
-        return np.where(np.isnan(native), every, keys)
+        return np.asarray(np.where(np.isnan(native), every, keys), unsigned)
 
     return convert
 
@@ -145,7 +145,7 @@ def _labels(floating: np.dtype[Any], unsigned: np.dtype[Any]) -> Callable[[Block
     sign = unsigned.type(np.iinfo(unsigned).max // 2 + 1)
 
     def convert(keys: Block) -> Block:
-        bits: Block = np.where(keys & sign, keys ^ sign, ~keys)
+        bits = np.asarray(np.where(keys & sign, keys ^ sign, ~keys), unsigned)
         return bits.view(floating)
 
     return convert

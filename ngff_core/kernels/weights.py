@@ -70,7 +70,7 @@ def gaussian_weights(step: int) -> tuple[float, ...]:
     >>> gaussian_weights(1)
     (1.0,)
     >>> [round(w, 4) for w in gaussian_weights(2)]
-    [0.0236, 0.1657, 0.6213, 0.1657, 0.0236]
+    [0.0219, 0.164, 0.6282, 0.164, 0.0219]
     """
     if step == 1:
         return (1.0,)

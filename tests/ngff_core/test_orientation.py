@@ -59,10 +59,10 @@ def test_a_preset_counts_for_the_axes_that_are_there() -> None:
     ("orientation", "message"),
     [
         ("LAS", "LPS and RAS"),
-        ({"w": AnatomicalOrientation("left-to-right")}, "'w' is no axis"),  # type: ignore[arg-type]
-        ({"c": AnatomicalOrientation("left-to-right")}, "'c' is not a spatial axis"),  # type: ignore[arg-type]
-        ({"t": AnatomicalOrientation("left-to-right")}, "'t' is not a spatial axis"),  # type: ignore[arg-type]
-        ({"z": AnatomicalOrientation("left-to-right")}, "'z' is not an axis of this image"),  # type: ignore[arg-type]
+        ({"w": AnatomicalOrientation("left-to-right")}, "'w' is no axis"),
+        ({"c": AnatomicalOrientation("left-to-right")}, "'c' is not a spatial axis"),
+        ({"t": AnatomicalOrientation("left-to-right")}, "'t' is not a spatial axis"),
+        ({"z": AnatomicalOrientation("left-to-right")}, "'z' is not an axis of this image"),
         ({"x": "sideways"}, "'sideways' is none of"),
         (
             {"x": "left-to-right", "y": "right-to-left"},
@@ -71,9 +71,7 @@ def test_a_preset_counts_for_the_axes_that_are_there() -> None:
         (7, "neither LPS nor RAS nor a mapping"),
     ],
 )
-def test_what_makes_no_sense_is_a_value_error_that_names_it(
-    orientation: Any, message: str
-) -> None:
+def test_what_makes_no_sense_is_a_value_error_that_names_it(orientation: Any, message: str) -> None:
     """Unknown presets, unknown axes, axes that are not spatial."""
     with pytest.raises(ValueError, match=message) as caught:
         resolve_orientation(orientation, "tcyx")
@@ -82,11 +80,11 @@ def test_what_makes_no_sense_is_a_value_error_that_names_it(
 
 def test_an_orientation_takes_the_term_or_its_text() -> None:
     """Spelled with keywords, as RFC-4 spells it."""
-    spelled = AnatomicalOrientation(type="anatomical", value="right-to-left")  # type: ignore[arg-type]
+    spelled = AnatomicalOrientation(type="anatomical", value="right-to-left")
     named = AnatomicalOrientation(value=AnatomicalOrientationValues.right_to_left)
     assert spelled == named == LPS["x"]
     with pytest.raises(ValueError, match="'geographical' is not 'anatomical'"):
-        AnatomicalOrientation("left-to-right", type="geographical")  # type: ignore[arg-type]
+        AnatomicalOrientation("left-to-right", type="geographical")
 
 
 def test_the_terms_of_rfc_4_come_in_pairs() -> None:
@@ -160,9 +158,7 @@ def test_orientation_is_written_whenever_it_is_there(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5", "0.6"])
-def test_a_build_carries_it_from_image_to_image(
-    version: str, memory_filesystem: Any
-) -> None:
+def test_a_build_carries_it_from_image_to_image(version: str, memory_filesystem: Any) -> None:
     """Built from an image in memory, and built again from what was stored."""
     image = NgffImage(np.zeros((64, 64, 64), "u1"), "xyz", axes_orientations=RAS)
     options: dict[str, Any] = {

@@ -93,7 +93,7 @@ def test_table_has_a_row_a_level(report: BuildReport, monkeypatch: pytest.Monkey
     assert report.target in table["description"]
     assert [row["level"] for row in table["table"]] == [0, 1]
     assert [row["shape"] for row in table["table"]] == ["c 3, y 64, x 48", "c 3, y 32, x 24"]
-    assert "y 1 micrometer, x 1 micrometer" in table["table"][1]["voxel size"]
+    assert "y 1, x 1 micrometer" in table["table"][1]["voxel size"]
     assert [row["path"] for row in table["table"]] == [level.path for level in report.levels]
     assert all(row["written now"] == row["regions"] for row in table["table"])
     assert all(row["shards"] == "" for row in table["table"])
