@@ -32,7 +32,7 @@ look: $(RUN_STAMP) ## start the Prefect server and see the demo's runs in a brow
 	@$(VENV) -m prefect server start
 
 test: $(TEST_STAMP) ## run all tests, docstring and README examples included
-	@$(VENV) -m pytest $(PYTEST_ARGS)
+	@$(VENV) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST_ARGS)
 
 lint: $(TEST_STAMP) ## check style, format and types
 	@status=0; \

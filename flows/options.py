@@ -42,7 +42,7 @@ class PyramidOptions(BaseModel):
         default=DEFAULT_COMPRESSOR,
         description="blosc:CODEC:LEVEL:SHUFFLE, zstd:LEVEL, gzip:LEVEL or none.",
     )
-    ome_zarr_version: Literal["0.4", "0.5"] = Field(
+    ome_zarr_version: Literal["0.4", "0.5", "0.6"] = Field(
         default="0.5",
         description="0.5 is zarr v3 with shards and checksums; 0.4 is for older readers.",
     )

@@ -75,9 +75,8 @@ def ome_attributes(plan: PyramidPlan) -> dict[str, Any]:
 
 def image_attributes(image: ImageEntry, version: str) -> dict[str, Any]:
     """The OME-Zarr attributes of an image in ``version``: validated, as JSON values."""
-    found: dict[str, Any] = json.loads(
-        _model(image, version).model_dump_json(exclude_none=True, exclude={"omero"})
-    )
+    model = _model(image, version)
+    found: dict[str, Any] = json.loads(model.model_dump_json(exclude_none=True, exclude={"omero"}))
     (multiscale,) = found["multiscales"]
     # The models keep fields they do not know, but lose them on the way between versions.
     written = multiscale["axes"] if "axes" in multiscale else _intrinsic_axes(multiscale)
@@ -86,6 +85,7 @@ def image_attributes(image: ImageEntry, version: str) -> dict[str, Any]:
             axis["orientation"] = entry.orientation.to_dict()
     if image.omero is not None:
         found["omero"] = dict(image.omero)
+        type(model).model_validate(found)
     return found
 
 

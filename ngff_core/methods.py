@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -56,8 +56,11 @@ class MethodInfo:
 
     @property
     def version(self) -> str:
-        """Version of the package as installed."""
-        return version(self.package)
+        """Version of the package as installed; ``InvalidOptionError`` if it is not."""
+        try:
+            return version(self.package)
+        except PackageNotFoundError:
+            raise InvalidOptionError(f"method: {self.package} is not installed") from None
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -139,6 +142,7 @@ _ITKWASM: Mapping[Methods, Kernel] = {
     Methods.ITKWASM_BIN_SHRINK: ItkwasmBinShrink(),
     Methods.ITKWASM_LABEL_IMAGE: ItkwasmLabelImage(),
 }
+_OPTIONAL = frozenset({Methods.ITK_GAUSSIAN, Methods.ITK_BIN_SHRINK})
 # What images mostly are; other dtypes are compiled when they come.
 _WARM: Mapping[Methods, tuple[str, ...]] = {
     Methods.ITKWASM_GAUSSIAN: ("uint8", "uint16", "float32"),
@@ -194,7 +198,7 @@ def check_dtype(method: str | Methods, dtype: np.dtype[Any] | type[Any] | str) -
     ``InvalidOptionError`` if the method's package is not installed.
     """
     method, dtype = parse_method(method), np.dtype(dtype)
-    if method in {Methods.ITK_GAUSSIAN, Methods.ITK_BIN_SHRINK}:
+    if method in _OPTIONAL:
         itk.check_installed()
     reason = kernel_for(method).refusal(dtype)
     if reason is not None:
@@ -205,7 +209,9 @@ def check_dtype(method: str | Methods, dtype: np.dtype[Any] | type[Any] | str) -
 
 def _instead(method: Methods, dtype: np.dtype[Any]) -> str:
     advice = []
-    takers = [m for m in Methods if kernel_for(m).refusal(dtype) is None]
+    if _KERNELS[method].refusal(dtype) is None:
+        advice.append('set ngff_core.config.kernel_backend = "native"')
+    takers = [m for m in Methods if m not in _OPTIONAL and kernel_for(m).refusal(dtype) is None]
     if takers:
         advice.append(f"use {' or '.join(takers)}")
     target = _nearest_dtype(method, dtype)

@@ -121,12 +121,12 @@ def to_ngff_zarr(
     target = _open_target(store, storage_options)
     pyramid = _pyramid(multiscales, check_version(version), chunks_per_shard, shards, compressor)
     documents = _documents(pyramid)
+    in_flight = _in_flight(pyramid.plan, resolve_workers(workers))
     _check_not_read(target, multiscales)
     _make_room(target, overwrite)
     create_arrays(target, pyramid.plan)
     if progress is not None:
         progress.add_multiscales_task("Writing the levels", len(pyramid.plan.levels))
-    in_flight = _in_flight(pyramid.plan, resolve_workers(workers))
     with ThreadPoolExecutor(in_flight, thread_name_prefix="ngff-region") as executor:
         for level in pyramid.plan.levels:
             _write_level(target, pyramid, level, executor, in_flight, progress)
@@ -457,10 +457,10 @@ def _beside(target: Store) -> Store | None:
 def _in_flight(plan: PyramidPlan, workers: int) -> int:
     """Regions at work at once, at most one per worker, within ``config.memory_target``."""
     unit = plan.levels[0].write_unit
+    # The piece that regions are taken from has its own share.
+    limit = config.memory_target - config.memory_target // _PIECE_SHARE
     try:
-        projection = project(
-            plan, unit, cached=False, workers=workers, memory_limit=config.memory_target
-        )
+        projection = project(plan, unit, cached=False, workers=workers, memory_limit=limit)
     except MemoryLimitError:
         return 1
     return projection.in_flight
@@ -484,13 +484,13 @@ def _write_level(
         store_region(target, encoder, level, index, samples.astype(plan.dtype, copy=False))
         release_memory()
 
-    start = (0,) * len(level.shape)
-    if level.parent is not None:
-        parent = open_level(target, plan, plan.levels[level.parent])
-        run_bounded(range(level.regions), partial(store, parent, start), executor, in_flight, tell)
-        return
-    for origin, parent, indices in _parts(pyramid, level):
-        run_bounded(indices, partial(store, parent, origin), executor, in_flight, tell)
+    if level.parent is None:
+        for origin, part, indices in _parts(pyramid, level):
+            run_bounded(indices, partial(store, part, origin), executor, in_flight, tell)
+    else:
+        above = open_level(target, plan, plan.levels[level.parent])
+        work = partial(store, above, (0,) * len(level.shape))
+        run_bounded(range(level.regions), work, executor, in_flight, tell)
 
 
 def _samples(parent: ArrayLike, origin: Shape, level: LevelPlan, index: int, kernel: Any) -> Block:

@@ -432,7 +432,7 @@ def _shifted(box: Region, origin: Shape) -> tuple[slice, ...]:
 _TARGET_CHUNK = {True: 512, False: 1024}
 """Samples per spatial axis of a cache chunk, with z and without."""
 _SMALLEST_CHUNK = 16
-_ENCODE = 2.0
+_ENCODE = 3.0
 """Bytes that encoding takes beside the piece, per byte of it."""
 _STALE_SECONDS = 7 * 24 * 3600.0
 _PREFIX = "ngff-flows-cache"
@@ -716,8 +716,6 @@ def _register(store: Store, folder: str) -> str:
     """Remember a cache, to be removed at exit at the latest; the name of its array."""
     name = f"ngff-cache-{folder}"
     with _live_lock:
-        if not _live:
-            atexit.register(_remove_own_caches)
         _live[f"original-{name}"] = (store, os.getpid())
     return name
 
@@ -729,6 +727,7 @@ def release_caches(arrays: Sequence[Any]) -> None:
             _remove_cache(layer)
 
 
+@atexit.register
 def _remove_own_caches() -> None:
     for layer in list(_live):
         _remove_cache(layer)

@@ -123,17 +123,16 @@ def _weigh(
 
 
 def _weigh_along(row: Any, w: Any, out: Any, width: int, single: bool, paired: Any) -> None:
-    """Weighted sums of ``width`` runs of neighbours in ``row``."""
+    """Weighted sums of ``width`` runs of neighbours in ``row``: five where not ``paired``.
+
+    It is for step 2 only, whose discrete Gaussian has five taps.
+    """
     taps = w.size
     if paired is None:
         u, v, s, t, z = w[0], w[1], w[2], w[3], w[4]
         for x in range(width):
             total = ((0.0 + u * row[x]) + v * row[x + 1]) + s * row[x + 2]
             out[x] = (total + t * row[x + 3]) + z * row[x + 4]
-        for j in range(5, taps, 2):
-            u, v, tail = w[j], w[j + 1], row[j:]
-            for x in range(width):
-                out[x] = (out[x] + u * tail[x]) + v * tail[x + 1]
     else:
         u, tail = w[taps // 2], row[taps // 2 :]
         for x in range(width):

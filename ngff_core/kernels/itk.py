@@ -8,7 +8,8 @@ voxels is done here, for ITK's resampling is an ulp off at some widths.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from ngff_core.image import Block
 from ngff_core.kernels.bin_shrink import NativeBinShrink
 from ngff_core.kernels.gaussian import NativeGaussian, is_single, to_dtype
 from ngff_core.kernels.rows import as_volume, by_component, piece_bytes, pieces, volumes
+from ngff_core.kernels.weights import gaussian_variance
 
 # ITK loads its filters on first use, and not safely from several threads.
 _loading = Lock()
@@ -38,24 +40,43 @@ def check_installed() -> None:
 
 
 @cache
-def _filter(name: str, dtype: np.dtype[Any]) -> Any:
-    """ITK's filter class ``name`` for 3-D images of ``dtype`` (float32 or float64)."""
+def _ready(name: str, dtype: np.dtype[Any]) -> Callable[..., Block]:
+    """ITK's filter ``name`` on C-contiguous 3-D arrays of ``dtype`` (float32 or float64).
+
+    Takes its settings by name, those per axis in x, y, z order. Called here once, so that
+    all it needs is loaded.
+    """
+    with warnings.catch_warnings():
+        # SWIG's types have no module, of which Python warns; where warnings are errors, the
+        # process ends by a segmentation fault.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        run = _loaded(name, dtype)
+        run(np.zeros((2, 2, 2), dtype))
+    return run
+
+
+def _loaded(name: str, dtype: np.dtype[Any]) -> Callable[..., Block]:
     itk = import_module("itk")
     image = itk.Image[itk.F if dtype == np.float32 else itk.D, 3]
-    return getattr(itk, name)[image, image]
+    kind = getattr(itk, name)[image, image]
+
+    def run(volume: Block, **settings: Any) -> Block:
+        running = kind.New(Input=itk.image_view_from_array(volume))
+        for setting, value in settings.items():
+            getattr(running, f"Set{setting}")(value)
+        running.Update()
+        samples: Block = itk.array_from_image(running.GetOutput())
+        return samples
+
+    return run
 
 
 def _filtered(name: str, volume: Block, **settings: Any) -> Block:
-    """What an ITK filter makes of a C-contiguous 3-D array; ``settings`` in x, y, z order."""
+    """What ITK's filter ``name`` makes of a C-contiguous 3-D array."""
     check_installed()
     with _loading:
-        itk, kind = import_module("itk"), _filter(name, volume.dtype)
-        run = kind.New(Input=itk.image_view_from_array(volume))
-    for setting, value in settings.items():
-        getattr(run, f"Set{setting}")(value)
-    run.Update()
-    samples: Block = itk.array_from_image(run.GetOutput())
-    return samples
+        run = _ready(name, volume.dtype)
+    return run(volume, **settings)
 
 
 # ------------------------------------------------------------------ the Gaussian
@@ -66,7 +87,7 @@ def _smoothed(volume: Block, step: Shape) -> Block:
     return _filtered(
         "DiscreteGaussianImageFilter",
         volume,
-        Variance=[(k * k - 1) / (8 * math.log(2)) for k in reversed(step)],
+        Variance=[gaussian_variance(k) for k in reversed(step)],
         UseImageSpacing=False,
         MaximumKernelWidth=32,
         MaximumError=0.01,

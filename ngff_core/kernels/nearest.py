@@ -13,7 +13,8 @@ from ngff_core.image import Block
 class NativeNearest:
     """The sample nearest to the bin centre, the lower one where two are as near.
 
-    Takes every numeric dtype, in either byte order, and changes no bit of a sample.
+    Takes bool, integers, floats and complex up to 64 bit a number, in either byte order,
+    and changes no bit of a sample.
     """
 
     def halo(self, step: Shape) -> Shape:
@@ -21,8 +22,11 @@ class NativeNearest:
         return (0,) * len(step)
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
-        """Why not ``dtype``: OME-Zarr images hold numbers."""
-        return None if dtype.kind in "biufc" else "its samples are no numbers"
+        """Why not ``dtype``: OME-Zarr images hold numbers, of 64 bits at most."""
+        least = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+        if dtype.kind in "biufc" and least <= 8:
+            return None
+        return "its samples are no numbers, or wider than 64 bits"
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:  # noqa: ARG002 - the contract's arguments
         """Nothing worth counting: numpy swaps bytes in a buffer of 8192 samples."""

@@ -58,6 +58,16 @@ class Compiled:
             return self._dispatcher
 
     def _made(self) -> Any:
+        try:
+            return self._jitted(cache=True)
+        except RuntimeError:  # no directory to keep the code in: compile in each process
+            return self.uncached()
+
+    def uncached(self) -> Any:
+        """A dispatcher of its own that keeps nothing, and whose code can be inspected."""
+        return self._jitted(cache=False)
+
+    def _jitted(self, *, cache: bool) -> Any:
         from numba import njit
         from numba.extending import register_jitable
 
@@ -65,11 +75,7 @@ class Compiled:
             register_jitable(helper)
         # Neither fast-math nor fused multiply-adds, which numba makes only with it: both
         # change last bits.
-        options: dict[str, Any] = {"nogil": True, "fastmath": False, "error_model": "numpy"}
-        try:
-            return njit(cache=True, **options)(self._function)
-        except RuntimeError:  # no directory to keep the code in: compile in each process
-            return njit(**options)(self._function)
+        return njit(cache=cache, nogil=True, fastmath=False, error_model="numpy")(self._function)
 
 
 # ------------------------------------------------------------------ dtypes

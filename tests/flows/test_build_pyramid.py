@@ -312,7 +312,7 @@ def test_form_offers_the_methods() -> None:
     """The method is chosen from a list, and so are the version and the use of a cache."""
     schema = PyramidOptions.model_json_schema()
     assert schema["$defs"]["Methods"]["enum"] == [method.value for method in Methods]
-    assert schema["properties"]["ome_zarr_version"]["enum"] == ["0.4", "0.5"]
+    assert schema["properties"]["ome_zarr_version"]["enum"] == ["0.4", "0.5", "0.6"]
     assert schema["properties"]["cache"]["enum"] == ["auto", "always", "never"]
 
 
@@ -364,7 +364,7 @@ sizes = st.one_of(
         chunks=sizes,
         shards=sizes,
         compressor=st.sampled_from(["none", "zstd:3", "blosc:lz4:5:shuffle"]),
-        ome_zarr_version=st.sampled_from(["0.4", "0.5"]),
+        ome_zarr_version=st.sampled_from(["0.4", "0.5", "0.6"]),
         workers=st.none() | st.integers(1, 64),
         memory_limit=st.none() | st.sampled_from(["2GiB", "500MB"]),
         cache=st.sampled_from(["auto", "always", "never"]),

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ome_zarr_models.v04.image import ImageAttrs as ImageAttrs04
 from ome_zarr_models.v05.image import ImageAttrs as ImageAttrs05
+from ome_zarr_models.v06.image import ImageAttrs as ImageAttrs06
 
 from ngff_core.metadata import group_documents, ome_attributes
 from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
 
-VERSIONS = ("0.4", "0.5")
+VERSIONS = ("0.4", "0.5", "0.6")
 
 
 def plan_of(
@@ -113,6 +114,26 @@ def test_documents_of_0_4_are_valid(plan: PyramidPlan) -> None:
 def test_documents_of_0_5_are_valid(plan: PyramidPlan) -> None:
     """The same for zarr v3."""
     check_document(plan, ImageAttrs05)
+
+
+@given(described_plans("0.6"))
+def test_documents_of_0_6_are_valid(plan: PyramidPlan) -> None:
+    """The same, through one coordinate system that all levels lead to."""
+    attributes = stored_attributes(plan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImageAttrs06.model_validate(attributes)
+    (multiscale,) = attributes["multiscales"]
+    (system,) = multiscale["coordinateSystems"]
+    assert [a["name"] for a in system["axes"]] == list(plan.image.dims)
+    assert [a.get("unit") for a in system["axes"]] == list(plan.image.units)
+    for level, dataset in zip(plan.levels, multiscale["datasets"], strict=True):
+        (sequence,) = dataset["coordinateTransformations"]
+        scale, translation = sequence["transformations"]
+        assert sequence["input"] == {"path": dataset["path"]}
+        assert sequence["output"] == {"name": system["name"]}
+        assert scale["scale"] == list(plan.scale_of(level))
+        assert translation["translation"] == list(plan.translation_of(level))
 
 
 def test_the_true_factor_counts_and_not_a_ratio_of_shapes() -> None:

@@ -421,7 +421,9 @@ def ramp(shape: tuple[int, ...], scale: dict[str, float], dims: str) -> np.ndarr
     return np.asarray(sum(weights[d] * scale[d] * a for d, a in zip(dims, axes, strict=True)))
 
 
-@pytest.mark.parametrize("method", [GAUSSIAN, BIN])
+@pytest.mark.parametrize(
+    "method", [GAUSSIAN, BIN, Methods.DASK_IMAGE_GAUSSIAN, Methods.DASK_BIN_SHRINK]
+)
 @pytest.mark.parametrize(
     ("dims", "factors"),
     [("yx", [2, 4, 8, 16]), ("yx", [3, 6, {"y": 12, "x": 6}, 24]), ("zyx", [2, 4])],
@@ -455,7 +457,7 @@ SELECTING = {
 }
 
 
-@pytest.mark.parametrize("method", [m for m in SELECTING if m in set(Methods)])
+@pytest.mark.parametrize("method", SELECTING)
 def test_a_selecting_method_takes_the_sample_that_its_rule_names(method: str) -> None:
     """Through four levels: labels are their own positions, and each tie goes one way."""
     shape, steps = (120, 131), (2, 3, 2, 4)

@@ -311,10 +311,10 @@ def test_metadata_that_says_no_image_is_told(tmp_path, version, change, words):
 
 
 def test_another_version_of_ome_zarr_is_named(tmp_path):
-    """0.4 and 0.5 are read, and the message says so."""
+    """0.4, 0.5 and 0.6 are read, and the message says so."""
     image(tmp_path / "i.zarr", "0.5")
     path = edited(tmp_path / "i.zarr", lambda a: a.update(version="0.9"))
-    with pytest.raises(SourceFormatError, match=r"0\.9.*0\.4 and 0\.5"):
+    with pytest.raises(SourceFormatError, match=r"0\.9.*0\.4, 0\.5 and 0\.6"):
         open_source(path)
 
 
