@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look test lint lock clean
+.PHONY: help install demo look test lint bench-kernels lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -19,9 +19,11 @@ $(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP))
 demo look: export PREFECT_HOME := $(CURDIR)/.prefect
 demo look test: export PREFECT_SERVER_ANALYTICS_ENABLED := false
 demo look test: export DO_NOT_TRACK := 1
+# Compiled kernels and bytecode are kept for the next run, whatever the caller's shell says.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
 
 install: $(RUN_STAMP) ## make .venv with everything that the flows and the demo need
 
@@ -29,6 +31,7 @@ demo: $(RUN_STAMP) ## build a small pyramid, from image file to published OME-Za
 	@$(VENV) -m flows.demo
 
 look: $(RUN_STAMP) ## start the Prefect server and see the demo's runs in a browser
+	@echo "The runs:  http://127.0.0.1:4200/runs  (Ctrl-C ends the server)"
 	@$(VENV) -m prefect server start
 
 test: $(TEST_STAMP) ## run all tests, docstring and README examples included
@@ -40,6 +43,9 @@ lint: $(TEST_STAMP) ## check style, format and types
 	$(VENV) -m ruff format --check . || status=1; \
 	$(VENV) -m mypy || status=1; \
 	exit $$status
+
+bench-kernels: $(TEST_STAMP) ## measure the kernels of all methods, in Mvoxel/s
+	@$(VENV) benchmarks/kernels.py
 
 # UPGRADE=1 moves every pin to the newest fit version; without it only what pyproject.toml
 # no longer allows moves. The demo's pins bind the tests', so both run the same versions.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,9 +25,9 @@ from flows.terminal import (
 )
 from ngff_core import (
     BuildOptions,
+    BuildReport,
     build_status,
     check_build,
-    plan_pyramid,
     verify_pyramid,
 )
 from ngff_core.build import run_build
@@ -32,6 +35,8 @@ from ngff_core.codecs import DEFAULT_COMPRESSOR
 from ngff_core.errors import CallerError, NgffError, StoredDataError
 from ngff_core.plan import DEFAULT_MIN_LENGTH, OME_ZARR_VERSIONS
 from ngff_core.store import is_passing
+
+_TRACEBACK = "NGFF_FLOWS_TRACEBACK"
 
 
 class _Commands(TyperGroup):
@@ -63,15 +68,16 @@ Target = Annotated[str, typer.Argument(help="The pyramid, by custom NAME.ome.zar
 Method = Annotated[
     str,
     typer.Option(
-        help="itkwasm_gaussian for intensities, itkwasm_bin_shrink for fast means, "
-        "itkwasm_label_image for labels."
+        help="itkwasm_gaussian for intensities, itkwasm_bin_shrink for fast exact means, "
+        "itkwasm_label_image for labels, dask_image_mode for labels and large steps, "
+        "dask_image_nearest for quick looks; docs/methods.md has all nine."
     ),
 ]
 ScaleFactors = Annotated[
     str,
     typer.Option(
-        help="An int (double down to this size), a list such as 2,4,8 relative to the full "
-        "image, or JSON."
+        help="An int: double the spatial axes while the image is large beside its chunks; the "
+        "int is the minimum length. Or a list such as 2,4,8 relative to the full image, or JSON."
     ),
 ]
 Chunks = Annotated[
@@ -85,12 +91,12 @@ Chunks = Annotated[
 Shards = Annotated[
     str | None,
     typer.Option(
-        help="Like --chunks, in whole multiples of them; OME-Zarr 0.5 only. "
+        help="Like --chunks, in whole multiples of them; not in OME-Zarr 0.4. "
         "[default: 32 to 64 MiB raw]",
         show_default=False,
     ),
 ]
-Version = Annotated[str, typer.Option(help=f"{' or '.join(OME_ZARR_VERSIONS)}.")]
+Version = Annotated[str, typer.Option(help=f"One of {', '.join(OME_ZARR_VERSIONS)}.")]
 Compressor = Annotated[
     str,
     typer.Option(help="blosc:zstd:1:bitshuffle, blosc:lz4:5:shuffle, zstd:3, gzip:5, none."),
@@ -153,6 +159,7 @@ def build(
         report, _ = run_flow(source, target, options)
     _print(as_json, report.to_dict, lambda: show_report(report))
     if not report.verified:
+        _show_first_finding(report, target)
         raise typer.Exit(1)
 
 
@@ -175,7 +182,8 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Tell what build would do with the same options, without doing it."""
-    planned = plan_pyramid(source, target, _options(locals()))
+    # With the same look at the target, so that what is planned here can be built.
+    planned = check_build(source, target, _options(locals()))
     _print(as_json, planned.to_dict, lambda: show_plan(planned))
 
 
@@ -192,11 +200,12 @@ def verify(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read and decode every object as well.")
     ] = False,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Hold what is published at TARGET against its plan and ledger."""
     with listening() as listener:
-        found = verify_pyramid(target, deep=deep, progress=listener)
+        found = verify_pyramid(target, deep=deep, workers=workers, progress=listener)
     document = {**asdict(found), "ok": found.ok, "target": target}
     _print(as_json, lambda: document, lambda: show_verification(target, found))
     if not found.ok:
@@ -212,8 +221,15 @@ def main() -> None:
     except StoredDataError as error:
         _fail(error, 1)
     except (NgffError, OSError) as error:
-        again = "; run the same command again to go on" if is_passing(error) else ""
-        _fail(error, 1, again)
+        _fail(_place(error), 1, _remedy(error))
+    except Exception as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        if is_passing(error):
+            _fail(error, 1, _remedy(error))
+        said = " ".join(str(error).split())
+        hint = f"; run again with {_TRACEBACK}=1 for the whole story"
+        _fail(f"unexpected {type(error).__name__}: {said}", 1, hint)
 
 
 def _options(arguments: dict[str, Any]) -> BuildOptions:
@@ -228,6 +244,33 @@ def _print(as_json: bool, document: Callable[[], Any], show: Callable[[], None])
         print(json.dumps(document(), indent=2, default=str))
     else:
         show()
+
+
+def _show_first_finding(report: BuildReport, target: str) -> None:
+    if report.verification is not None:
+        first = report.verification.findings[0]
+        print(f"First finding:  {first.key}: {first.what}", file=sys.stderr)
+    print(f"See them all:   ngff-flows verify {shlex.quote(target)}", file=sys.stderr)
+
+
+def _place(error: BaseException) -> BaseException | str:
+    """The error, or the path that the system names and what it says of it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return error
+
+
+def _remedy(error: BaseException) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if is_passing(error):
+        return "; run the same command again to go on"
+    if number == errno.ENOSPC:
+        return "; make room, and run the same command again to go on"
+    if isinstance(error, PermissionError) or number == errno.EROFS:
+        return "; see to its permissions, or choose another place"
+    if isinstance(error, NotADirectoryError):
+        return "; a part of this path is a file: choose another place"
+    return ""
 
 
 def _fail(error: BaseException | str, status: int, hint: str = "") -> NoReturn:

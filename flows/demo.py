@@ -16,6 +16,7 @@ from flows.running import run_flow
 from flows.terminal import show_report
 from ngff_core import BuildOptions, BuildReport, build_status
 from ngff_core.errors import TargetNotFoundError
+from ngff_core.methods import warm
 
 UPLOAD = Path("demo/uploads/retina.ome.tif")
 TARGET = Path("demo/published/retina.ome.zarr")
@@ -58,6 +59,8 @@ def _finished() -> BuildReport | None:
 
 
 def _build() -> BuildReport:
+    print("Compiling the kernels, or loading them where that was done before", flush=True)
+    warm()
     print("Building", TARGET, "by the flow build-pyramid")
     print("(the first time Prefect sets up its database, which takes half a minute)", flush=True)
     report, _ = run_flow(str(UPLOAD), str(TARGET), BuildOptions())

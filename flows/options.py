@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ngff_core import BuildOptions, Methods
 from ngff_core.codecs import DEFAULT_COMPRESSOR
-from ngff_core.plan import DEFAULT_MIN_LENGTH
+from ngff_core.plan import DEFAULT_MIN_LENGTH, OmeZarrVersion
 
 
 class PyramidOptions(BaseModel):
@@ -20,12 +20,14 @@ class PyramidOptions(BaseModel):
     method: Methods = Field(
         default=Methods.ITKWASM_GAUSSIAN,
         description="How samples of a coarser level are computed: itkwasm_gaussian for "
-        "intensities, itkwasm_bin_shrink for fast means, itkwasm_label_image for labels.",
+        "intensities, itkwasm_bin_shrink for fast exact means, itkwasm_label_image for labels, "
+        "dask_image_mode for labels and large steps, dask_image_nearest for quick looks.",
     )
     scale_factors: int | list[int | dict[str, int]] = Field(
         default=DEFAULT_MIN_LENGTH,
-        description="One int: double until the image is small, but not below a chunk. A list: one "
-        "factor per level, relative to the full image, as an int or per axis, such as "
+        description="One int: double the spatial axes while the image is large beside its chunks; "
+        "the int is the minimum length. A list: one factor per level, relative to the full "
+        "image, as an int or per axis, such as "
         '[2, 4] or [{"z": 1, "y": 2, "x": 2}].',
     )
     chunks: int | dict[str, int] | list[int] | None = Field(
@@ -35,16 +37,17 @@ class PyramidOptions(BaseModel):
     )
     shards: int | dict[str, int] | list[int] | None = Field(
         default=None,
-        description="Shard size, a whole multiple of the chunk; OME-Zarr 0.5 only. "
+        description="Shard size, a whole multiple of the chunk; not in OME-Zarr 0.4. "
         "By default 32 to 64 MiB of raw samples.",
     )
     compressor: str = Field(
         default=DEFAULT_COMPRESSOR,
         description="blosc:CODEC:LEVEL:SHUFFLE, zstd:LEVEL, gzip:LEVEL or none.",
     )
-    ome_zarr_version: Literal["0.4", "0.5", "0.6"] = Field(
+    ome_zarr_version: OmeZarrVersion = Field(
         default="0.5",
-        description="0.5 is zarr v3 with shards and checksums; 0.4 is for older readers.",
+        description="0.5 is zarr v3 with shards and checksums; 0.4 is for older readers, "
+        "0.6 for those that know its coordinate systems.",
     )
     workers: int | None = Field(
         default=None, description="Regions worked on at once. By default one per core.", ge=1

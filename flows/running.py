@@ -28,7 +28,9 @@ def run_flow(source: str, target: str, options: BuildOptions) -> tuple[BuildRepo
 
 
 def _quiet_tracebacks() -> None:
-    """Errors raised on purpose are one line on the terminal, as without Prefect."""
+    """Errors raised on purpose, and storage's, are one line, as without Prefect."""
+    if os.environ.get("NGFF_FLOWS_TRACEBACK"):
+        return
     from prefect.logging.handlers import PrefectConsoleHandler
 
     # Prefect's console stands at the root of all loggers; in earlier versions at its own.
@@ -39,6 +41,6 @@ def _quiet_tracebacks() -> None:
 
 
 def _without_traceback(record: logging.LogRecord) -> logging.LogRecord:
-    if record.exc_info and isinstance(record.exc_info[1], NgffError):
+    if record.exc_info and isinstance(record.exc_info[1], NgffError | OSError):
         record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
     return record

@@ -7,6 +7,7 @@ makes a retry a matter of putting the same bytes again.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import crc32c
@@ -25,6 +26,17 @@ from ngff_core.store import Store, fused_pipeline, retrying
 
 ARRAY_DOCUMENT = {2: ".zarray", 3: "zarr.json"}
 """Name of an array's metadata document, by zarr format."""
+
+
+def same_document(found: bytes | None, expected: bytes) -> bool:
+    """Whether two metadata documents say the same, however they are spelled.
+
+    An upgrade of a library may order or indent JSON otherwise; that is no damage.
+    """
+    try:
+        return found is not None and bool(json.loads(found) == json.loads(expected))
+    except ValueError:
+        return False
 
 
 def open_level(store: Store, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[Any]:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +22,7 @@ from ngff_core import cache as cache_pass
 from ngff_core.arrays import open_level
 from ngff_core.cache import CacheMode, cache_plan
 from ngff_core.codecs import DEFAULT_COMPRESSOR
-from ngff_core.errors import StoredDataError
+from ngff_core.errors import SourceChangedError, StoredDataError
 from ngff_core.image import ArrayLike
 from ngff_core.lease import Lease, current_holder
 from ngff_core.ledger import Ledger
@@ -37,6 +39,7 @@ from ngff_core.sources import Source, open_source
 from ngff_core.store import StorageOptions, Store, absolute_uri
 from ngff_core.target import (
     begin,
+    drop_missing,
     forget_removed,
     load_ledgers,
     read_plan,
@@ -44,7 +47,7 @@ from ngff_core.target import (
     target_stores,
 )
 from ngff_core.thumbnail import thumbnail
-from ngff_core.verify import Verification, stored_bytes, verify_store
+from ngff_core.verify import Verification, find_missing, stored_bytes, verify_store
 
 
 def check_build(
@@ -156,6 +159,7 @@ class Build:
         self._verification: Verification | None = None
         self._lease: Lease | None = None
         self._ledgers: list[Ledger] = []
+        self._reopen: Callable[[], Source] | None = None
         self._finished = False
         self._arrays_created = False
         self._executor = ThreadPoolExecutor(
@@ -178,6 +182,7 @@ class Build:
         try:
             planned = plan_opened(opened, source, target, options)
             build = cls(opened, planned, target_stores(planned.target, storage_options), listener)
+            build._reopen = partial(open_source, source, storage_options)
             build._claim(options.overwrite)
         except BaseException:
             opened.close()
@@ -223,7 +228,7 @@ class Build:
         ledger = self._cache_ledger.load()
         forget_removed(self._beside, whole, [ledger])
         create_arrays(self._beside, whole)
-        return write_level(
+        seconds = write_level(
             self._beside,
             whole,
             whole.levels[0],
@@ -235,6 +240,8 @@ class Build:
             listener=listener or self._listener,
             check=self._check,
         )
+        self._check_source(ledger)
+        return seconds
 
     def write_level(self, index: int, listener: Listener | None = None) -> LevelReport:
         """Write what remains of one level; the levels it is computed from come before."""
@@ -261,13 +268,19 @@ class Build:
                 )
             finally:
                 self._seconds[index] = self._seconds.get(index, 0.0) + time.monotonic() - began
+            if level.parent is None and not self.planned.cached:
+                self._check_source(ledger)
         else:
             listener(Started(f"level-{index}", level.regions, level.regions))
             listener(Finished(f"level-{index}", level.regions, 0, 0.0))
         return self._level_report(index)
 
     def publish(self) -> None:
-        """Make the store an image: its group document appears, whole and last."""
+        """Make the store an image: its group document appears, whole and last.
+
+        Raises StoredDataError, and publishes nothing, where an object that the ledger
+        records is not in the store.
+        """
         unfinished = [level.index for level in self.plan.levels if not self.level_done(level.index)]
         if unfinished:
             raise StoredDataError(f"level {unfinished[0]} is not finished, so nothing is published")
@@ -278,6 +291,12 @@ class Build:
             self._beside.sweep()
             for ledger in self._ledgers:
                 ledger.tidy()
+            lost = find_missing(self.plan, self._ledgers, self._target.objects())
+            if lost:
+                raise StoredDataError(
+                    f"{self._target.uri}/{lost[0].key}: {lost[0].what}, so nothing is published; "
+                    "run the same command again to build it anew"
+                )
             publish(self._target, self.plan)
 
     def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
@@ -334,6 +353,19 @@ class Build:
         whole = self._cache_plan
         return Ledger(self._beside, cache_pass.PHASE, whole.digest, whole.levels[0].regions)
 
+    def _check_source(self, ledger: Ledger) -> None:
+        """Refuse what was just read from a source that changed under the reading."""
+        if self._reopen is None or self._source.kind == "array":
+            return
+        with self._reopen() as again:
+            if again.identity == self._source.identity:
+                return
+        ledger.forget()
+        raise SourceChangedError(
+            f"{self.planned.source} changed while it was read, so what was written from it is "
+            "discarded; run the same command again with overwrite, once the source is at rest"
+        )
+
     def _check(self) -> None:
         if self._lease is not None:
             self._lease.check()
@@ -367,7 +399,7 @@ class Build:
     def _claim(self, overwrite: bool) -> None:
         """Take the target for this plan: resume, begin, or replace what is there."""
         state = target_state(self._target, self._beside, self.plan, overwrite)
-        if state == "finished":
+        if state == "finished" and not overwrite:
             self._finished = True
         else:
             lease = Lease(self._beside, self._listener)
@@ -375,9 +407,11 @@ class Build:
         try:
             if self._lease is not None:
                 self._take_over(overwrite)
+            # The plan as it was put down: its metadata name the versions of that day.
+            self.plan = read_plan(self._target, self._beside)
             self._ledgers = load_ledgers(self._beside, self.plan)
             if not self._finished:
-                self._forget_removed()
+                self._forget_missing()
             self._recorded = tuple(len(ledger.receipts) for ledger in self._ledgers)
         except BaseException:
             self.close()
@@ -386,18 +420,23 @@ class Build:
     def _take_over(self, overwrite: bool) -> None:
         # Another builder may have come and gone while this one waited for the lease.
         state = target_state(self._target, self._beside, self.plan, overwrite)
-        if state == "finished":
+        if state == "finished" and not overwrite:
             self._finished = True
         if state == "foreign":
             self._listener(Message(f"removing what is at {self._target.uri}"))
         begin(self._target, self._beside, self.plan, state)
 
-    def _forget_removed(self) -> None:
+    def _forget_missing(self) -> None:
+        """What was recorded and is there no more is built anew."""
         removed = forget_removed(self._target, self.plan, self._ledgers)
         if removed:
             self._listener(
                 Message(f"{', '.join(removed)}: removed since, although recorded; built anew")
             )
+        if any(ledger.receipts for ledger in self._ledgers):
+            lost = drop_missing(self._target, self.plan, self._ledgers)
+            if lost:
+                self._listener(Message(f"{lost} regions lost objects since; built anew"))
 
 
 def build_status(

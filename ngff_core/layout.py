@@ -115,7 +115,7 @@ def level_chunks(chunks: Shape, shape: Shape) -> Shape:
 def level_shards(shards: Shape, chunks: Shape, own_chunks: Shape, shape: Shape) -> Shape:
     """Shards of a level, given those of level 0: as many chunks, if the level has them."""
     return tuple(
-        min(s // c, ceil_div(n, own)) * own
+        min(ceil_div(s, c), ceil_div(n, own)) * own
         for s, c, own, n in zip(shards, chunks, own_chunks, shape, strict=True)
     )
 

@@ -22,7 +22,7 @@ from types import TracebackType
 import psutil
 
 from ngff_core.config import config
-from ngff_core.errors import LeaseLostError, StoredDataError, TargetBusyError
+from ngff_core.errors import LeaseLostError, TargetBusyError
 from ngff_core.progress import Listener, Message, silent
 from ngff_core.store import Store, is_passing, retrying
 
@@ -70,6 +70,8 @@ class Lease:
         self._patience = patience
         self._number = 0
         self._lost = False
+        self._renewed_at = 0.0
+        self._renewing = threading.Lock()
         self._stop = threading.Event()
         self._renewer = threading.Thread()
         self._me = Holder(uuid.uuid4().hex, _host(), os.getpid(), _started(os.getpid()), 0.0)
@@ -89,6 +91,7 @@ class Lease:
                 told = True
             time.sleep(min(1.0, deadline - time.monotonic()))
         self._stop.clear()
+        self._renewed_at = time.time()
         self._renewer = threading.Thread(target=self._renew, name="ngff-lease", daemon=True)
         self._renewer.start()
         return self
@@ -112,7 +115,13 @@ class Lease:
                 raise
 
     def check(self) -> None:
-        """Raise LeaseLostError if another process has taken over."""
+        """Raise LeaseLostError if another process has taken over.
+
+        Cheap while renewals are on time; else it asks the store. Threads may share it.
+        """
+        if time.time() > self._renewed_at + config.lease_seconds / 2:
+            # The renewer is late: this process was stopped, or the machine slept.
+            self._renew_once()
         if self._lost:
             raise LeaseLostError(
                 "another process took over this target, since this one did not renew its "
@@ -134,10 +143,18 @@ class Lease:
         while not self._stop.wait(config.lease_seconds / 4):
             # A store in trouble may answer the next time; until then the lease runs on.
             with suppress(Exception):
-                if self._store.info(_key(self._number + 1)) is not None:
-                    self._lost = True
-                    return
-                self._put(replace(self._me, expires=time.time() + config.lease_seconds))
+                self._renew_once()
+
+    def _renew_once(self) -> None:
+        with self._renewing:
+            if self._stop.is_set() or self._lost:
+                return
+            if self._store.info(_key(self._number + 1)) is not None:
+                self._lost = True
+                return
+            now = time.time()
+            self._put(replace(self._me, expires=now + config.lease_seconds))
+            self._renewed_at = now
 
     def _put(self, holder: Holder) -> None:
         self._store.write(_key(self._number), _document(holder))
@@ -167,8 +184,9 @@ def _document(holder: Holder) -> bytes:
 def _parse(document: bytes) -> Holder:
     try:
         return Holder(**json.loads(document))
-    except (ValueError, TypeError) as error:
-        raise StoredDataError(f"the lease cannot be read: {error}") from error
+    except (ValueError, TypeError):
+        # Cut short by a crash of its machine: whoever held it is no longer there.
+        return Holder("", "", 0, 0.0, 0.0, released=True)
 
 
 def _host() -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ngff_core.config import config
@@ -121,6 +121,18 @@ class Ledger:
     def tidy(self) -> None:
         """Remove the segments of a finished phase, which its one document stands for."""
         retrying(self._store.delete_tree, self._segments)
+
+    def drop(self, regions: Collection[int]) -> None:
+        """Take back the receipts of some regions, whose objects are not there any more."""
+        self._receipts = {
+            region: receipt for region, receipt in self._receipts.items() if region not in regions
+        }
+        if self._complete:
+            # Segments again, before the one document goes: a kill between loses nothing.
+            self._complete = False
+            self._pending = list(self._receipts.values())
+            self.flush()
+            retrying(self._store.delete, self._complete_key)
 
     def forget(self) -> None:
         """Remove the phase's receipts."""

@@ -53,7 +53,7 @@ def plan_entry(plan: PyramidPlan) -> ImageEntry:
     return ImageEntry(
         name=image.name,
         type=plan.method,
-        metadata=method_info(plan.method).metadata,
+        metadata={**method_info(plan.method).metadata, "version": plan.method_version},
         axes=tuple(
             AxisEntry(dim, unit, _orientation(term))
             for dim, unit, term in zip(image.dims, image.units, terms, strict=True)

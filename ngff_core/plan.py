@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from typing import Any, Literal
@@ -41,7 +41,7 @@ from ngff_core.layout import (
     level_shards,
     resolve_sizes,
 )
-from ngff_core.methods import Methods, check_dtype, parse_method
+from ngff_core.methods import Methods, check_dtype, method_info, parse_method
 from ngff_core.scale_factors import ScaleFactors, parent_of, resolve_factors
 
 PLAN_FORMAT = 1
@@ -135,6 +135,9 @@ class PyramidPlan:
     ome_zarr_version: OmeZarrVersion
     compressor: str
     levels: tuple[LevelPlan, ...]
+    method_version: str = field(default="", compare=False)
+    """Version of the method's package when the plan was made, for the metadata. It decides
+    no sample, and no digest: another machine may have another patch of it."""
     format: int = PLAN_FORMAT
     algorithm: int = ALGORITHM
 
@@ -165,7 +168,9 @@ class PyramidPlan:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the plan: the same digest, the same bytes."""
-        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+        deciding = dataclasses.asdict(self)
+        del deciding["method_version"]
+        canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_json(self) -> bytes:
@@ -239,6 +244,7 @@ def make_plan(
         ome_zarr_version=version,
         compressor=str(Compressor.parse(compressor)),
         levels=levels,
+        method_version=method_info(method).version,
     )
 
 
@@ -303,9 +309,20 @@ def check_version(version: str) -> OmeZarrVersion:
     )
 
 
+def is_sound_name(name: str) -> bool:
+    """Whether an array of that name can stand in a folder beside zarr's own documents."""
+    return (
+        0 < len(name.encode()) <= 200
+        and "/" not in name
+        and name.isprintable()
+        and not name.startswith(".")
+        and name != "zarr.json"
+    )
+
+
 def check_image(image: ImageInfo) -> None:
     """InvalidOptionError for an image that OME-Zarr cannot hold; the message says why."""
-    if not image.name or "/" in image.name or image.name in (".", ".."):
+    if not is_sound_name(image.name):
         raise InvalidOptionError(f"name: {image.name!r} cannot be part of a path")
     if any(n == 0 for n in image.shape):
         raise InvalidOptionError(f"the image is empty: its shape is {image.shape}")

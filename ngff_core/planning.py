@@ -17,7 +17,7 @@ from ngff_core.orientation import of_axes
 from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
 from ngff_core.projection import Projection, project
 from ngff_core.sources import Source, open_source
-from ngff_core.store import StorageOptions, absolute_uri
+from ngff_core.store import StorageOptions, absolute_uri, canonical_uri
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,11 @@ def _by_name(sizes: Any, dims: tuple[str, ...]) -> Any:
 
 
 def _check_apart(source: str, target: str) -> None:
-    for inner, outer in ((source, target), (target, source)):
-        if inner == outer or inner.startswith(f"{outer}/"):
-            raise InvalidOptionError(f"source {source} and target {target} overlap")
+    """Refuse a target whose removal or writing would touch the source."""
+    if source.startswith("array:"):
+        return
+    read = canonical_uri(source)
+    for taken in (canonical_uri(target), canonical_uri(f"{target}.build")):
+        for inner, outer in ((read, taken), (taken, read)):
+            if inner == outer or inner.startswith(f"{outer}/"):
+                raise InvalidOptionError(f"source {source} and target {target} overlap")

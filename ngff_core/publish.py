@@ -5,7 +5,7 @@ Until that last document is there, no reader takes the store for an image.
 
 from __future__ import annotations
 
-from ngff_core.arrays import array_documents
+from ngff_core.arrays import array_documents, same_document
 from ngff_core.metadata import group_documents
 from ngff_core.plan import PyramidPlan
 from ngff_core.store import Store, retrying
@@ -26,7 +26,7 @@ def publish(store: Store, plan: PyramidPlan) -> None:
 def is_published(store: Store, plan: PyramidPlan) -> bool:
     """Whether the store is an image, and the plan's."""
     key, document = list(group_documents(plan).items())[-1]
-    return retrying(store.read, key) == document
+    return same_document(retrying(store.read, key), document)
 
 
 def unpublish(store: Store) -> None:

@@ -224,9 +224,14 @@ class Bucket(Store):
             self.fs.rm_file(self._path(key))
 
     def delete_tree(self, prefix: str = "") -> None:
-        keys = list(self.objects(prefix))
-        if keys:
-            self.fs.rm([self._path(key) for key in keys])
+        paths = [self._path(key) for key in self.objects(prefix)]
+        # In bulk, but for names that a filesystem would take for patterns of others.
+        plain = [path for path in paths if not _looks_like_a_pattern(path)]
+        if plain:
+            self.fs.rm(plain)
+        for path in paths:
+            if _looks_like_a_pattern(path):
+                self.fs.rm_file(path)
 
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
         # A filesystem remembers listings, and other processes write to the same prefix.
@@ -289,6 +294,15 @@ def absolute_uri(uri: str | os.PathLike[str]) -> str:
     return f"{head}/{name}" if "://" in head else str(PurePosixPath(head) / name)
 
 
+def canonical_uri(uri: str) -> str:
+    """The same text for every spelling of one place: links, ``..`` and slashes resolved."""
+    scheme, separator, path = uri.partition("://")
+    if separator and scheme != "file":
+        parts = [part for part in path.split("/") if part]
+        return f"{'gs' if scheme == 'gcs' else scheme}://{'/'.join(parts)}"
+    return os.path.realpath(path if separator else uri)
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether ``error``'s type says that trying again may help."""
     if isinstance(error, PassingError | TimeoutError | ConnectionError):
@@ -332,6 +346,10 @@ def fused_pipeline() -> Iterator[None]:
         zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}),
     ):
         yield
+
+
+def _looks_like_a_pattern(path: str) -> bool:
+    return any(character in path for character in "*?[]")
 
 
 def _loaded(module: str, name: str) -> type[BaseException] | None:

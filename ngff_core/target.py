@@ -18,6 +18,7 @@ from ngff_core.ledger import Ledger
 from ngff_core.plan import PyramidPlan
 from ngff_core.publish import is_published, unpublish
 from ngff_core.store import StorageOptions, Store, open_store, retrying
+from ngff_core.verify import NO_RECEIPT, find_missing
 
 PLAN_KEY = "plan.json"
 
@@ -42,13 +43,13 @@ def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: boo
             "choose another target, or overwrite it"
         )
     try:
-        existing = PyramidPlan.from_json(document)
+        existing = _parse_plan(beside, document)
     except StoredDataError:
         if overwrite:
             return "foreign"
         raise
     if existing.digest == plan.digest:
-        done = is_published(target, plan) and all(
+        done = is_published(target, existing) and all(
             ledger.complete for ledger in load_ledgers(beside, plan)
         )
         return "finished" if done else "ours"
@@ -87,11 +88,29 @@ def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -
     return removed
 
 
+def drop_missing(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> int:
+    """Take back the receipts whose objects a listing does not show as recorded; how many."""
+    findings = find_missing(plan, ledgers, retrying(store.objects))
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        lost = {f.region for f in findings if f.level == level.index and f.region is not None}
+        ledger.drop(lost & ledger.receipts.keys())
+    return len({(f.level, f.region) for f in findings if f.what != NO_RECEIPT})
+
+
 def read_plan(target: Store, beside: Store) -> PyramidPlan:
     document = retrying(beside.read, PLAN_KEY)
     if document is None:
         raise TargetNotFoundError(f"{target.uri} has no build: there is no {beside.uri}/{PLAN_KEY}")
-    return PyramidPlan.from_json(document)
+    return _parse_plan(beside, document)
+
+
+def _parse_plan(beside: Store, document: bytes) -> PyramidPlan:
+    try:
+        return PyramidPlan.from_json(document)
+    except StoredDataError as error:
+        raise StoredDataError(
+            f"{beside.uri}/{PLAN_KEY}: {error}; overwrite the target to build it anew"
+        ) from error
 
 
 def load_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:

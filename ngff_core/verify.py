@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +12,15 @@ import crc32c
 import numpy as np
 import zarr
 
-from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, checksum, open_level
+from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, checksum, open_level, same_document
 from ngff_core.engine import run_bounded
 from ngff_core.ledger import Ledger, Receipt
 from ngff_core.metadata import group_documents
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress
 from ngff_core.store import ObjectInfo, Store, retrying
+
+NO_RECEIPT = "a region has no receipt"
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,7 @@ def verify_store(
     objects = store.objects()
     findings = [
         *_documents(store, plan),
-        *_receipts(plan, ledgers),
-        *_sizes(plan, ledgers, objects),
+        *find_missing(plan, ledgers, objects),
         *_strays(plan, ledgers, objects),
     ]
     total = sum(level.regions for level in plan.levels) if deep else len(plan.levels)
@@ -94,12 +95,19 @@ def verify_store(
     )
 
 
+def find_missing(
+    plan: PyramidPlan, ledgers: Sequence[Ledger], objects: Mapping[str, ObjectInfo]
+) -> list[Finding]:
+    """What plan and ledger record and a listing of the store does not show so."""
+    return [*_receipts(plan, ledgers), *_sizes(plan, ledgers, objects)]
+
+
 def _documents(store: Store, plan: PyramidPlan) -> Iterator[Finding]:
     for key, expected in {**array_documents(plan), **group_documents(plan)}.items():
         found = retrying(store.read, key)
         if found is None:
             yield Finding(key, "missing")
-        elif found != expected:
+        elif not same_document(found, expected):
             yield Finding(key, "not the plan's metadata")
     yield from _validity(store, plan)
 
@@ -122,14 +130,14 @@ def _validity(store: Store, plan: PyramidPlan) -> Iterator[Finding]:
         yield Finding(list(group_documents(plan))[-1], f"no valid OME-Zarr image: {first}")
 
 
-def _receipts(plan: PyramidPlan, ledgers: tuple[Ledger, ...]) -> Iterator[Finding]:
+def _receipts(plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Iterator[Finding]:
     for level, ledger in zip(plan.levels, ledgers, strict=True):
         for region in ledger.remaining:
-            yield Finding(level.path, "a region has no receipt", level.index, region)
+            yield Finding(level.path, NO_RECEIPT, level.index, region)
 
 
 def _sizes(
-    plan: PyramidPlan, ledgers: tuple[Ledger, ...], objects: dict[str, ObjectInfo]
+    plan: PyramidPlan, ledgers: Sequence[Ledger], objects: Mapping[str, ObjectInfo]
 ) -> Iterator[Finding]:
     for level, ledger in zip(plan.levels, ledgers, strict=True):
         for receipt in ledger.receipts.values():

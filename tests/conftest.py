@@ -20,11 +20,22 @@ settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where tests run in several processes, what shares a costly fixture."""
+    """Keep together, where tests run in several processes, what shares a costly fixture.
+
+    Before xdist, which reads the groups in a hook of the same name.
+    """
     for item in items:
-        if "prefect_server" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "prefect_server" in fixtures:
             item.add_marker(pytest.mark.xdist_group("prefect"))
+        elif "builders" in fixtures:
+            # Halves of about equal length, each with its process that forks.
+            half = "a" if "test_killed_by_itself" in item.nodeid else "b"
+            item.add_marker(pytest.mark.xdist_group(f"resume-{half}"))
+        elif "large" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("large"))
 
 
 @pytest.fixture(scope="session")

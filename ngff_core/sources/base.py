@@ -15,6 +15,7 @@ from ngff_core.axes import canonical_order
 from ngff_core.errors import NgffError, SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.image import ArrayLike, Block, NgffImage, in_canonical_order
+from ngff_core.plan import is_sound_name
 from ngff_core.store import is_passing
 
 Pins = tuple[tuple[str, str], ...]
@@ -172,7 +173,7 @@ def make_source(
 def sensible_name(name: object) -> str:
     """``name`` if a pyramid's datasets can bear it, else ``image``."""
     text = name.strip() if isinstance(name, str) else ""
-    return text if text not in ("", ".", "..") and "/" not in text else "image"
+    return text if is_sound_name(text) else "image"
 
 
 def _box_text(box: tuple[slice, ...]) -> str:

@@ -192,6 +192,10 @@ def test_damaged_build_fails(run: Command, source: Path, target: Path) -> None:
     answer = run("build", source, target, "--no-prefect", *SMALL)
     assert answer.status == 1
     assert "1 finding: not as plan and ledger say" in answer.out
+    assert answer.err.splitlines()[-2:] == [
+        "First finding:  scale0/image/c/1/2: missing",
+        f"See them all:   ngff-flows verify {target}",
+    ]
 
 
 def test_json_is_one_document_and_nothing_else(run: Command, source: Path, target: Path) -> None:
@@ -366,8 +370,8 @@ def empty_zarr(folder: Path) -> tuple[object, ...]:
 
 
 def refused_dtype(folder: Path) -> tuple[object, ...]:
-    np.save(folder / "wide.npy", np.zeros((64, 64), np.int64))
-    return folder / "wide.npy", "--scale-factors", "2,"
+    np.save(folder / "waves.npy", np.zeros((64, 64), np.complex64))
+    return folder / "waves.npy", "--scale-factors", "2,", "--method", "itkwasm_label_image"
 
 
 def dates(folder: Path) -> tuple[object, ...]:
@@ -388,7 +392,7 @@ BAD_INPUT = {
     "empty file": (empty_file, "the file is empty"),
     "empty array": (empty_array, "holds no samples"),
     "empty zarr array": (empty_zarr, "holds no samples"),
-    "dtype that the method refuses": (refused_dtype, "use itkwasm_label_image"),
+    "dtype that the method refuses": (refused_dtype, "complex64 images: labels of this kind"),
     "dtype of no number": (dates, "are not numbers"),
     "unknown method": (
         image("--method", "mean"),
@@ -443,8 +447,9 @@ def assert_refused(answer: Answer, words: str) -> None:
 
 @pytest.mark.usefixtures("no_run")
 @pytest.mark.parametrize("what", ["folder", "file"])
+@pytest.mark.parametrize("name", ["build", "plan"])
 def test_target_of_somebody_else_is_not_touched(
-    run: Command, tmp_path: Path, source: Path, target: Path, what: str
+    run: Command, tmp_path: Path, source: Path, target: Path, what: str, name: str
 ) -> None:
     """What ngff-flows has not built it does not overwrite unless asked to."""
     if what == "folder":
@@ -453,7 +458,7 @@ def test_target_of_somebody_else_is_not_touched(
     else:
         target.write_text("four years of work")
     before = snapshot(tmp_path)
-    assert_refused(run("build", source, target), "was not built by ngff-flows")
+    assert_refused(run(name, source, target), "was not built by ngff-flows")
     assert snapshot(tmp_path) == before
 
 
@@ -548,6 +553,62 @@ def test_trouble_with_storage_says_that_one_may_go_on(
     answer = run("build", source, target, "--no-prefect")
     assert answer.status == 1
     assert answer.err == "ngff-flows: peer went away; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            PermissionError(13, "Permission denied", "/ward/out"),
+            "/ward/out: Permission denied; see",
+        ),
+        (
+            OSError(30, "Read-only file system", "/ward/out"),
+            "/ward/out: Read-only file system; see",
+        ),
+        (NotADirectoryError(20, "Not a directory", "/ward/out"), "/ward/out: Not a directory; a"),
+        (OSError(28, "No space left on device", "/ward/out"), "left on device; make room"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_place_that_cannot_be_written_is_named(
+    run: Command,
+    source: Path,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError,
+    words: str,
+) -> None:
+    """What the system refuses is a line with the path and what to do: status 1."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "run_build", refuse)
+    answer = run("build", source, target, "--no-prefect")
+    assert answer.status == 1
+    assert words in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_unexpected_error_is_a_line(
+    run: Command, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of our own is told in a line too; the traceback is there for the asking."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(cli, "run_build", fail)
+    answer = run("build", source, target, "--no-prefect")
+    assert answer.status == 1
+    assert answer.err == (
+        "ngff-flows: unexpected RuntimeError: two lines; "
+        "run again with NGFF_FLOWS_TRACEBACK=1 for the whole story\n"
+    )
+    monkeypatch.setenv("NGFF_FLOWS_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        cli.main()
 
 
 # --- interruptions ---------------------------------------------------------------------

@@ -473,7 +473,7 @@ FILLED = {"method": BIN, "scale_factors": [2]}
         (np.zeros((0, 4, 4), "u1"), {}, CallerError, "empty|no samples"),
         (np.zeros(50, "u1"), {}, InvalidOptionError, "two or three spatial axes"),
         (NgffImage(np.zeros((4, 5)), "tx"), {}, InvalidOptionError, "two or three spatial"),
-        (VOLUME.astype("i8"), {}, UnsupportedDtypeError, "int64"),
+        (VOLUME.astype("c8"), {"method": LABEL}, UnsupportedDtypeError, "complex64"),
         (VOLUME.astype("U3"), {}, SourceFormatError, "not numbers"),
         (np.zeros((2,) * 6, "u1"), {}, InvalidOptionError, "6 dimensions"),
         (object(), {}, InvalidOptionError, "no source"),

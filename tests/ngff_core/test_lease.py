@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ngff_core.config import config
-from ngff_core.errors import LeaseLostError, StoredDataError, TargetBusyError
+from ngff_core.errors import LeaseLostError, TargetBusyError
 from ngff_core.lease import Holder, Lease, current_holder
 from ngff_core.progress import Event, Message
 from ngff_core.store import Store, open_store
@@ -260,11 +260,24 @@ def test_of_many_that_want_it_one_has_it_at_a_time(store: Store) -> None:
 
 
 @pytest.mark.parametrize("document", [b"", b"{", b"[]", b"3", b'{"token": "x"}', b"\xff"])
-def test_a_damaged_lease_is_told(store: Store, document: bytes) -> None:
-    """Not taken for a free one."""
+def test_a_damaged_lease_is_of_nobody_alive(store: Store, document: bytes) -> None:
+    """Cut short by its machine's crash; the next builder gets a lease of its own."""
     store.write("lease/000001.json", document)
-    with pytest.raises(StoredDataError, match="lease cannot be read"):
-        Lease(store, patience=0.0).__enter__()
+    with Lease(store, patience=0.0):
+        assert store.read("lease/000002.json") is not None
+        assert store.read("lease/000001.json") == document
+
+
+def test_a_holder_that_slept_notices_at_its_next_check(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its renewing thread need not have woken first: the clock says that it is late."""
+    with Lease(store) as lease:
+        store.write("lease/000002.json", b"{}")
+        lease.check()
+        monkeypatch.setattr(lease, "_renewed_at", time.time() - config.lease_seconds)
+        with pytest.raises(LeaseLostError, match="took over"):
+            lease.check()
 
 
 def test_a_holder_is_named_without_the_number_of_his_namespace() -> None:

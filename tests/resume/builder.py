@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 # What a build imports on its way is imported before the fork. None of it starts a thread.
-import itkwasm_downsample_wasi  # noqa: F401
 import ome_zarr_models.v04.image
 import ome_zarr_models.v05.image  # noqa: F401
 import pydantic  # noqa: F401
@@ -34,6 +33,7 @@ import tifffile.zarr  # noqa: F401
 import ngff_core
 from ngff_core import cache, layout
 from ngff_core.errors import NgffError
+from ngff_core.methods import warm
 from ngff_core.progress import Advanced, Message
 from ngff_core.store import LocalFiles
 
@@ -168,6 +168,8 @@ _DEATHS: dict[str, Callable[[Path], None]] = {
 
 def serve() -> None:
     """Fork for every job of standard input; say how and after how long each ended."""
+    # Numba and the machine code too: loading them costs as much as all else that a build does.
+    warm(["itkwasm_bin_shrink", "itkwasm_gaussian", "itkwasm_label_image"], ["uint16"])
     assert threading.active_count() == 1, "a fork with threads would not be a fresh process"
     for line in sys.stdin:
         job = json.loads(line)

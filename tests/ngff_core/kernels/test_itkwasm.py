@@ -68,8 +68,12 @@ def bessel_in(n: int, y: float) -> float:
 
 
 def gaussian_weights(step: int) -> np.ndarray[Any, Any]:
-    """Weights 0 … radius of the discrete Gaussian of variance (k² - 1) / (8 ln 2)."""
-    t = (step * step - 1) / (8 * math.log(2))
+    """Weights 0 … radius of the discrete Gaussian of variance (k² - 1) / (8 ln 2).
+
+    The module is given its root, and squares it again: that decides the weights' last bit.
+    """
+    sigma = math.sqrt((step * step - 1) / (8 * math.log(2)))
+    t = sigma * sigma
     weights = [math.exp(-t) * bessel_i0(t), math.exp(-t) * bessel_i1(t)]
     total = weights[0] + 2 * weights[1]
     while total < 0.99 and len(weights) <= 32:
