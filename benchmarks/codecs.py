@@ -1,8 +1,11 @@
 """Compressors beside each other on four kinds of image; prints the table of docs/codecs.md.
 
-Run: ``.venv/bin/python benchmarks/codecs.py``. One core, the alternatives taking turns,
-median of five; read the ratios, not the seconds.
+Run: ``taskset -c 0 .venv/bin/python benchmarks/codecs.py``. One core, the alternatives
+taking turns, median of five. Seconds are those that the process spent computing, so that
+other work on the machine disturbs little; read the ratios all the same.
 """
+
+# ruff: noqa: T201 - printing is what it is for
 
 from __future__ import annotations
 
@@ -87,17 +90,17 @@ def measure(image: np.ndarray) -> dict[str, tuple[float, float, float]]:
 def _once(plan: PyramidPlan, image: np.ndarray, whole: Region) -> tuple[float, float, int]:
     level = plan.levels[0]
     encoder = LevelEncoder(plan, level)
-    began = time.perf_counter()
+    began = time.process_time()
     objects = encoder.encode(whole, image)
-    encoded = time.perf_counter()
+    encoded = time.process_time()
     nbytes = sum(len(data) for data in objects.values())
     documents = {key: Buffer.from_bytes(data) for key, data in array_documents(plan).items()}
     stored = MemoryStore(documents | {f"{level.path}/{key}": data for key, data in objects.items()})
     with fused_pipeline():
         array = zarr.open_array(stored, path=level.path, mode="r")
-    start = time.perf_counter()
+    start = time.process_time()
     assert (array[:] == image).all()
-    return encoded - began, time.perf_counter() - start, nbytes
+    return encoded - began, time.process_time() - start, nbytes
 
 
 def main() -> None:

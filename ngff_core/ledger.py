@@ -124,12 +124,15 @@ class Ledger:
 
     def drop(self, regions: Collection[int]) -> None:
         """Take back the receipts of some regions, whose objects are not there any more."""
+        if not regions:
+            return
         self._receipts = {
             region: receipt for region, receipt in self._receipts.items() if region not in regions
         }
         if self._complete:
             # Segments again, before the one document goes: a kill between loses nothing.
-            self._complete = False
+            self.tidy()
+            self._complete, self._segment = False, 0
             self._pending = list(self._receipts.values())
             self.flush()
             retrying(self._store.delete, self._complete_key)

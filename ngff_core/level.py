@@ -95,5 +95,6 @@ def write_level(
     except BaseException:
         ledger.flush()
         raise
+    ledger.flush()
     ledger.finish()
     return progress.finish()

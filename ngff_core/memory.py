@@ -17,8 +17,8 @@ def available_memory() -> int:
     available = int(psutil.virtual_memory().available)
     try:
         with (
-            open("/sys/fs/cgroup/memory.max") as limit,
-            open("/sys/fs/cgroup/memory.current") as current,
+            open(_CGROUP / "memory.max") as limit,
+            open(_CGROUP / "memory.current") as current,
         ):
             return min(available, int(limit.read()) - int(current.read()))
     except (OSError, ValueError):

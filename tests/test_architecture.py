@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -167,6 +168,12 @@ def hiding_names(root: Path) -> list[str]:
     ]
 
 
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """Which distributions each importable name comes from; it takes a while."""
+    return packages_distributions()
+
+
 def undeclared(root: Path) -> list[str]:
     """Imports of packages that pyproject.toml does not ask for.
 
@@ -175,7 +182,7 @@ def undeclared(root: Path) -> list[str]:
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     asked = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
     declared = {canonical(re.split(r"[^\w.-]", requirement)[0]) for requirement in asked}
-    installed = packages_distributions()
+    installed = distributions()
     return [
         f"{where}: {name} is not among the dependencies in pyproject.toml"
         for package in PACKAGES

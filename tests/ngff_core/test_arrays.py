@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import crc32c
@@ -72,9 +73,12 @@ CUTS = [
 CODECS = ["blosc:zstd:1:bitshuffle", "gzip:5", "none"]
 
 
-@pytest.mark.parametrize("compressor", CODECS)
+# Codecs but for the default one, which shuffles bits, see no dtype.
+@pytest.mark.parametrize(
+    ("dtype", "compressor"),
+    [*product(["<u2"], CODECS), *product(["|u1", "<f4", "|b1", "<c8"], CODECS[:1])],
+)
 @pytest.mark.parametrize(("name", "dims", "shape", "options"), CUTS, ids=[c[0] for c in CUTS])
-@pytest.mark.parametrize("dtype", ["<u2", "|u1", "<f4", "|b1", "<c8"])
 def test_encoded_objects_are_those_that_zarr_writes(
     name: str,
     dims: str,

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,15 +170,14 @@ class Shuffled:
         self._array, self.shape, self.dtype = array, array.shape, array.dtype
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        for _ in range(hash(str(key)) % 7):
-            np.sort(self._array, axis=None)
+        time.sleep(hash(str(key)) % 7 / 1000)
         return self._array[key]
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     method=st.sampled_from([BIN, GAUSSIAN, GAUSSIAN, LABEL]),
-    chunks=st.none() | st.tuples(*[st.integers(5, 40)] * 3),
+    chunks=st.none() | st.tuples(*[st.integers(8, 40)] * 3),
     times=st.integers(1, 3),
     version=st.sampled_from(["0.4", "0.5"]),
     workers=st.integers(1, 4),
@@ -662,20 +662,20 @@ json.dump({
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image of 196 MiB on disk."""
+    """An image of 98 MiB on disk."""
     path = tmp_path_factory.mktemp("large") / "in.zarr"
-    array = zarr.create_array(path, shape=(98, 1024, 1024), chunks=(49, 256, 256), dtype="u2",
+    array = zarr.create_array(path, shape=(98, 512, 1024), chunks=(49, 256, 256), dtype="u2",
                               compressors=None)  # fmt: skip
     rng = np.random.default_rng(0)
     for z in range(0, 98, 49):
-        array[z : z + 49] = rng.integers(0, 2**16, (49, 1024, 1024), "u2")
+        array[z : z + 49] = rng.integers(0, 2**16, (49, 512, 1024), "u2")
     return path
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel's own figures")
 @pytest.mark.parametrize("method", [BIN, GAUSSIAN])
 def test_memory_stays_within_what_was_projected(method: str, large: Path, tmp_path: Path) -> None:
-    """Measured on a process that builds 196 MiB, over the same process at rest."""
+    """Measured on a process that builds 98 MiB, over the same process at rest."""
     command = [sys.executable, "-c", MEASURE, str(tmp_path), method, str(large), "2"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout)

@@ -199,7 +199,7 @@ def test_shards_are_given_in_chunks_or_in_samples(
     options: dict[str, Any], expected: Any, version: str, tmp_path: Path
 ) -> None:
     """An int, a tuple by position, a mapping; none where none are asked for."""
-    multiscales = to_multiscales(cells(40, 150, 160), [2], BIN, chunks={"z": 16, "y": 32, "x": 32})
+    multiscales = to_multiscales(cells(40, 100, 110), [2], BIN, chunks={"z": 16, "y": 32, "x": 32})
     to_ngff_zarr(tmp_path / "a", multiscales, version=version, **options)
     array = zarr.open_array(tmp_path / "a" / "scale0" / "cells", mode="r")
     assert (array.shards, array.chunks) == (expected, (16, 32, 32))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
@@ -227,6 +227,7 @@ def test_keys_of_objects_are_zarrs_own(version: str, shards: int | None) -> None
 
 
 @given(plans())
+@settings(max_examples=50)
 def test_a_plan_survives_being_stored(plan: PyramidPlan) -> None:
     """Read back it is equal, down to its digest and its type of every part."""
     again = PyramidPlan.from_json(plan.to_json())

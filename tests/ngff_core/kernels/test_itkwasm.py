@@ -233,7 +233,7 @@ def test_samples_follow_the_definition(kernel: Kernel) -> None:
     """Every dtype, number of axes and mix of steps gives the samples of the definition."""
 
     @given(cases(kernel))
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=60, deadline=None)
     def check(case: tuple[Any, Shape]) -> None:
         image, step = case
         found = whole(kernel, image, step)
@@ -248,7 +248,7 @@ def test_a_region_has_the_samples_of_the_whole(kernel: Kernel) -> None:
     """Any region from its window, in tiles of any size, has the bytes of the whole level."""
 
     @given(cases(kernel), st.data())
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=40, deadline=None)
     def check(case: tuple[Any, Shape], data: st.DataObject) -> None:
         image, step = case
         expected = whole(kernel, image, step)
