@@ -7,7 +7,9 @@ that cross many chunks and shards.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from ngff_core import (
     to_ngff_zarr,
 )
 from ngff_core.image import in_canonical_order
+from ngff_core.ledger import Ledger
+from ngff_core.progress import Advanced, Event
 
 METHODS = [
     Methods.ITKWASM_BIN_SHRINK,
@@ -226,3 +230,58 @@ def test_a_larger_image_crosses_many_chunks_and_shards(method: Methods, tmp_path
 
 def files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file())
+
+
+LARGE: dict[str, Any] = {"scale_factors": [2, 4, 8], "chunks": 24, "shards": 48}
+
+
+def large(dtype: str = "u2") -> np.ndarray[Any, Any]:
+    """An image whose level 0 lies in 108 chunks and 18 shards, with runs of equal samples."""
+    return np.asarray(Case("zyx", (60, 130, 139), dtype, (2, 4, 8), METHODS[0], 2).image().data)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files(folder)}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_order_of_regions_changes_nothing(
+    method: Methods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written first to last by one worker, or shuffled by four: the same objects."""
+    build_pyramid(large(), tmp_path / "a.zarr", method=method, workers=1, **LARGE)
+    in_order = Ledger.remaining.fget
+    assert in_order is not None
+    shuffled = property(lambda ledger: random.Random(7).sample(r := in_order(ledger), len(r)))
+    monkeypatch.setattr(Ledger, "remaining", shuffled)
+    build_pyramid(large(), tmp_path / "b.zarr", method=method, workers=4, **LARGE)
+    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interruption_changes_nothing(method: Methods, tmp_path: Path) -> None:
+    """Stopped again and again, each time some regions on, it ends with the same objects."""
+    build_pyramid(large(), tmp_path / "whole.zarr", method=method, **LARGE)
+    target = tmp_path / "stopped.zarr"
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Advanced) and event.phase != "verify" and event.done % 7 == 5:
+            raise KeyboardInterrupt
+
+    for _ in range(30):
+        with suppress(KeyboardInterrupt):
+            build_pyramid(large(), target, method=method, progress=stop, **LARGE)
+            break
+    assert contents(target) == contents(tmp_path / "whole.zarr")
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "f4"])
+@pytest.mark.parametrize("method", METHODS[:3])
+def test_both_back_ends_give_one_pyramid(
+    method: Methods, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Native kernels and ITK's module: the same objects, through three levels."""
+    for backend in ("native", "itkwasm"):
+        monkeypatch.setattr(config, "kernel_backend", backend)
+        build_pyramid(large(dtype), tmp_path / f"{backend}.zarr", method=method, **LARGE)
+    assert contents(tmp_path / "native.zarr") == contents(tmp_path / "itkwasm.zarr")
