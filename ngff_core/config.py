@@ -51,7 +51,7 @@ class Config:
 
     kernel_backend: str = "native"
     """Who computes the ``itkwasm_*`` methods, to the same bytes: ``native`` code, or the
-    ``itkwasm`` module, which takes 16 to 60 times as long and refuses some dtypes."""
+    ``itkwasm`` module, which takes 8 to 250 times as long and refuses some dtypes."""
 
     lease_seconds: float = 60.0
     """After so long without renewal a builder on another machine counts as dead."""
