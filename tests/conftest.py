@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -20,22 +20,32 @@ settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, where tests run in several processes, what shares a costly fixture.
+# What shares a costly fixture, by a part of its tests' names: each group has one process.
+GROUPS = {
+    "tests/flows/test_build_pyramid.py": "prefect",
+    "tests/tasks/test_pyramid.py": "prefect",
+    "::test_json_of_a_build_through_prefect": "prefect",
+    "::test_refusal_by_prefect_is_a_line_too": "prefect",
+    # Halves of about equal length, each with its own process that forks.
+    "tests/resume/test_killed_by_itself.py": "resume, half",
+    "tests/resume/": "resume, other half",
+    "::test_memory_stays_within_what_was_projected": "large image",
+}
 
-    Before xdist, which reads the groups in a hook of the same name.
-    """
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "prefect_server" in fixtures:
-            item.add_marker(pytest.mark.xdist_group("prefect"))
-        elif "builders" in fixtures:
-            # Halves of about equal length, each with its process that forks.
-            half = "a" if "test_killed_by_itself" in item.nodeid else "b"
-            item.add_marker(pytest.mark.xdist_group(f"resume-{half}"))
-        elif "large" in fixtures:
-            item.add_marker(pytest.mark.xdist_group("large"))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist=loadgroup`` by `GROUPS`: xdist 3.8 does not see its own marks with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    if config.getvalue("dist") != "loadgroup":
+        return None
+
+    class Grouped(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            return next((group for part, group in GROUPS.items() if part in nodeid), nodeid)
+
+    return Grouped(config, log)
 
 
 @pytest.fixture(scope="session")
