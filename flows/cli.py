@@ -155,6 +155,9 @@ def build(
     if no_prefect:
         with listening() as listener:
             report = run_build(source, target, options, listener=listener)
+    elif sys.stderr.isatty():
+        with listening() as listener:
+            report, _ = run_flow(source, target, options, listener)
     else:
         report, _ = run_flow(source, target, options)
     _print(as_json, report.to_dict, lambda: show_report(report))

@@ -4,16 +4,46 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from uuid import UUID
 
-from ngff_core.progress import Advanced, Event, Finished, Message, Started
+from ngff_core.progress import (
+    Advanced,
+    Event,
+    Finished,
+    Listener,
+    Message,
+    Started,
+    silent,
+)
 
 LogLike = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 _LOG_SECONDS = 10.0
 _LOG_PERCENT = 10
 _ARTIFACT_SECONDS = 1.0
+
+
+@dataclass
+class _Terminal:
+    """Who else hears of this process's runs; nobody, but where a terminal shows bars."""
+
+    listener: Listener = silent
+
+
+_terminal = _Terminal()
+
+
+@contextmanager
+def watched_by(listener: Listener) -> Iterator[None]:
+    """Send the events of runs in this process to ``listener`` as well."""
+    _terminal.listener = listener
+    try:
+        yield
+    finally:
+        _terminal.listener = silent
 
 
 class RunLog:
@@ -38,6 +68,7 @@ class RunLog:
         self._unit = "regions"
 
     def __call__(self, event: Event) -> None:
+        _terminal.listener(event)
         match event:
             case Started():
                 self._start(event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import FrozenInstanceError
 from importlib import import_module
 from importlib.metadata import version
@@ -79,7 +80,11 @@ def test_metadata_names_a_function_that_exists(method: Methods) -> None:
     """Description, dotted name and installed version, ready for JSON."""
     metadata = method_info(method).metadata
     module, _, function = metadata["method"].rpartition(".")
-    assert callable(getattr(import_module(module), function))
+    with warnings.catch_warnings():
+        # SWIG's types have no module; where that warning is an error, loading itk crashes.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        found = import_module(module)
+        assert callable(getattr(found, function))
     assert metadata["version"] == version(method_info(method).package)
     assert metadata["description"].endswith(".")
     assert json.loads(json.dumps(metadata)) == metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngff_core.progress import Advanced, Event, Finished, Message, Started
-from tasks.progress import RunLog, counted
+from tasks.progress import RunLog, counted, watched_by
 
 
 class Lines(list[str]):
@@ -170,3 +171,19 @@ def test_artifact_and_log_hold_their_promises(total: int, before: int, seconds: 
         steps = zip(done, [*done[1:], total], strict=True)
         assert all((b - a - 1) * seconds < 10.0 for a, b in steps)
         assert all(100 * (b - a - 1) / total < 11 for a, b in pairwise(done))
+
+
+def test_a_terminal_hears_of_the_same_events() -> None:
+    """Bars on a terminal move with what the run's log is told, and only while they watch."""
+    heard: list[Event] = []
+    log = RunLog(logging.getLogger("test"))
+    events = [
+        Started("level-0", 0, 1),
+        Advanced("level-0", 1, 1, 8),
+        Finished("level-0", 1, 1, 0.1),
+    ]
+    with watched_by(heard.append):
+        for event in events:
+            log(event)
+    log(events[0])
+    assert heard == events
