@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -22,14 +23,14 @@ from ngff_core import cache as cache_pass
 from ngff_core.arrays import open_level
 from ngff_core.cache import CacheMode, cache_plan
 from ngff_core.codecs import DEFAULT_COMPRESSOR
-from ngff_core.errors import SourceChangedError, StoredDataError
+from ngff_core.errors import SourceChangedError, SourceFormatError, StoredDataError
 from ngff_core.image import ArrayLike
 from ngff_core.lease import Lease, current_holder
 from ngff_core.ledger import Ledger
 from ngff_core.level import write_level
 from ngff_core.methods import Methods
 from ngff_core.options import BuildOptions, resolve_workers
-from ngff_core.plan import DEFAULT_MIN_LENGTH, PyramidPlan
+from ngff_core.plan import DEFAULT_MIN_LENGTH, LevelPlan, PyramidPlan
 from ngff_core.planning import PlannedBuild, plan_opened, plan_pyramid
 from ngff_core.progress import Finished, Listener, Message, Started, silent
 from ngff_core.publish import create_arrays, is_published, publish
@@ -43,6 +44,7 @@ from ngff_core.target import (
     forget_removed,
     load_ledgers,
     read_plan,
+    remove,
     target_state,
     target_stores,
 )
@@ -162,6 +164,7 @@ class Build:
         self._reopen: Callable[[], Source] | None = None
         self._finished = False
         self._arrays_created = False
+        self._discarded = False
         self._executor = ThreadPoolExecutor(
             planned.projection.in_flight, thread_name_prefix="ngff-region"
         )
@@ -205,6 +208,8 @@ class Build:
         self._executor.shutdown(cancel_futures=True)
         if self._lease is not None:
             self._lease.__exit__(None, None, None)
+            if self._discarded and not self._lease.succeeded:
+                self._beside.delete_tree()
             self._lease = None
         self._source.close()
 
@@ -228,17 +233,14 @@ class Build:
         ledger = self._cache_ledger.load()
         forget_removed(self._beside, whole, [ledger])
         create_arrays(self._beside, whole)
-        seconds = write_level(
+        seconds = self._write(
             self._beside,
             whole,
             whole.levels[0],
             self._source.image.data,
             ledger,
             phase=cache_pass.PHASE,
-            executor=self._executor,
-            in_flight=self.planned.projection.in_flight,
             listener=listener or self._listener,
-            check=self._check,
         )
         self._check_source(ledger)
         return seconds
@@ -254,17 +256,14 @@ class Build:
                 self._arrays_created = True
             began = time.monotonic()
             try:
-                write_level(
+                self._write(
                     self._target,
                     self.plan,
                     level,
                     self._parent(index),
                     ledger,
                     phase=f"level-{index}",
-                    executor=self._executor,
-                    in_flight=self.planned.projection.in_flight,
                     listener=listener,
-                    check=self._check,
                 )
             finally:
                 self._seconds[index] = self._seconds.get(index, 0.0) + time.monotonic() - began
@@ -352,6 +351,45 @@ class Build:
     def _cache_ledger(self) -> Ledger:
         whole = self._cache_plan
         return Ledger(self._beside, cache_pass.PHASE, whole.digest, whole.levels[0].regions)
+
+    def _write(
+        self,
+        store: Store,
+        plan: PyramidPlan,
+        level: LevelPlan,
+        parent: ArrayLike,
+        ledger: Ledger,
+        *,
+        phase: str,
+        listener: Listener,
+    ) -> float:
+        with self._discarding():
+            return write_level(
+                store,
+                plan,
+                level,
+                parent,
+                ledger,
+                phase=phase,
+                executor=self._executor,
+                in_flight=self.planned.projection.in_flight,
+                listener=listener,
+                check=self._check,
+            )
+
+    @contextmanager
+    def _discarding(self) -> Iterator[None]:
+        """Leave nothing of a build whose source turns out to be broken.
+
+        The plan pins the source as it is, so no later run could finish it: a mended source
+        is another one.
+        """
+        try:
+            yield
+        except SourceFormatError:
+            remove(self._target, self._beside)
+            self._discarded = True
+            raise
 
     def _check_source(self, ledger: Ledger) -> None:
         """Refuse what was just read from a source that changed under the reading."""

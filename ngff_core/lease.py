@@ -114,6 +114,11 @@ class Lease:
             if not is_passing(trouble):
                 raise
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether another builder has taken the next lease."""
+        return self._store.info(_key(self._number + 1)) is not None
+
     def check(self) -> None:
         """Raise LeaseLostError if another process has taken over.
 

@@ -61,15 +61,22 @@ def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: boo
 def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -> None:
     """Make the target this plan's: what is foreign is removed, the plan is put down."""
     if state == "foreign":
-        # In this order a kill leaves nothing that passes for whole: no image first, no
-        # receipts for what is about to go, and the old plan until all is gone.
-        unpublish(target)
-        retrying(beside.delete_tree, "ledger")
-        retrying(target.delete_tree)
-        retrying(beside.delete_tree, "cache")
-        retrying(beside.delete, PLAN_KEY)
+        remove(target, beside)
     if state in ("foreign", "free"):
         retrying(beside.create, PLAN_KEY, plan.to_json())
+
+
+def remove(target: Store, beside: Store) -> None:
+    """Remove a build with all that it wrote; only the lease on it stays.
+
+    In this order a kill leaves nothing that passes for whole: no image first, no receipts
+    for what is about to go, and the old plan until all is gone.
+    """
+    unpublish(target)
+    retrying(beside.delete_tree, "ledger")
+    retrying(target.delete_tree)
+    retrying(beside.delete_tree, "cache")
+    retrying(beside.delete, PLAN_KEY)
 
 
 def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> list[str]:

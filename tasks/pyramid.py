@@ -44,7 +44,7 @@ _RETRIES: dict[str, Any] = {
 }
 
 
-@task(task_run_name="plan", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, **_RETRIES)
 def plan(source: str, target: str, options: BuildOptions) -> Build:
     """Plan the build and claim the target; the open build is for the tasks that follow."""
     logger = get_run_logger()
@@ -58,14 +58,14 @@ def plan(source: str, target: str, options: BuildOptions) -> Build:
     return build
 
 
-@task(task_run_name="cache-source", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="cache-source", task_run_name="cache-source", cache_policy=NO_CACHE, **_RETRIES)
 def cache_source(build: Build) -> None:
     """Rewrite a source that cannot be read region by region."""
     show = progress_artifact("cache-source", "Source rewritten for reading by region")
     build.write_cache(RunLog(get_run_logger(), show))
 
 
-@task(task_run_name="level-{index}", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="write-level", task_run_name="level-{index}", cache_policy=NO_CACHE, **_RETRIES)
 def write_level(build: Build, index: int) -> LevelReport | State[LevelReport]:
     """Write what remains of one level; Skipped where nothing does."""
     if build.level_done(index):
@@ -75,7 +75,7 @@ def write_level(build: Build, index: int) -> LevelReport | State[LevelReport]:
     return build.write_level(index, RunLog(get_run_logger(), show))
 
 
-@task(task_run_name="write-metadata", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="write-metadata", task_run_name="write-metadata", cache_policy=NO_CACHE, **_RETRIES)
 def write_metadata(build: Build) -> State[None] | None:
     """Make the store an image."""
     before = build.finished
@@ -83,7 +83,7 @@ def write_metadata(build: Build) -> State[None] | None:
     return Completed(name="Skipped", message="published before") if before else None
 
 
-@task(task_run_name="verify", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, **_RETRIES)
 def verify(build: Build) -> Verification:
     """Hold what was published against plan and ledger; fail where it does not hold."""
     found = build.verify(listener=RunLog(get_run_logger()))

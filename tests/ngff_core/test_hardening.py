@@ -18,6 +18,7 @@ from ngff_core.errors import (
     InvalidOptionError,
     LeaseLostError,
     SourceChangedError,
+    SourceFormatError,
     StoredDataError,
 )
 from ngff_core.ledger import Ledger
@@ -229,3 +230,18 @@ def test_shards_longer_than_the_image_hold_all_of_it(
     )
     assert report.verified
     assert [level.regions for level in report.levels] == ([1, 1] if shards > 64 else [2, 1])
+
+
+@pytest.mark.parametrize("cache", ["never", "always"])
+def test_nothing_is_left_of_a_source_that_cannot_be_decoded(
+    source: Path, cache: str, tmp_path: Path
+) -> None:
+    """A broken chunk shows only when it is read; the mended source begins from nothing."""
+    victim = source / "c/1/2/2"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SourceFormatError, match="cannot decode"):
+        build_pyramid(source, tmp_path / "a.ome.zarr", cache=cache, **QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["source.zarr"]
+    victim.write_bytes(whole)
+    assert build_pyramid(source, tmp_path / "a.ome.zarr", cache=cache, **QUICK).verified
