@@ -164,6 +164,7 @@ class Build:
         self._reopen: Callable[[], Source] | None = None
         self._finished = False
         self._arrays_created = False
+        self._begun_here = False
         self._discarded = False
         self._executor = ThreadPoolExecutor(
             planned.projection.in_flight, thread_name_prefix="ngff-region"
@@ -379,16 +380,18 @@ class Build:
 
     @contextmanager
     def _discarding(self) -> Iterator[None]:
-        """Leave nothing of a build whose source turns out to be broken.
+        """Leave nothing of a build that this run began, where its source is broken.
 
         The plan pins the source as it is, so no later run could finish it: a mended source
-        is another one.
+        is another one. What earlier runs built stays: they could read the source, so this
+        may be trouble of the disk's.
         """
         try:
             yield
         except SourceFormatError:
-            remove(self._target, self._beside)
-            self._discarded = True
+            if self._begun_here:
+                remove(self._target, self._beside)
+                self._discarded = True
             raise
 
     def _check_source(self, ledger: Ledger) -> None:
@@ -462,6 +465,7 @@ class Build:
             self._finished = True
         if state == "foreign":
             self._listener(Message(f"removing what is at {self._target.uri}"))
+        self._begun_here = state in ("free", "foreign")
         begin(self._target, self._beside, self.plan, state)
 
     def _forget_missing(self) -> None:

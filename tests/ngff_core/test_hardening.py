@@ -245,3 +245,24 @@ def test_nothing_is_left_of_a_source_that_cannot_be_decoded(
     assert [path.name for path in tmp_path.iterdir()] == ["source.zarr"]
     victim.write_bytes(whole)
     assert build_pyramid(source, tmp_path / "a.ome.zarr", cache=cache, **QUICK).verified
+
+
+def test_a_source_that_breaks_later_costs_nothing_that_was_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mending one object of a published pyramid from a broken source leaves the rest of it."""
+    source, target = tmp_path / "a.npy", tmp_path / "a.ome.zarr"
+    np.save(source, noise())
+    build_pyramid(source, target, **QUICK)
+    lose(target, "missing")
+    before = sorted(path for path in target.rglob("*") if path.is_file())
+
+    def broken(self: Any, key: Any) -> Any:
+        raise SourceFormatError("cannot decode")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ngff_core.sources.base.Reader.__getitem__", broken)
+        with pytest.raises(SourceFormatError):
+            build_pyramid(source, target, overwrite=True, **QUICK)
+    assert sorted(path for path in target.rglob("*") if path.is_file()) == before
+    assert build_pyramid(source, target, overwrite=True, **QUICK).verified
