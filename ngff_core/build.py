@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -23,21 +23,24 @@ from ngff_core import cache as cache_pass
 from ngff_core.arrays import open_level
 from ngff_core.cache import CacheMode, cache_plan
 from ngff_core.codecs import DEFAULT_COMPRESSOR
-from ngff_core.errors import SourceChangedError, SourceFormatError, StoredDataError
+from ngff_core.errors import LeaseLostError, SourceChangedError, SourceFormatError, StoredDataError
 from ngff_core.image import ArrayLike
 from ngff_core.lease import Lease, current_holder
 from ngff_core.ledger import Ledger
-from ngff_core.level import write_level
-from ngff_core.methods import Methods
+from ngff_core.level import LevelTrack
+from ngff_core.methods import Methods, kernel_for
 from ngff_core.options import BuildOptions, resolve_workers
+from ngff_core.pipeline import Pipeline
 from ngff_core.plan import DEFAULT_MIN_LENGTH, LevelPlan, PyramidPlan
 from ngff_core.planning import PlannedBuild, plan_opened, plan_pyramid
-from ngff_core.progress import Finished, Listener, Message, Started, silent
+from ngff_core.progress import Listener, Message, PhaseProgress, Relay, silent
 from ngff_core.publish import create_arrays, is_published, publish
 from ngff_core.report import BuildReport, BuildStatus, LevelReport, PhaseStatus
 from ngff_core.scale_factors import ScaleFactors
+from ngff_core.schedule import PassPlan, passes
 from ngff_core.sources import Source, open_source
 from ngff_core.store import StorageOptions, Store, absolute_uri
+from ngff_core.stream import LevelFailedError, Pass, TooMuchHeldError
 from ngff_core.target import (
     begin,
     drop_missing,
@@ -163,7 +166,9 @@ class Build:
         self._ledgers: list[Ledger] = []
         self._reopen: Callable[[], Source] | None = None
         self._finished = False
-        self._arrays_created = False
+        self._progress: dict[int, PhaseProgress] = {}
+        self._relays = [Relay(listener) for _ in self.plan.levels]
+        self._pipeline = Pipeline(self._write_levels, self.level_done)
         self._begun_here = False
         self._discarded = False
         self._executor = ThreadPoolExecutor(
@@ -206,6 +211,7 @@ class Build:
 
     def close(self) -> None:
         """Let go of target, source and threads; what is done stays done."""
+        self._pipeline.stop()
         self._executor.shutdown(cancel_futures=True)
         if self._lease is not None:
             self._lease.__exit__(None, None, None)
@@ -234,46 +240,42 @@ class Build:
         ledger = self._cache_ledger.load()
         forget_removed(self._beside, whole, [ledger])
         create_arrays(self._beside, whole)
-        seconds = self._write(
+        progress = PhaseProgress(
+            listener or self._listener, cache_pass.PHASE, ledger.total, len(ledger.receipts)
+        )
+        track = LevelTrack(
             self._beside,
             whole,
             whole.levels[0],
-            self._source.image.data,
             ledger,
-            phase=cache_pass.PHASE,
-            listener=listener or self._listener,
+            lambda: self._source.image.data,
+            progress=progress,
+            check=self._check,
+            whole=partial(self._whole_cache, ledger),
         )
-        self._check_source(ledger)
-        return seconds
+        try:
+            self._run_pass(PassPlan(whole, 0, ()), {0: track}, {0: ledger}, held_limit=0)
+        except LevelFailedError as error:
+            raise error.__cause__ or error from None
+        return progress.finish()
 
     def write_level(self, index: int, listener: Listener | None = None) -> LevelReport:
-        """Write what remains of one level; the levels it is computed from come before."""
-        listener = listener or self._listener
-        level, ledger = self.plan.levels[index], self._ledgers[index]
-        if not ledger.complete:
-            self._check()
-            if not self._arrays_created:
-                create_arrays(self._target, self.plan)
-                self._arrays_created = True
-            began = time.monotonic()
-            try:
-                self._write(
-                    self._target,
-                    self.plan,
-                    level,
-                    self._parent(index),
-                    ledger,
-                    phase=f"level-{index}",
-                    listener=listener,
-                )
-            finally:
-                self._seconds[index] = self._seconds.get(index, 0.0) + time.monotonic() - began
-            if level.parent is None and not self.planned.cached:
-                self._check_source(ledger)
-        else:
-            listener(Started(f"level-{index}", level.regions, level.regions))
-            listener(Finished(f"level-{index}", level.regions, 0, 0.0))
+        """Wait until a level is written; the first to wait sets all levels going.
+
+        Levels are written side by side, each region as soon as what it is computed from
+        is there. ``listener`` hears of this level from now on. Threads may wait for
+        several levels at once.
+        """
+        if listener is not None:
+            self.listen(index, listener)
+        if self.level_done(index) and index not in self._progress:
+            self._started(index).finish()
+        self._pipeline.wait_for(index)
         return self._level_report(index)
+
+    def listen(self, index: int, listener: Listener) -> None:
+        """Have ``listener`` hear of a level from now on, in place of who did before."""
+        self._relays[index].tell(listener, self._progress.get(index))
 
     def publish(self) -> None:
         """Make the store an image: its group document appears, whole and last.
@@ -353,30 +355,98 @@ class Build:
         whole = self._cache_plan
         return Ledger(self._beside, cache_pass.PHASE, whole.digest, whole.levels[0].regions)
 
-    def _write(
-        self,
-        store: Store,
-        plan: PyramidPlan,
-        level: LevelPlan,
-        parent: ArrayLike,
-        ledger: Ledger,
-        *,
-        phase: str,
-        listener: Listener,
-    ) -> float:
-        with self._discarding():
-            return write_level(
-                store,
-                plan,
+    def _write_levels(self, going_on: Callable[[], None]) -> None:
+        """Write what remains of all levels: the driver's work."""
+        self._check()
+        create_arrays(self._target, self.plan)
+        projection = self.planned.projection
+        try:
+            for way in passes(self.plan, projection.streamed):
+                self._write_pass(way, projection.held_bytes, going_on)
+        except TooMuchHeldError:
+            # The projection was wrong. What is stored is right, and the rest needs no more
+            # than a region at a time where each level is read back.
+            for way in passes(self.plan, ()):
+                self._write_pass(way, 0, going_on)
+
+    def _write_pass(self, way: PassPlan, held_limit: int, going_on: Callable[[], None]) -> None:
+        ledgers = {level.index: self._ledgers[level.index] for level in way.levels}
+        if all(ledger.complete for ledger in ledgers.values()):
+            return
+        tracks = {
+            level.index: LevelTrack(
+                self._target,
+                self.plan,
                 level,
-                parent,
-                ledger,
-                phase=phase,
-                executor=self._executor,
-                in_flight=self.planned.projection.in_flight,
-                listener=listener,
+                ledgers[level.index],
+                partial(self._parent, level.index),
+                progress=self._started(level.index),
                 check=self._check,
+                whole=partial(self._whole, level),
             )
+            for level in way.levels
+        }
+        for level in way.levels:
+            if len(ledgers[level.index].receipts) == level.regions:
+                # Killed after its last region, and before its receipts were one document.
+                self._whole(level)
+        self._run_pass(way, tracks, ledgers, held_limit=held_limit, going_on=going_on)
+
+    def _run_pass(
+        self,
+        way: PassPlan,
+        tracks: Mapping[int, LevelTrack],
+        ledgers: Mapping[int, Ledger],
+        *,
+        held_limit: int,
+        going_on: Callable[[], None] = lambda: None,
+    ) -> None:
+        work = Pass(
+            way,
+            tracks,
+            kernel_for(self.plan.method),
+            executor=self._executor,
+            in_flight=self.planned.projection.in_flight,
+            held_limit=held_limit,
+            check=going_on,
+        )
+        with self._discarding():
+            try:
+                work.run()
+            except BaseException as error:
+                self._settle(error.__cause__ or error, ledgers.values())
+                raise
+
+    def _settle(self, error: BaseException, ledgers: Iterable[Ledger]) -> None:
+        """Write down what was done before ``error``, so far as it counts."""
+        for ledger in ledgers:
+            if isinstance(error, SourceChangedError):
+                ledger.forget()
+            elif not isinstance(error, LeaseLostError):
+                # Of a lost lease's target the ledger is the other builder's now.
+                ledger.flush()
+
+    def _started(self, index: int) -> PhaseProgress:
+        level, ledger = self.plan.levels[index], self._ledgers[index]
+        self._progress[index] = PhaseProgress(
+            self._relays[index], f"level-{index}", level.regions, len(ledger.receipts)
+        )
+        return self._progress[index]
+
+    def _whole(self, level: LevelPlan) -> None:
+        """The last region of a level is recorded."""
+        ledger = self._ledgers[level.index]
+        if level.parent is None and not self.planned.cached:
+            self._check_source()
+        ledger.flush()
+        ledger.finish()
+        self._seconds[level.index] = self._progress[level.index].finish()
+        self._pipeline.tell()
+
+    def _whole_cache(self, ledger: Ledger) -> None:
+        self._check_source()
+        ledger.flush()
+        ledger.finish()
 
     @contextmanager
     def _discarding(self) -> Iterator[None]:
@@ -388,20 +458,22 @@ class Build:
         """
         try:
             yield
-        except SourceFormatError:
-            if self._begun_here:
+        except (SourceFormatError, LevelFailedError) as error:
+            broken = isinstance(error, SourceFormatError) or isinstance(
+                error.__cause__, SourceFormatError
+            )
+            if broken and self._begun_here:
                 remove(self._target, self._beside)
                 self._discarded = True
             raise
 
-    def _check_source(self, ledger: Ledger) -> None:
+    def _check_source(self) -> None:
         """Refuse what was just read from a source that changed under the reading."""
         if self._reopen is None or self._source.kind == "array":
             return
         with self._reopen() as again:
             if again.identity == self._source.identity:
                 return
-        ledger.forget()
         raise SourceChangedError(
             f"{self.planned.source} changed while it was read, so what was written from it is "
             "discarded; run the same command again with overwrite, once the source is at rest"

@@ -47,7 +47,7 @@ class Ledger:
         self._store = store
         self._folder = f"ledger/{phase}"
         self._digest = digest
-        self._total = total
+        self.total = total
         self._segment = 0
         self._pending: list[Receipt] = []
         self._written_at = time.monotonic()
@@ -67,7 +67,7 @@ class Ledger:
     @property
     def remaining(self) -> list[int]:
         """Regions without a receipt, in order."""
-        return [region for region in range(self._total) if region not in self._receipts]
+        return [region for region in range(self.total) if region not in self._receipts]
 
     def load(self) -> Ledger:
         """Read what earlier runs recorded: one request if complete, else one a segment."""
@@ -156,7 +156,7 @@ class Ledger:
         return f"{self._folder}/segments"
 
     def _document(self, receipts: Iterable[Receipt]) -> bytes:
-        header = {"plan": self._digest, "regions": self._total}
+        header = {"plan": self._digest, "regions": self.total}
         rows = (_to_row(receipt) for receipt in receipts)
         return "".join(json.dumps(row) + "\n" for row in (header, *rows)).encode()
 
@@ -165,8 +165,8 @@ class Ledger:
             header, *rows = [json.loads(line) for line in document.splitlines()]
             ours = header["plan"] == self._digest
             receipts = [_from_row(row) for row in rows]
-            if ours and any(not 0 <= receipt.region < self._total for receipt in receipts):
-                raise ValueError(f"a region beyond the {self._total} of this plan")
+            if ours and any(not 0 <= receipt.region < self.total for receipt in receipts):
+                raise ValueError(f"a region beyond the {self.total} of this plan")
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise StoredDataError(
                 f"{self._store.uri}/{key} is damaged ({error}); remove that object and run "

@@ -1,23 +1,21 @@
-"""One level: read a window, compute its samples, store them, record the receipt."""
+"""One level's storage, as a pass uses it: load, read, store, record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
+from functools import cached_property
 
 import numpy as np
 
-from ngff_core.arrays import LevelEncoder, store_region
-from ngff_core.engine import run_bounded
-from ngff_core.errors import LeaseLostError, StoredDataError
+from ngff_core.arrays import LevelEncoder, open_level, store_region
+from ngff_core.errors import StoredDataError
 from ngff_core.geometry import Region, window_of
 from ngff_core.image import ArrayLike, Block
 from ngff_core.kernels.contract import Kernel
 from ngff_core.ledger import Ledger, Receipt
-from ngff_core.memory import release_memory
 from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
-from ngff_core.progress import Listener, PhaseProgress
+from ngff_core.progress import PhaseProgress
 from ngff_core.store import Store, is_passing, retrying
 
 
@@ -50,51 +48,69 @@ def _stored_samples(parent: ArrayLike, box: Region) -> Block:
         ) from error
 
 
-def write_level(
-    store: Store,
-    plan: PyramidPlan,
-    level: LevelPlan,
-    parent: ArrayLike,
-    ledger: Ledger,
-    *,
-    phase: str,
-    executor: Executor,
-    in_flight: int,
-    listener: Listener,
-    check: Callable[[], None],
-) -> float:
-    """Write the regions of ``level`` that have no receipt; returns the seconds it took.
+class LevelTrack:
+    """What a pass asks of a level: see `ngff_core.stream.Track`.
 
-    ``parent`` is the array of the level's parent, or for level 0 the source's. ``check``
-    is called before and after each write, and raises where the work must not go on.
+    ``open_parent`` gives the array that regions are loaded from: the level's parent, or
+    for level 0 the source. ``check`` is called before and after each write, and raises
+    where the work must not go on. ``whole`` is called when the last region is recorded.
     """
-    kernel = None if level.parent is None else kernel_for(plan.method)
-    encoder = LevelEncoder(plan, level)
 
-    def work(index: int) -> Receipt:
-        samples = region_samples(parent, level, index, kernel)
-        check()
-        receipt = store_region(store, encoder, level, index, samples.astype(plan.dtype, copy=False))
-        del samples
-        release_memory()
-        return receipt
+    def __init__(
+        self,
+        store: Store,
+        plan: PyramidPlan,
+        level: LevelPlan,
+        ledger: Ledger,
+        open_parent: Callable[[], ArrayLike],
+        *,
+        progress: PhaseProgress,
+        check: Callable[[], None],
+        whole: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._level = level
+        self._ledger = ledger
+        self._open_parent = open_parent
+        self._progress = progress
+        self._check = check
+        self._whole = whole
+        self._encoder = LevelEncoder(plan, level)
+        self._kernel = None if level.parent is None else kernel_for(plan.method)
 
-    remaining = ledger.remaining
-    progress = PhaseProgress(listener, phase, level.regions, level.regions - len(remaining))
+    @property
+    def done(self) -> frozenset[int]:
+        """Regions that have a receipt."""
+        return frozenset(self._ledger.receipts)
 
-    def done(receipt: Receipt) -> None:
-        check()
-        ledger.record(receipt)
-        progress.advance(level.region(receipt.region).size * plan.dtype.itemsize)
+    def load(self, region: int) -> Block:
+        """Samples of a region that is not stored, in the plan's dtype."""
+        samples = region_samples(self._parent, self._level, region, self._kernel)
+        return samples.astype(self._plan.dtype, copy=False)
 
-    try:
-        run_bounded(remaining, work, executor, in_flight, done)
-    except LeaseLostError:
-        # The ledger is the other builder's now.
-        raise
-    except BaseException:
-        ledger.flush()
-        raise
-    ledger.flush()
-    ledger.finish()
-    return progress.finish()
+    def read(self, region: int) -> Block:
+        """Samples of a region that is stored."""
+        return _stored_samples(self._own, self._level.region(region))
+
+    def store(self, region: int, samples: Block) -> Receipt:
+        """Encode and store a region."""
+        self._check()
+        return store_region(self._store, self._encoder, self._level, region, samples)
+
+    def record(self, receipt: Receipt) -> None:
+        """Take down that a region is stored."""
+        self._check()
+        self._ledger.record(receipt)
+        nbytes = self._level.region(receipt.region).size * self._plan.dtype.itemsize
+        self._progress.advance(nbytes)
+        if len(self._ledger.receipts) == self._level.regions:
+            self._whole()
+
+    @cached_property
+    def _parent(self) -> ArrayLike:
+        return self._open_parent()
+
+    @cached_property
+    def _own(self) -> ArrayLike:
+        return open_level(self._store, self._plan, self._level)

@@ -460,7 +460,9 @@ def _in_flight(plan: PyramidPlan, workers: int) -> int:
     # The piece that regions are taken from has its own share.
     limit = config.memory_target - config.memory_target // _PIECE_SHARE
     try:
-        projection = project(plan, unit, cached=False, workers=workers, memory_limit=limit)
+        projection = project(
+            plan, unit, cached=False, workers=workers, memory_limit=limit, stream=False
+        )
     except MemoryLimitError:
         return 1
     return projection.in_flight

@@ -58,6 +58,22 @@ def silent(event: Event) -> None:
     """The listener that does nothing."""
 
 
+class Relay:
+    """A listener that hands on to another one, which may take its turn in mid-phase."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def __call__(self, event: Event) -> None:
+        self._listener(event)
+
+    def tell(self, listener: Listener, progress: PhaseProgress | None) -> None:
+        """Tell another listener from now on, and how far the phase is, where it began."""
+        self._listener = listener
+        if progress is not None:
+            progress.repeat()
+
+
 class PhaseProgress:
     """Counts the pieces of one phase and tells a listener; threads may share it."""
 
@@ -70,6 +86,8 @@ class PhaseProgress:
         self._before = done
         self._done = done
         self._lock = threading.Lock()
+        self._unit = unit
+        self._seconds: float | None = None
         self._began = time.monotonic()
         listener(Started(phase, done, total, unit))
 
@@ -81,9 +99,21 @@ class PhaseProgress:
 
     def finish(self) -> float:
         """The phase is over; returns the seconds it took."""
-        seconds = time.monotonic() - self._began
-        self._listener(Finished(self._phase, self._total, self._done - self._before, seconds))
-        return seconds
+        with self._lock:
+            self._seconds = time.monotonic() - self._began
+            self._finished()
+            return self._seconds
+
+    def repeat(self) -> None:
+        """Tell once more how far the phase is, for a listener that came late."""
+        with self._lock:
+            self._listener(Started(self._phase, self._done, self._total, self._unit))
+            if self._seconds is not None:
+                self._finished()
+
+    def _finished(self) -> None:
+        fresh = self._done - self._before
+        self._listener(Finished(self._phase, self._total, fresh, self._seconds or 0.0))
 
 
 class RichProgress(Protocol):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ngff_core.cache import cache_plan
 from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Region, Shape, blocks_touched, ceil_div, window_of
 from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.schedule import held_bytes, slow_to_fast
+from ngff_core.tiles import Edge
 
 PROCESS_BYTES = 192 * 2**20
 """What a process takes beside its regions, over a bare interpreter with the packages
 imported: the compiled WebAssembly module, codec and thread stacks, the allocator's slack."""
 
+_MIB = 2**20
 _READ = 1.0
 _ENCODE = 4.0
 
@@ -31,6 +36,9 @@ class PhaseCost:
     bytes_written: int
     region_bytes: int
     """Memory that one region in flight takes at most."""
+    held_bytes: int = 0
+    """Memory for what waits of the parent's samples and of its own, where the level is
+    streamed: computed from its parent's samples while they are in memory."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +48,18 @@ class Projection:
     phases: tuple[PhaseCost, ...]
     in_flight: int
     memory_limit: int
+    streamed: tuple[int, ...] = ()
+    """Levels that are computed together with their parent, which is not read again."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory for samples on their way from level to level."""
+        return sum(phase.held_bytes for phase in self.phases)
 
     @property
     def peak_bytes(self) -> int:
         """Memory over that of an interpreter with the packages imported, at most."""
-        return PROCESS_BYTES + max(
-            phase.region_bytes * min(self.in_flight, phase.regions) for phase in self.phases
-        )
+        return _peak(self.phases, self.in_flight)
 
     @property
     def objects(self) -> int:
@@ -66,35 +79,120 @@ class Projection:
 
 
 def project(
-    plan: PyramidPlan, read_unit: Shape, *, cached: bool, workers: int, memory_limit: int
+    plan: PyramidPlan,
+    read_unit: Shape,
+    *,
+    cached: bool,
+    workers: int,
+    memory_limit: int,
+    stream: bool = True,
 ) -> Projection:
     """What building ``plan`` costs from a source whose unit of decoding is ``read_unit``.
 
-    The number of regions in flight is the largest, up to ``workers``, whose memory stays
-    within ``memory_limit``; a MemoryLimitError names the need where not even one fits.
+    The number of regions in flight is the largest, up to ``workers``, with which the build
+    stays within ``memory_limit``; a MemoryLimitError names the need where not even one
+    fits. With that many, each level is streamed from its parent if there is memory for what
+    then waits, and otherwise computed from what its parent has stored; without ``stream``
+    all are.
     """
-    phases = []
+    first = []
     if cached:
         whole = cache_plan(plan, read_unit)
-        phases.append(_cost("cache", whole, whole.levels[0], read_unit, read_unit))
+        first.append(_cost("cache", whole, whole.levels[0], read_unit, read_unit))
         read_unit = whole.levels[0].chunks
-    for level in plan.levels:
-        unit = read_unit
-        # What is read in place, like an array in memory, takes one reading a region.
-        container = unit if math.prod(unit) > 1 else level.block
-        if level.parent is not None:
-            parent = plan.levels[level.parent]
-            unit, container = parent.chunks, parent.write_unit
-        phases.append(_cost(f"level-{level.index}", plan, level, unit, container))
-    worst = max(phases, key=lambda phase: phase.region_bytes)
-    in_flight = min(workers, (memory_limit - PROCESS_BYTES) // worst.region_bytes)
-    if in_flight < 1:
-        raise MemoryLimitError(
-            f"memory_limit: {mebibytes(memory_limit)} is too little; one region of "
-            f"{worst.phase} needs {mebibytes(PROCESS_BYTES + worst.region_bytes)}"
-            f"{_hint(worst.phase)}"
+    # What is read in place, like an array in memory, takes one reading a region.
+    container = read_unit if math.prod(read_unit) > 1 else plan.levels[0].block
+    first.append(_cost("level-0", plan, plan.levels[0], read_unit, container))
+    apart = [_from_store(plan, level, read_unit) for level in plan.levels[1:]]
+
+    def within(limit: int, in_flight: int) -> Projection | None:
+        phases = _phases(plan, first, apart, in_flight, limit if stream else 0)
+        if _peak(phases, in_flight) > limit:
+            return None
+        streamed = (
+            level.index
+            for level, phase in zip(plan.levels[1:], phases[len(first) :], strict=True)
+            if phase.held_bytes
         )
-    return Projection(tuple(phases), in_flight, memory_limit)
+        return Projection(phases, in_flight, memory_limit, tuple(streamed))
+
+    for in_flight in range(workers, 0, -1):
+        found = within(memory_limit, in_flight)
+        if found is not None:
+            return found
+    worst = max((*first, *apart), key=lambda phase: phase.region_bytes)
+    enough = range(ceil_div(_peak((*first, *apart), 1), _MIB) + 1)
+    least = bisect_left(enough, True, key=lambda n: within(n * _MIB, 1) is not None)
+    raise MemoryLimitError(
+        f"memory_limit: {mebibytes(memory_limit)} is too little; one region of {worst.phase} "
+        f"at a time needs {least}MiB{_hint(worst.phase)}"
+    )
+
+
+def _peak(phases: Sequence[PhaseCost], in_flight: int) -> int:
+    at_work = max(phase.region_bytes * min(in_flight, phase.regions) for phase in phases)
+    return PROCESS_BYTES + at_work + sum(phase.held_bytes for phase in phases)
+
+
+def _phases(
+    plan: PyramidPlan,
+    first: Sequence[PhaseCost],
+    apart: Sequence[PhaseCost],
+    in_flight: int,
+    memory_limit: int,
+) -> tuple[PhaseCost, ...]:
+    """All phases, each level streamed if the whole then fits, or needs less than without."""
+    phases = [*first, *apart]
+    for place, level in enumerate(plan.levels[1:], len(first)):
+        if level.parent is None or not memory_limit:
+            continue
+        streamed = _from_memory(plan, level, phases[place], in_flight)
+        other = [*phases[:place], streamed, *phases[place + 1 :]]
+        if _peak(other, in_flight) <= max(memory_limit, _peak(phases, in_flight) - 1):
+            phases = other
+    return tuple(phases)
+
+
+def _from_store(plan: PyramidPlan, level: LevelPlan, read_unit: Shape) -> PhaseCost:
+    """The cost of a level that is computed from what its parent has stored.
+
+    Of a pyramid that was put together by hand any level may come from elsewhere.
+    """
+    if level.parent is None:
+        return _cost(f"level-{level.index}", plan, level, read_unit, read_unit)
+    parent = plan.levels[level.parent]
+    return _cost(f"level-{level.index}", plan, level, parent.chunks, parent.write_unit)
+
+
+def _from_memory(
+    plan: PyramidPlan, level: LevelPlan, apart: PhaseCost, in_flight: int
+) -> PhaseCost:
+    """The cost of a level that is computed from its parent's samples on their way."""
+    assert level.parent is not None
+    kernel, parent, itemsize = (
+        kernel_for(plan.method),
+        plan.levels[level.parent],
+        plan.dtype.itemsize,
+    )
+    edge = Edge(parent, level, kernel.halo(level.step))
+    block = _clip(parent.block, parent.shape)
+    window = tuple(
+        min(n, b + edge.reach(i)) for i, (n, b) in enumerate(zip(parent.shape, block, strict=True))
+    )
+    out = math.prod(window) * itemsize // math.prod(level.step)
+    tile = math.prod(window) * itemsize + kernel.workspace(window, plan.dtype, level.step) + out
+    store = _ENCODE * max(_raw(level.block, level.shape), math.prod(level.write_unit)) * itemsize
+    return replace(
+        apart,
+        reads=0,
+        bytes_read=0,
+        region_bytes=round(max(tile, store)),
+        held_bytes=held_bytes(edge, slow_to_fast(plan), itemsize, in_flight),
+    )
+
+
+def _raw(block: Shape, shape: Shape) -> int:
+    return math.prod(_clip(block, shape))
 
 
 def mebibytes(nbytes: int) -> str:

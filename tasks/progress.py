@@ -6,7 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
 from ngff_core.progress import (
@@ -125,14 +127,19 @@ class RunLog:
 
 
 def progress_artifact(key: str, description: str) -> Callable[[float], None]:
-    """A progress artifact of the current run, made now; call the result with per cent."""
+    """A progress artifact of the current run, made now; call the result with per cent.
+
+    Any thread may call it: it works with the client of the run that is current now.
+    """
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
     identifier = create_progress_artifact(0.0, key=key, description=description)
 
+    context = copy_context()
+
     def show(percent: float) -> None:
-        assert isinstance(identifier, UUID)
-        update_progress_artifact(identifier, percent)
+        # Outside of a run's context Prefect opens a connection each time and leaves it open.
+        context.copy().run(update_progress_artifact, cast(UUID, identifier), percent)
 
     return show
 

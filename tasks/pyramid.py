@@ -6,6 +6,7 @@ What is done is what the ledger beside the target says, so each task asks the bu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -65,14 +66,33 @@ def cache_source(build: Build) -> None:
     build.write_cache(RunLog(get_run_logger(), show))
 
 
+def show_progress(build: Build) -> dict[int, Callable[[float], None]]:
+    """A progress artifact for each level that is not done, and the run's log told of all of them.
+
+    Levels are written side by side, so all of them move before the later tasks begin.
+    """
+    logger = get_run_logger()
+    shown: dict[int, Callable[[float], None]] = {}
+    for level in build.plan.levels:
+        if not build.level_done(level.index):
+            show = progress_artifact(f"level-{level.index}", f"Level {level.index}")
+            build.listen(level.index, RunLog(logger, show))
+            shown[level.index] = show
+    return shown
+
+
 @task(name="write-level", task_run_name="level-{index}", cache_policy=NO_CACHE, **_RETRIES)
-def write_level(build: Build, index: int) -> LevelReport | State[LevelReport]:
-    """Write what remains of one level; Skipped where nothing does."""
-    if build.level_done(index):
-        report = build.write_level(index, RunLog(get_run_logger()))
+def write_level(
+    build: Build, index: int, show: Callable[[float], None] | None = None
+) -> LevelReport | State[LevelReport]:
+    """Write what remains of one level; Skipped where earlier runs did it all.
+
+    The first level's task sets all levels going, and each waits for its own.
+    """
+    report = build.write_level(index, RunLog(get_run_logger(), show))
+    if not report.fresh:
         return Completed(name="Skipped", message="everything was done before", data=report)
-    show = progress_artifact(f"level-{index}", f"Level {index}")
-    return build.write_level(index, RunLog(get_run_logger(), show))
+    return report
 
 
 @task(name="write-metadata", task_run_name="write-metadata", cache_policy=NO_CACHE, **_RETRIES)

@@ -643,14 +643,16 @@ def test_status_of_an_interrupted_build(
         "ngff-flows: interrupted; the same command goes on with what was done"
     )
     status = run("status", target, "--json").document
-    assert [(level["done"], level["total"]) for level in status["levels"]] == [(16, 16), (2, 4)]
+    level_0, level_1 = status["levels"]
+    assert (level_0["total"], level_1["done"], level_1["total"]) == (16, 2, 4)
     assert not status["finished"]
     assert status["builder"] is None
     told = run("status", target).out
     assert "the same build command goes on with it" in told
     again = run("build", source, target, "--no-prefect", *SMALL, "--json")
     assert again.status == 0
-    assert [level["fresh"] for level in again.document["levels"]] == [0, 2]
+    fresh = [level["fresh"] for level in again.document["levels"]]
+    assert fresh == [16 - level_0["done"], 2]
     assert run("verify", target, "--deep").status == 0
 
 
@@ -716,7 +718,8 @@ def test_stopped_process_leaves_what_it_did(
     assert not (target / "zarr.json").exists()
     again = run(*options, "--json")
     assert again.status == 0
-    assert again.document["levels"][0]["fresh"] == 0
+    # level 0 was perhaps just begun; a region of level 1 takes a second
+    assert again.document["levels"][0]["fresh"] <= 16
     assert 0 < again.document["levels"][1]["fresh"] <= 4
 
 
@@ -766,10 +769,11 @@ def test_elsewhere_progress_is_plain_lines(run: Command, source: Path, target: P
     """In a log file there are no bars and no colours, but a line where a phase begins and ends."""
     answer = run("build", source, target, "--no-prefect", *SMALL)
     lines = answer.err.splitlines()
+    # both levels are written side by side
     assert [line.partition(" in ")[0] for line in lines] == [
         "level-0: 16 regions",
-        "level-0: 16 regions",
         "level-1: 4 regions",
+        "level-0: 16 regions",
         "level-1: 4 regions",
         "verify: 2 levels",
         "verify: 2 levels",

@@ -94,7 +94,7 @@ def test_bytes_and_requests_are_those_counted_by_hand(
 ) -> None:
     """Every region's window, halo and all, against every chunk and shard it meets."""
     plan, unit = case
-    found = projected(plan, unit)
+    found = projected(plan, unit, stream=False)
     assert [phase.phase for phase in found.phases] == [
         f"level-{i}" for i in range(len(plan.levels))
     ]
@@ -127,36 +127,57 @@ def test_a_cache_is_a_phase_of_its_own(case: tuple[PyramidPlan, tuple[int, ...]]
 VOLUME = plan_of("zyx", (512, 1024, 1024), method="itkwasm_bin_shrink")
 
 
-def test_too_little_memory_is_refused_with_the_need_named() -> None:
-    """One region must fit; the message says how much that is, and the least does."""
-    least = PROCESS_BYTES + max(phase.region_bytes for phase in projected(VOLUME, (1, 1, 1)).phases)
-    assert projected(VOLUME, (1, 1, 1), memory_limit=least).in_flight == 1
+@given(small_plans())
+def test_a_streamed_level_reads_nothing(case: tuple[PyramidPlan, tuple[int, ...]]) -> None:
+    """Its parent's samples are in memory already; what waits there is counted."""
+    plan, unit = case
+    found, apart = projected(plan, unit), projected(plan, unit, stream=False)
+    assert found.streamed == tuple(range(1, len(plan.levels)))
+    assert apart.streamed == ()
+    assert found.phases[0] == apart.phases[0]
+    for phase in found.phases[1:]:
+        assert (phase.reads, phase.bytes_read) == (0, 0)
+        assert phase.held_bytes > 0
+    assert found.bytes_written == apart.bytes_written
+
+
+@pytest.mark.parametrize("method", ["itkwasm_bin_shrink", "itkwasm_gaussian"])
+def test_too_little_memory_is_refused_with_the_need_named(method: str) -> None:
+    """One region must fit; the message says how much that is, and that much does."""
+    plan = plan_of("zyx", (512, 1024, 1024), method=method)
     with pytest.raises(MemoryLimitError) as caught:
-        projected(VOLUME, (1, 1, 1), memory_limit=least - 1)
+        projected(plan, (1, 1, 1), memory_limit=2**20)
     message = str(caught.value)
-    assert f"needs {-(-least // 2**20)}MiB" in message
     assert "memory_limit: " in message
     assert "level-" in message
     assert "smaller shards or chunks need less" in message
+    need = int(message.partition(" needs ")[2].partition("MiB")[0]) * 2**20
+    assert projected(plan, (1, 1, 1), memory_limit=need).in_flight == 1
+    with pytest.raises(MemoryLimitError):
+        projected(plan, (1, 1, 1), memory_limit=need - 2**20)
 
 
 def test_a_source_that_decodes_as_one_piece_is_named_as_the_reason() -> None:
     """Smaller chunks would not help there."""
     with pytest.raises(
-        MemoryLimitError, match=r"region of cache needs .* only be decoded together"
+        MemoryLimitError, match=r"region of cache at a time needs .* only be decoded together"
     ):
         projected(VOLUME, (512, 1024, 1024), cached=True, memory_limit=GIB)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 50])
-def test_as_many_regions_are_in_flight_as_fit(workers: int) -> None:
-    """Up to the workers, and the projected peak stays within the limit."""
-    worst = max(phase.region_bytes for phase in projected(VOLUME, (1, 1, 1)).phases)
-    for fits in (1, 2, 5):
-        limit = PROCESS_BYTES + fits * worst + worst // 2
-        found = projected(VOLUME, (1, 1, 1), workers=workers, memory_limit=limit)
-        assert found.in_flight == min(workers, fits)
-        assert found.peak_bytes <= limit
+@given(st.integers(1, 50), st.integers(600, 20_000))
+def test_as_many_regions_are_in_flight_as_fit(workers: int, mebibytes: int) -> None:
+    """Up to the workers; one more would not fit, and the projected peak does."""
+    found = projected(VOLUME, (1, 1, 1), workers=workers, memory_limit=mebibytes * 2**20)
+    assert found.peak_bytes <= found.memory_limit
+    assert 1 <= found.in_flight <= workers
+    more = projected(VOLUME, (1, 1, 1), workers=workers, memory_limit=2 * mebibytes * 2**20)
+    assert found.in_flight <= more.in_flight
+    assert set(found.streamed) <= set(more.streamed) or found.in_flight < more.in_flight
+    if found.in_flight < workers:
+        # read back from storage it takes least, and one more is too much even so
+        apart = projected(VOLUME, (1, 1, 1), workers=found.in_flight + 1, stream=False)
+        assert apart.peak_bytes > found.memory_limit
 
 
 def test_a_level_of_one_region_counts_once_however_many_workers() -> None:

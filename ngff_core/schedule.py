@@ -1,0 +1,181 @@
+"""Which regions a pass over the levels touches, and in which order: planning, no pixels.
+
+A *pass* goes once over the regions of its root level, and the levels streamed from it are
+computed on the way, from samples that are still in memory. The order follows the longest
+axis last to finish, so that as little as may be is in the making at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from ngff_core.axes import SPATIAL
+from ngff_core.geometry import Shape, ceil_div, grid_shape
+from ngff_core.methods import kernel_for
+from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.tiles import Edge, number
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """A root level and the levels streamed from it, by way of their edges."""
+
+    plan: PyramidPlan
+    root: int
+    edges: tuple[Edge, ...]
+
+    @cached_property
+    def levels(self) -> tuple[LevelPlan, ...]:
+        """The root and every level streamed from it, in order."""
+        return (self.plan.levels[self.root], *(edge.child for edge in self.edges))
+
+    def edges_from(self, level: int) -> tuple[Edge, ...]:
+        """The edges that start at a level."""
+        return tuple(edge for edge in self.edges if edge.parent.index == level)
+
+
+def slow_to_fast(plan: PyramidPlan) -> Shape:
+    """The axes from the slowest to the fastest of the way through the regions.
+
+    Time and channel are images of their own. Of the spatial axes the one with the most
+    regions is slowest: what is open at once is a section across it.
+    """
+    base, dims = plan.levels[0], plan.image.dims
+    grid = grid_shape(base.shape, base.block)
+    spatial = [axis for axis, dim in enumerate(dims) if dim in SPATIAL]
+    others = [axis for axis in range(len(dims)) if axis not in spatial]
+    return (*others, *sorted(spatial, key=lambda axis: -grid[axis]))
+
+
+def passes(plan: PyramidPlan, streamed: Collection[int]) -> tuple[PassPlan, ...]:
+    """The passes that build all levels; those in ``streamed`` are computed with their parent.
+
+    A pass needs its root's parent whole, so passes are run in order.
+    """
+    kernel = kernel_for(plan.method)
+    root_of: dict[int, int] = {}
+    edges: dict[int, list[Edge]] = {}
+    for level in plan.levels:
+        if level.parent is None or level.index not in streamed:
+            root_of[level.index] = level.index
+            edges[level.index] = []
+        else:
+            root_of[level.index] = root_of[level.parent]
+            parent = plan.levels[level.parent]
+            edge = Edge(parent, level, kernel.halo(level.step))
+            edges[root_of[level.index]].append(edge)
+    return tuple(PassPlan(plan, root, tuple(found)) for root, found in edges.items())
+
+
+class Needs:
+    """What a pass must have of each level, given which regions were ``done`` before it."""
+
+    def __init__(self, way: PassPlan, done: Mapping[int, Collection[int]]) -> None:
+        self._way = way
+        self._done = done
+        self._open = {level.index: len(done[level.index]) < level.regions for level in way.levels}
+
+    def is_done(self, level: int, region: int) -> bool:
+        """Whether a region was stored before this pass."""
+        return region in self._done[level]
+
+    def wants_tile(self, edge: Edge, tile: int) -> bool:
+        """Whether the tile adds to a region of the child that is not done."""
+        child = edge.child.index
+        return self._open[child] and any(
+            not self.is_done(child, region) for region in edge.children_of(tile)
+        )
+
+    def wants(self, level: int, region: int) -> bool:
+        """Whether the pass needs the samples of a region: to store them, or for a tile."""
+        if not self.is_done(level, region):
+            return True
+        return any(
+            self._open[edge.child.index]
+            and any(self.wants_tile(edge, tile) for tile in edge.users_of(region))
+            for edge in self._way.edges_from(level)
+        )
+
+    def loads(self) -> Iterator[tuple[int, int]]:
+        """Level and number of each region that is read and not assembled from tiles.
+
+        The root's regions that are wanted, and those of its descendants that are done and
+        wanted for a tile, each where the way through the root's regions passes it.
+        """
+        streams = [self._loads_of(level) for level in self._way.levels]
+        for _, level, region in heapq.merge(*streams):
+            yield level, region
+
+    def _loads_of(self, level: LevelPlan) -> Iterator[tuple[Shape, int, int]]:
+        children = [edge.child.index for edge in self._way.edges_from(level.index)]
+        if not self._open[level.index] and not any(self._open[child] for child in children):
+            return
+        root = level.index == self._way.root
+        if not root and not self._done[level.index]:
+            return
+        base = self._way.plan.levels[self._way.root]
+        ratio = tuple(f // b for f, b in zip(level.factor, base.factor, strict=True))
+        order = slow_to_fast(self._way.plan)
+        for index in in_order(grid_shape(level.shape, level.block), order):
+            if (root or self.is_done(level.index, index)) and self.wants(level.index, index):
+                yield _passed(level, index, ratio, base, order), level.index, index
+
+
+def _passed(level: LevelPlan, index: int, ratio: Shape, base: LevelPlan, order: Shape) -> Shape:
+    """Where on the way the root's last sample below a region is reached."""
+    stop = level.region(index).stop
+    at = [
+        ceil_div(min(b * r, n), block) - 1
+        for b, r, n, block in zip(stop, ratio, base.shape, base.block, strict=True)
+    ]
+    return tuple(at[axis] for axis in order)
+
+
+def in_order(grid: Shape, order: Sequence[int]) -> Iterator[int]:
+    """Numbers of a grid's cells, the first axis of ``order`` slowest.
+
+    >>> list(in_order((2, 3), (1, 0)))
+    [0, 3, 1, 4, 2, 5]
+    """
+    at = [0] * len(grid)
+    for cell in product(*(range(grid[axis]) for axis in order)):
+        for axis, i in zip(order, cell, strict=True):
+            at[axis] = i
+        yield number(at, grid)
+
+
+def held_bytes(edge: Edge, order: Shape, itemsize: int, in_flight: int) -> int:
+    """Bytes that are held at most for one edge: the child's open regions, the strips that
+    later tiles reach back for, and the parent's regions at hand.
+
+    The way is a section across its slowest axis at a time. In the making are the child's
+    regions of that section, and of a row and a region more where one gives way to the
+    next; the strips are the section's too.
+    """
+    slow = list(order)
+    while slow and not edge.joins(slow[0]):
+        slow.pop(0)
+    section = math.prod(edge.child_grid[axis] + 1 for axis in slow[1:])
+    open_regions = min(edge.child.regions, section + 1 + in_flight)
+    strips = 0
+    for place, axis in enumerate(slow):
+        faster = math.prod(
+            edge.parent.shape[a] if a in slow[place + 1 :] else edge.parent.block[a]
+            for a in order
+            if a != axis
+        )
+        strips += edge.reach(axis) * faster * itemsize
+    return (
+        open_regions * _bytes(edge.child.block, edge.child.shape, itemsize)
+        + strips
+        + (2 * in_flight + 1) * _bytes(edge.parent.block, edge.parent.shape, itemsize)
+    )
+
+
+def _bytes(block: Shape, shape: Shape, itemsize: int) -> int:
+    return math.prod(min(b, n) for b, n in zip(block, shape, strict=True)) * itemsize

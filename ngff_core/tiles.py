@@ -1,0 +1,161 @@
+"""How the regions of a level flow into those of the level computed from it.
+
+A *tile* is what one region of the parent adds to the child: every sample whose window
+ends inside that region. Its window reaches back over the regions before it by the halo,
+and never forward, so a tile can be computed as soon as its region and those before it are
+there; and tiles cover each sample of the child once. Against the child's own regions they
+are shifted back by the halo, so a region is filled by several tiles.
+
+Everything here is a product of tables, one per axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise, product
+
+from ngff_core.geometry import Region, Shape, Window, ceil_div, grid_shape, window_of
+from ngff_core.plan import LevelPlan
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Samples ``out`` of the child, computed from ``window`` of the parent."""
+
+    out: Region
+    window: Window
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """The tiles along one axis; each table has an entry per region of the parent."""
+
+    out: tuple[tuple[int, int], ...]
+    parents: tuple[tuple[int, ...], ...]
+    """Positions of the parent's regions that a tile's window meets."""
+    users: tuple[tuple[int, ...], ...]
+    """Positions of the tiles whose windows meet a region of the parent."""
+    children: tuple[tuple[int, ...], ...]
+    """Positions of the child's regions that a tile adds to."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """The way from a parent level to a child computed from it, ``halo`` being the kernel's.
+
+    Regions and tiles go by the number of their region in C order; a tile has the number
+    of the region that completes it.
+    """
+
+    parent: LevelPlan
+    child: LevelPlan
+    halo: Shape
+
+    @cached_property
+    def parent_grid(self) -> Shape:
+        return grid_shape(self.parent.shape, self.parent.block)
+
+    @cached_property
+    def child_grid(self) -> Shape:
+        return grid_shape(self.child.shape, self.child.block)
+
+    def tile(self, index: int) -> Tile:
+        """The tile that the parent's region ``index`` completes; it may be empty."""
+        spans = [
+            axis.out[i]
+            for axis, i in zip(self._axes, position(index, self.parent_grid), strict=True)
+        ]
+        out = Region(tuple(a for a, _ in spans), tuple(b for _, b in spans))
+        return Tile(out, window_of(out, self.child.step, self.halo, self.parent.shape))
+
+    def parents_of(self, tile: int) -> list[int]:
+        """Regions of the parent that the tile's window meets; none where it is empty."""
+        return self._crossed(tile, "parents", self.parent_grid)
+
+    def users_of(self, region: int) -> list[int]:
+        """Tiles whose windows meet a region of the parent, in C order."""
+        return self._crossed(region, "users", self.parent_grid)
+
+    def children_of(self, tile: int) -> list[int]:
+        """Regions of the child that the tile adds to."""
+        return self._crossed(tile, "children", self.child_grid)
+
+    def joins(self, axis: int) -> bool:
+        """Whether more than one tile adds to a region of the child, along one axis."""
+        first = [met[0] for met in self._axes[axis].children if met]
+        last = [met[-1] for met in self._axes[axis].children if met]
+        return any(a == b for a, b in zip(last, first[1:], strict=False))
+
+    def reach(self, axis: int) -> int:
+        """Samples at most that a tile's window reaches back before its own region."""
+        block = self.parent.block[axis]
+        starts = (
+            window_of(
+                Region((a,), (b,)),
+                (self.child.step[axis],),
+                (self.halo[axis],),
+                (self.parent.shape[axis],),
+            ).box.start[0]
+            for a, b in self._axes[axis].out
+        )
+        return max(0, *(i * block - start for i, start in enumerate(starts)))
+
+    def _crossed(self, index: int, table: str, grid: Shape) -> list[int]:
+        at = position(index, self.parent_grid)
+        lists = [getattr(axis, table)[i] for axis, i in zip(self._axes, at, strict=True)]
+        return [number(p, grid) for p in product(*lists)]
+
+    @cached_property
+    def _axes(self) -> tuple[_Axis, ...]:
+        return tuple(
+            _axis(n, block, out_n, out_block, step, halo)
+            for n, block, out_n, out_block, step, halo in zip(
+                self.parent.shape,
+                self.parent.block,
+                self.child.shape,
+                self.child.block,
+                self.child.step,
+                self.halo,
+                strict=True,
+            )
+        )
+
+
+def _axis(n: int, block: int, out_n: int, out_block: int, step: int, halo: int) -> _Axis:
+    def complete(there: int) -> int:
+        """Samples of the child whose windows lie within the parent's first ``there``."""
+        return out_n if there == n else min(out_n, max(0, (there - halo) // step))
+
+    ends = [complete(min(n, a)) for a in (*range(0, n, block), n)]
+    out = tuple(pairwise(ends))
+    parents: list[tuple[int, ...]] = []
+    for i, (a, b) in enumerate(out):
+        window = window_of(Region((a,), (b,)), (step,), (halo,), (n,)).box
+        parents.append(tuple(range(window.start[0] // block, i + 1)) if a < b else ())
+    users: list[list[int]] = [[] for _ in out]
+    for tile, met in enumerate(parents):
+        for region in met:
+            users[region].append(tile)
+    children = (
+        tuple(range(a // out_block, ceil_div(b, out_block))) if a < b else () for a, b in out
+    )
+    return _Axis(out, tuple(parents), tuple(map(tuple, users)), tuple(children))
+
+
+def position(index: int, grid: Sequence[int]) -> Shape:
+    """Position of the ``index``-th cell of a C-ordered grid."""
+    found: list[int] = []
+    for n in reversed(grid):
+        index, i = divmod(index, n)
+        found.append(i)
+    return tuple(reversed(found))
+
+
+def number(at: Sequence[int], grid: Sequence[int]) -> int:
+    """Number of the cell at a position of a C-ordered grid."""
+    index = 0
+    for i, n in zip(at, grid, strict=True):
+        index = index * n + i
+    return index
