@@ -141,3 +141,6 @@ class NgffProgressCallback(NgffProgress):
         """So many of the parts of the piece at hand are done."""
         if self.next_task is not None:
             self.rich.update(self.tasks[self.next_task], total=total, completed=completed)
+
+
+Progress = NgffProgress | NgffProgressCallback | None

@@ -40,6 +40,7 @@ from ngff_core.errors import (
     TargetExistsError,
 )
 from ngff_core.lease import Lease
+from ngff_core.methods import kernel_for
 from ngff_core.multiscales import metadata_of
 from ngff_core.progress import silent
 from ngff_core.store import open_store
@@ -334,7 +335,7 @@ def test_no_level_is_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     lazy = da.from_array(counted, chunks=(16, 64, 64), meta=np.empty((0, 0, 0), "u2"))
     multiscales = to_multiscales(lazy, [2, 4, 8], BIN, chunks=32)
     made: list[int] = []
-    kernel = type(ngff_core.to_multiscales.__globals__["kernel_for"](BIN))
+    kernel = type(kernel_for(BIN))
     reduce = kernel.reduce
 
     def counting(self: Any, window: Any, lead: Any, step: Any, shape: Any) -> Any:

@@ -39,15 +39,14 @@ from ngff_core import (
     to_ngff_zarr,
 )
 from ngff_core.errors import InvalidOptionError, UnsupportedDtypeError
+from ngff_core.kept_copies import release_caches, remove_stale_caches
+from ngff_core.pieces import pieces_shape
 from ngff_core.to_multiscales import (
     _cache_1d_segments,
     _cache_2d_strips,
     _find_optimal_chunk_size,
     _large_image_serialization,
     _ngff_image_scale_factors,
-    pieces_shape,
-    release_caches,
-    remove_stale_caches,
 )
 
 BIN = Methods.ITKWASM_BIN_SHRINK

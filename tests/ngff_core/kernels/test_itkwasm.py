@@ -15,9 +15,15 @@ from hypothesis import strategies as st
 
 from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Region, window_of
-from ngff_core.kernels import itkwasm
 from ngff_core.kernels.contract import Kernel
-from ngff_core.kernels.itkwasm import ItkwasmBinShrink, ItkwasmGaussian, ItkwasmLabelImage
+from ngff_core.kernels.itkwasm import (
+    ItkwasmBinShrink,
+    ItkwasmGaussian,
+    ItkwasmLabelImage,
+    volumes,
+    wasm,
+)
+from ngff_core.kernels.itkwasm.gaussian import _runs
 
 GAUSSIAN, BIN_SHRINK, LABEL = ItkwasmGaussian(), ItkwasmBinShrink(), ItkwasmLabelImage()
 KERNELS: list[Kernel] = [GAUSSIAN, BIN_SHRINK, LABEL]
@@ -256,9 +262,9 @@ def test_a_region_has_the_samples_of_the_whole(kernel: Kernel) -> None:
         stop = tuple(
             data.draw(st.integers(a + 1, n)) for a, n in zip(start, expected.shape, strict=True)
         )
-        tile = data.draw(st.sampled_from([1, 500, itkwasm._TILE_SAMPLES]))
+        tile = data.draw(st.sampled_from([1, 500, volumes.TILE_SAMPLES]))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(itkwasm, "_TILE_SAMPLES", tile)
+            patch.setattr(volumes, "TILE_SAMPLES", tile)
             found = piece(kernel, image, step, Region(start, stop))
         assert_same_bytes(found, np.ascontiguousarray(expected[Region(start, stop).slices]))
 
@@ -319,7 +325,7 @@ def test_the_window_is_only_read(kernel: Kernel) -> None:
 def test_threads_get_the_samples_of_one_thread(kernel: Kernel) -> None:
     """Several threads at once, the first calls included, get what one thread gets."""
     images = [pixels(np.random.default_rng(i), "u2", (12, 40, 50), "few") for i in range(8)]
-    itkwasm._compiled.cache_clear()
+    wasm._compiled.cache_clear()
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda image: whole(kernel, image, (2, 2, 2)), images))
     for image, found in zip(images, together, strict=True):
@@ -329,9 +335,9 @@ def test_threads_get_the_samples_of_one_thread(kernel: Kernel) -> None:
 def test_the_module_is_made_ready_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight first calls at once compile the module once."""
     made = []
-    real = itkwasm.import_module
-    monkeypatch.setattr(itkwasm, "import_module", lambda name: made.append(name) or real(name))
-    itkwasm._compiled.cache_clear()
+    real = wasm.import_module
+    monkeypatch.setattr(wasm, "import_module", lambda name: made.append(name) or real(name))
+    wasm._compiled.cache_clear()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: whole(BIN_SHRINK, np.zeros((4, 4), "u1"), (2, 2)), range(8)))
     assert made == ["itkwasm", "itkwasm_downsample_wasi"]
@@ -377,8 +383,8 @@ def test_nan_spreads_as_far_as_the_weights() -> None:
 @settings(deadline=None)
 def test_runs_cover_x_and_waste_little(bins: int, halo: int, widest: int) -> None:
     """Runs cover all bins; padding to powers of two costs less than half again, and 32."""
-    runs = list(itkwasm._runs(bins, halo, widest))
-    padded = [itkwasm._power_of_two(run + 2 * halo) for run in runs]
+    runs = list(_runs(bins, halo, widest))
+    padded = [volumes.power_of_two(run + 2 * halo) for run in runs]
     assert sum(runs) == bins
     assert min(runs) > 0
     assert max(padded) <= widest
@@ -469,8 +475,8 @@ def test_float_labels_that_are_equal_are_one_label() -> None:
 def test_a_thousand_labels_cost_no_more_than_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module never meets more than eight labels at once, and never a uniform bin."""
     seen: list[Any] = []
-    real = itkwasm._run
-    monkeypatch.setattr(itkwasm, "_run", lambda n, a, k: seen.append(a) or real(n, a, k))
+    real = wasm.run
+    monkeypatch.setattr(wasm, "run", lambda n, a, k: seen.append(a) or real(n, a, k))
     image = np.arange(20 * 10 * 10, dtype=np.uint16).reshape(20, 10, 10)
     image[:10] = 5
     whole(LABEL, image, (2, 2, 2))
@@ -479,7 +485,7 @@ def test_a_thousand_labels_cost_no_more_than_two(monkeypatch: pytest.MonkeyPatch
 
 def test_odd_steps_copy_centres_without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     """With odd steps on all axes there is one voter: the centre voxel."""
-    monkeypatch.delattr(itkwasm, "_run")
+    monkeypatch.delattr(wasm, "run")
     image = np.arange(81).reshape(9, 9)
     np.testing.assert_array_equal(whole(LABEL, image, (3, 3)), image[1::3, 1::3])
 
@@ -518,9 +524,9 @@ def test_the_module_gets_no_more_than_the_workspace_counts(
 ) -> None:
     """No module call is larger than the tile from which the workspace is computed."""
     sizes: list[int] = []
-    real = itkwasm._run
-    monkeypatch.setattr(itkwasm, "_run", lambda n, a, k: sizes.append(a.size) or real(n, a, k))
-    monkeypatch.setattr(itkwasm, "_TILE_SAMPLES", 20_000)
+    real = wasm.run
+    monkeypatch.setattr(wasm, "run", lambda n, a, k: sizes.append(a.size) or real(n, a, k))
+    monkeypatch.setattr(volumes, "TILE_SAMPLES", 20_000)
     image = pixels(np.random.default_rng(5), "u1", (40, 50, 130), "few")
     whole(kernel, image, (2, 2, 2))
     assert len(sizes) > 1
