@@ -45,6 +45,7 @@ from ngff_core.multiscales import metadata_of
 from ngff_core.progress import silent
 from ngff_core.store import open_store
 from ngff_core.verify import Verification
+from tests.doubles import Bar, Counted
 
 BIN = Methods.ITKWASM_BIN_SHRINK
 VERSIONS = ("0.4", "0.5", "0.6")
@@ -317,18 +318,6 @@ def test_the_group_document_comes_last() -> None:
 # ------------------------------------------------------------------ computed once
 
 
-class Counted:
-    """An array that counts how often each sample is read."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self.array, self.times = array, np.zeros(array.shape, "u1")
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
-
-    def __getitem__(self, key: Any) -> Any:
-        self.times[key] += 1
-        return self.array[key]
-
-
 def test_no_level_is_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The source is read once, and a parent's kernel never runs again for its child."""
     counted = Counted(samples(64, 256, 256))
@@ -487,27 +476,10 @@ def test_versions_are_converted_by_reading_and_writing(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ progress
 
 
-class Log:
-    """A bar that writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.totals: list[Any] = []
-        self.counts: list[list[int]] = []
-
-    def add_task(self, description: str, *, total: float | None = None) -> int:
-        self.totals.append(total)
-        self.counts.append([])
-        return len(self.totals) - 1
-
-    def update(self, task_id: int, /, **fields: Any) -> None:
-        self.totals[task_id] = fields.get("total", self.totals[task_id])
-        self.counts[task_id] += [fields["completed"]] if "completed" in fields else []
-
-
 @pytest.mark.parametrize("kind", [NgffProgress, NgffProgressCallback])
 def test_progress_counts_levels_and_the_callback_their_regions(kind: Any) -> None:
     """Up by one, to the total."""
-    log = Log()
+    log = Bar()
     multiscales = to_multiscales(samples(300, 300), [2, 4], BIN, chunks=32)
     to_ngff_zarr({}, multiscales, chunks_per_shard=2, progress=kind(log))
     assert log.counts == [list(range(1, total + 1)) for total in log.totals]
