@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from ngff_core.geometry import Region
-from tests.oracles import Shape
+from ngff_core.kernels.contract import Kernel
+from tests.oracles import Shape, assert_same_bytes, piece, whole
 
 SINGLE = ("?", "i1", "u1", "<i2", ">u2", "<u2", "f2", "<f4", ">f4", "c8")
 """Numbers that float32 holds exactly."""
@@ -86,3 +89,23 @@ def slices(n: int) -> st.SearchStrategy[slice]:
     """Slices of an axis of ``n`` samples, their bounds left out or beyond its ends at times."""
     bound = st.none() | st.integers(-n - 2, n + 2)
     return st.builds(slice, bound, bound)
+
+
+def check_region(
+    kernel: Kernel,
+    image: Any,
+    step: Shape,
+    data: st.DataObject,
+    *cuts: tuple[ModuleType, str, Sequence[int]],
+) -> None:
+    """Any region has, from the window that it needs, the bytes that it has in the whole level.
+
+    ``cuts`` are a module, the name of a size in it, and the sizes it may have meanwhile.
+    """
+    expected = whole(kernel, image, step)
+    region = data.draw(regions(expected.shape))
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, sizes in cuts:
+            patch.setattr(module, name, data.draw(st.sampled_from(sizes)))
+        found = piece(kernel, image, step, region)
+    assert_same_bytes(found, np.ascontiguousarray(expected[region.slices]))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ngff_core.kernels import bin_shrink, rows
 from ngff_core.kernels.bin_shrink import NativeBinShrink
 from ngff_core.kernels.itkwasm import ItkwasmBinShrink
-from tests.drawn import cases, pixels, regions
+from tests.drawn import cases, check_region, pixels
 from tests.oracles import (
     Shape,
     assert_only_read,
@@ -22,7 +22,6 @@ from tests.oracles import (
     bins,
     by_bin,
     mean,
-    piece,
     whole,
 )
 
@@ -57,13 +56,14 @@ def test_a_region_has_the_samples_of_the_whole(
 ) -> None:
     """Any region from its window, in pieces and strips of any size, has the bytes of the whole."""
     image, step = case
-    expected = whole(NATIVE, image, step)
-    region = data.draw(regions(expected.shape))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_PIECE_SAMPLES", data.draw(st.sampled_from([1, 500, 2**20])))
-        patch.setattr(bin_shrink, "_STRIP", data.draw(st.sampled_from([1, 10, 1024])))
-        found = piece(NATIVE, image, step, region)
-    assert_same_bytes(found, np.ascontiguousarray(expected[region.slices]))
+    check_region(
+        NATIVE,
+        image,
+        step,
+        data,
+        (rows, "_PIECE_SAMPLES", [1, 500, 2**20]),
+        (bin_shrink, "_STRIP", [1, 10, 1024]),
+    )
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "f4"])

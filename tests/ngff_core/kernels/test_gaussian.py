@@ -19,14 +19,13 @@ from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.gaussian import NativeGaussian, SampledGaussian
 from ngff_core.kernels.itkwasm import ItkwasmGaussian
 from tests import oracles
-from tests.drawn import NUMBERS, SINGLE, cases, pixels, regions
+from tests.drawn import NUMBERS, SINGLE, cases, check_region, pixels
 from tests.oracles import (
     Shape,
     assert_only_read,
     assert_same_bytes,
     assert_threads_agree,
     gaussian_weights,
-    piece,
     whole,
 )
 
@@ -79,13 +78,14 @@ def test_a_region_has_the_samples_of_the_whole(
 ) -> None:
     """Any region from its window, in pieces and strips of any size, has the bytes of the whole."""
     image, step = case
-    expected = whole(kernel, image, step)
-    region = data.draw(regions(expected.shape))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_PIECE_SAMPLES", data.draw(st.sampled_from([1, 500, 2**20])))
-        patch.setattr(gaussian, "_STRIP_SAMPLES", data.draw(st.sampled_from([1, 10, 100])))
-        found = piece(kernel, image, step, region)
-    assert_same_bytes(found, np.ascontiguousarray(expected[region.slices]))
+    check_region(
+        kernel,
+        image,
+        step,
+        data,
+        (rows, "_PIECE_SAMPLES", [1, 500, 2**20]),
+        (gaussian, "_STRIP_SAMPLES", [1, 10, 100]),
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from ngff_core.kernels.itkwasm import (
     wasm,
 )
 from ngff_core.kernels.itkwasm.gaussian import _runs
-from tests.drawn import cases, pixels, regions
+from tests.drawn import cases, check_region, pixels
 from tests.oracles import (
     Shape,
     assert_only_read,
@@ -32,7 +32,6 @@ from tests.oracles import (
     gaussian,
     gaussian_weights,
     mean,
-    piece,
     vote,
     whole,
 )
@@ -88,13 +87,9 @@ def test_a_region_has_the_samples_of_the_whole(kernel: Kernel) -> None:
     @settings(max_examples=40, deadline=None)
     def check(case: tuple[Any, Shape], data: st.DataObject) -> None:
         image, step = case
-        expected = whole(kernel, image, step)
-        region = data.draw(regions(expected.shape))
-        tile = data.draw(st.sampled_from([1, 500, volumes.TILE_SAMPLES]))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(volumes, "TILE_SAMPLES", tile)
-            found = piece(kernel, image, step, region)
-        assert_same_bytes(found, np.ascontiguousarray(expected[region.slices]))
+        check_region(
+            kernel, image, step, data, (volumes, "TILE_SAMPLES", [1, 500, volumes.TILE_SAMPLES])
+        )
 
     check()
 

@@ -14,7 +14,7 @@ from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.itkwasm import ItkwasmLabelImage
 from ngff_core.kernels.label import NativeLabelImage
 from ngff_core.kernels.mode import NativeMode
-from tests.drawn import cases, pixels, regions
+from tests.drawn import cases, check_region, pixels
 from tests.oracles import (
     Shape,
     assert_only_read,
@@ -23,7 +23,6 @@ from tests.oracles import (
     bins,
     by_bin,
     mode,
-    piece,
     vote,
     whole,
 )
@@ -73,13 +72,14 @@ def test_a_region_has_the_labels_of_the_whole(
 ) -> None:
     """Any region from its window, in pieces and strips of any size, has the bytes of the whole."""
     image, step = case
-    expected = whole(kernel, image, step)
-    region = data.draw(regions(expected.shape))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_PIECE_SAMPLES", data.draw(st.sampled_from([1, 500, 2**20])))
-        patch.setattr(label, "_STRIP", data.draw(st.sampled_from([1, 10, 256])))
-        found = piece(kernel, image, step, region)
-    assert_same_bytes(found, np.ascontiguousarray(expected[region.slices]))
+    check_region(
+        kernel,
+        image,
+        step,
+        data,
+        (rows, "_PIECE_SAMPLES", [1, 500, 2**20]),
+        (label, "_STRIP", [1, 10, 256]),
+    )
 
 
 @pytest.mark.parametrize("labels", range(1, 9))

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngff_core.kernels.nearest import NativeNearest
-from tests.drawn import NUMBERS, cases, regions
-from tests.oracles import Shape, assert_same_bytes, by_bin, lower_centre, piece, whole
+from tests.drawn import NUMBERS, cases, check_region
+from tests.oracles import Shape, assert_same_bytes, by_bin, lower_centre, whole
 
 NEAREST = NativeNearest()
 definition = by_bin(lower_centre)
@@ -33,10 +33,7 @@ def test_a_region_has_the_samples_of_the_whole(
 ) -> None:
     """Any region from its window has the bytes of the whole level."""
     image, step = case
-    expected = whole(NEAREST, image, step)
-    region = data.draw(regions(expected.shape))
-    found = piece(NEAREST, image, step, region)
-    assert_same_bytes(found, np.ascontiguousarray(expected[region.slices]))
+    check_region(NEAREST, image, step, data)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 7, 16])
