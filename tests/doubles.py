@@ -14,15 +14,18 @@ class Bar:
         self.descriptions: list[str] = []
         self.totals: list[Any] = []
         self.counts: list[list[int]] = []
+        self.visible: list[bool] = []
 
     def add_task(self, description: str, *, total: float | None = None) -> int:
         self.descriptions.append(description)
         self.totals.append(total)
         self.counts.append([])
+        self.visible.append(True)
         return len(self.totals) - 1
 
     def update(self, task_id: int, /, **fields: Any) -> None:
         self.totals[task_id] = fields.get("total", self.totals[task_id])
+        self.visible[task_id] = fields.get("visible", self.visible[task_id])
         self.counts[task_id] += [fields["completed"]] if "completed" in fields else []
 
 

@@ -72,9 +72,9 @@ ROOMS = (
 FORBIDDEN_IN_CORE = {"prefect", "tasks", "flows", "deployments", "tests", "typer"}
 
 # These are slow to import, so few places do it, and late. Sources ask dask for the token
-# that tells one array from another.
+# that tells one array from another, progress registers itself with dask's schedulers.
 ONLY_IN_ROOMS = {
-    "dask": {"lazy", "lazy_input", "ngff_zarr_io", "sources"},
+    "dask": {"lazy", "lazy_input", "ngff_zarr_io", "progress", "sources"},
     "distributed": {"lazy"},
     "itkwasm": {"kernels"},
     "itkwasm_downsample": {"kernels"},

@@ -116,5 +116,7 @@ def _region_counter(level: LevelPlan, levels: int, progress: Progress) -> Any:
     if not isinstance(progress, NgffProgressCallback):
         return lambda _: None
     progress.add_callback_task(f"Writing level {level.index + 1} of {levels}")
+    # Told before any region, so that no computation of dask's counts itself in this bar.
+    progress.update_callback_task_completed(0, level.regions)
     done = iter(range(1, level.regions + 1))
     return lambda _: progress.update_callback_task_completed(next(done), level.regions)
