@@ -24,12 +24,14 @@ from ngff_core.kept_copies import (
 from ngff_core.lazy import lazy_array
 from ngff_core.lazy_input import as_dask, as_stored, even_chunks
 from ngff_core.memory import release_memory
-from ngff_core.pieces import ENCODE, pieces_shape
+from ngff_core.pieces import block_bytes, piece_bytes, pieces_shape
 from ngff_core.progress import NgffProgressCallback, Progress
 
 _TARGET_CHUNK = {True: 512, False: 1024}
 """Samples per spatial axis of a cache chunk, with z and without."""
 _SMALLEST_CHUNK = 16
+_FEWEST = 256
+"""Samples of the smallest cache chunk: with fewer there would be more objects than gain."""
 
 
 def wants_cache(array: Any, cache: bool | None) -> bool:
@@ -124,7 +126,7 @@ def _cache_along(
     progress: Progress,
 ) -> Any:
     chunks = tuple(min(int(rechunks[d]), n) for d, n in zip(dims, data.shape, strict=True))
-    piece = pieces_shape(data, dims, chunks, along, config.memory_target)
+    piece = pieces_shape(data, dims, chunks, along, _work_limit(data))
     store = cache_place(cache_store).child(base_path)
     layer = register_copy(store, base_path)
     array = create_copy(store, data, chunks)
@@ -146,6 +148,7 @@ def _cache_chunks(dims: Sequence[str], data: Any) -> dict[str, int]:
 
     A divisor far from the target is none (a prime size has only 1 and itself): then the
     target is used with a partial last chunk, which pieces of whole chunks write safely.
+    Shorter where the work on one chunk would not fit ``config.memory_target``.
     """
     target = _TARGET_CHUNK["z" in dims]
     found = {}
@@ -156,13 +159,50 @@ def _cache_chunks(dims: Sequence[str], data: Any) -> dict[str, int]:
             found[d] = even if wanted <= 2 * even <= 3 * wanted else wanted
         else:
             found[d] = min(own, n) if d == "c" else 1
-    while _too_large(found, data.dtype.itemsize):
-        longest = max(spatial_dims(dims), key=found.__getitem__)
-        found[longest] = ceil_div(found[longest], 2)
+    limit = _work_limit(data)
+    while piece_bytes(tuple(found.values()), data) > limit:
+        shorter = _shortened(found, data)
+        if shorter is None:
+            break
+        found = shorter
     return found
 
 
-def _too_large(chunks: Mapping[str, int], itemsize: int) -> bool:
-    longest = max(chunks[d] for d in spatial_dims(tuple(chunks)))
-    needed = math.prod(chunks.values()) * itemsize * (1 + ENCODE)
-    return needed > config.memory_target and longest > _SMALLEST_CHUNK
+def _shortened(chunks: Mapping[str, int], data: Any) -> dict[str, int] | None:
+    """Chunks about half as long along one axis; None where they are small already.
+
+    The longest spatial axis, but not into slivers: below that the axis, c among them, that
+    saves the most, which is one along which a chunk touches several blocks of ``data``.
+    """
+    longest = max(spatial_dims(tuple(chunks)), key=chunks.__getitem__)
+    blocks_of = dict(zip(chunks, even_chunks(data), strict=True))
+    ways = {d: {**chunks, d: _half(n, blocks_of[d])} for d, n in chunks.items() if n > 1}
+    if chunks[longest] > _SMALLEST_CHUNK:
+        return ways[longest]
+    if math.prod(chunks.values()) <= _FEWEST:
+        return None
+    return min(ways.values(), key=lambda way: piece_bytes(tuple(way.values()), data))
+
+
+def _half(chunk: int, block: int) -> int:
+    """About half of ``chunk``, in step with blocks where there is such a length.
+
+    A chunk out of step touches two blocks, of which both are computed.
+
+    >>> _half(64, 10), _half(64, 48), _half(64, 31)
+    (30, 24, 31)
+    """
+    half = ceil_div(chunk, 2)
+    if half >= block:
+        return half // block * block
+    return max((n for n in range(ceil_div(half, 2), half + 1) if block % n == 0), default=half)
+
+
+def _work_limit(data: Any) -> float:
+    """Bytes that the work on one piece may take, the blocks that it touches included.
+
+    ``config.memory_target``; where a single block exceeds that, nothing done here can keep
+    to it: then twice the block, for smaller pieces would only compute it more often.
+    """
+    block = block_bytes(data)
+    return config.memory_target if block < config.memory_target else 2 * block

@@ -30,7 +30,8 @@ _read_from: dict[str, str] = {}
 
 def stored_array(array: ArrayLike, chunks: Shape, token: str, uri: str) -> Any:
     """A lazy array of what is stored at ``uri``, which `sources_of` tells from it."""
-    name = f"ngff-source-{token}"
+    # Other chunks of the same samples are other blocks: they must not go by one name.
+    name = f"ngff-source-{tokenize(token, chunks)}"
     _read_from[f"original-{name}"] = uri
     return lazy_array(array, chunks, name)
 

@@ -14,6 +14,7 @@ import zarr
 from dask.base import tokenize
 
 from ngff_core.axes import canonical_order
+from ngff_core.config import config
 from ngff_core.foreign_store import foreign_store, is_foreign
 from ngff_core.geometry import Shape
 from ngff_core.image import NgffImage
@@ -23,6 +24,7 @@ from ngff_core.sources.zarr_store import named_dims, open_reader, read_node
 from ngff_core.store import Store, open_store
 
 _CUT_BYTES = 8 * 2**20
+_CUT_SHARE = 8
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,14 @@ def as_dask(found: Opened) -> Any:
 
 
 def _source_cut(found: Opened) -> Shape:
-    """Whole units of the source, of some MiB each: a task per small tile is too many."""
+    """Whole units of the source, of some MiB each: a task per small tile is too many.
+
+    Less where ``config.memory_target`` is small, for dask computes blocks whole.
+    """
+    most = min(_CUT_BYTES, config.memory_target // _CUT_SHARE)
     shape = tuple(int(n) for n in found.image.data.shape)
     cut = [min(u, n) for u, n in zip(found.source_chunks, shape, strict=True)]
     for axis in reversed(range(len(shape))):
-        room = _CUT_BYTES // (math.prod(cut) * found.image.data.dtype.itemsize)
+        room = most // (math.prod(cut) * found.image.data.dtype.itemsize)
         cut[axis] = min(shape[axis], cut[axis] * max(1, room))
     return tuple(cut)

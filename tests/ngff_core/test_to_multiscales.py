@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,14 @@ from ngff_core import (
     NgffProgress,
     NgffProgressCallback,
     config,
+    large_image,
     to_multiscales,
     to_ngff_image,
     to_ngff_zarr,
 )
 from ngff_core.errors import InvalidOptionError, UnsupportedDtypeError
 from ngff_core.kept_copies import release_caches, remove_stale_caches
-from ngff_core.pieces import pieces_shape
+from ngff_core.pieces import block_bytes, pieces_shape
 from ngff_core.to_multiscales import (
     _cache_1d_segments,
     _cache_2d_strips,
@@ -643,6 +644,73 @@ def test_a_piece_fits_the_memory_target_and_covers_whole_chunks(
     assert math.prod(piece) + math.prod(touched) <= memory or piece == unit
     if memory == 10**9:
         assert piece == shape
+
+
+@pytest.mark.parametrize("memory", [30_000, 100_000, 10**6])
+@pytest.mark.parametrize(
+    ("dims", "shape", "chunks"),
+    [
+        ("zyx", (64, 100, 90), (4, 20, 90)),
+        ("zyx", (31, 33, 37), ((7, 9, 15), (11, 11, 11), (10, 17, 10))),
+        # channels by the hundred, which a chunk of 16 x 16 x 16 has all
+        ("czyx", (500, 20, 20, 20), (500, 1, 2, 6)),
+        ("tcyx", (3, 300, 64, 64), (1, 300, 3, 5)),
+        ("x", (100_000,), (1000,)),
+    ],
+)
+def test_the_work_on_a_piece_fits_any_target_that_a_block_leaves_room_in(
+    dims: str,
+    shape: tuple[int, ...],
+    chunks: Any,
+    memory: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cache chunks become as small as it takes; none is too small to be worth an object."""
+    data = da.zeros(shape, chunks=chunks, dtype="u2")
+    assert block_bytes(data) < memory
+    monkeypatch.setattr(config, "memory_target", memory)
+    cut = large_image._cache_chunks(dims, data)
+    unit = tuple(cut[d] for d in dims)
+    along = "z" if "z" in dims else dims[-1]
+    piece = pieces_shape(data, dims, unit, along, memory)
+    touched = [
+        max(b - a for a, b in touching(sizes, p))
+        for p, sizes in zip(piece, data.chunks, strict=True)
+    ]
+    assert 2 * (4 * math.prod(piece) + math.prod(touched)) <= memory
+    assert math.prod(unit) >= 128 or unit == shape
+
+
+def touching(sizes: Sequence[int], piece: int) -> Iterator[tuple[int, int]]:
+    """Where the blocks that each piece along an axis touches begin and end."""
+    edges = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    for start in range(0, edges[-1], piece):
+        stop = min(edges[-1], start + piece)
+        yield max(e for e in edges if e <= start), min(e for e in edges if e >= stop)
+
+
+def test_blocks_beyond_the_target_are_not_computed_once_a_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing keeps to a target that one block exceeds; then each is computed a few times."""
+    watched = Counted(samples(64, 128, 128))
+    lazy = da.from_array(watched, chunks=(16, 128, 128), meta=np.empty((0, 0, 0), "u2"))
+    monkeypatch.setattr(config, "memory_target", 10_000)
+    cached = to_multiscales(lazy, [], cache=True)
+    assert watched.reads <= 4 * 8
+    np.testing.assert_array_equal(cached.images[0].data.compute(), watched.array)
+
+
+def test_what_is_stored_is_read_in_parts_that_a_small_target_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the same source under another target is another array, by its name too."""
+    array = samples(64, 128, 128)
+    before = to_multiscales(array, [], cache=False).images[0].data
+    monkeypatch.setattr(config, "memory_target", 100_000)
+    image = to_ngff_image(array)
+    assert block_bytes(image.data) <= 100_000 // 8
+    np.testing.assert_array_equal((image.data - before).compute(), np.zeros_like(array))
 
 
 def spans(n: int, piece: int, chunk: int) -> Iterator[tuple[int, int]]:
