@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from dataclasses import replace
 from typing import Any
 
-from ngff_core.errors import SourceFormatError, SourceNotFoundError
+from ngff_core.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError
 from ngff_core.foreign_store import foreign_store, is_foreign
 from ngff_core.lazy import stored_array
 from ngff_core.metadata import ImageEntry
@@ -14,7 +15,7 @@ from ngff_core.methods import Methods
 from ngff_core.multiscales import Axis, Dataset, Metadata, NgffMultiscales, Scale, Translation
 from ngff_core.sources.ome_zarr import read_image
 from ngff_core.sources.zarr_store import read_node
-from ngff_core.store import StorageOptions, open_store
+from ngff_core.store import StorageOptions, Store, open_store
 
 
 def from_ngff_zarr(
@@ -29,7 +30,7 @@ def from_ngff_zarr(
     is the one that must be found there. Raises SourceNotFoundError where nothing is
     stored, and SourceFormatError, a ValueError, for what is no valid image.
     """
-    opened = foreign_store(store) if is_foreign(store) else open_store(store, storage_options)
+    opened = _open_image(store, storage_options)
     node = read_node(opened)
     if node is None:
         raise SourceNotFoundError(f"{opened.uri}: there is no zarr group")
@@ -48,6 +49,16 @@ def from_ngff_zarr(
         metadata=_read_metadata(stored.entry, stored.version),
         method=next((m for m in Methods if m.value == stored.entry.type), None),
     )
+
+
+def _open_image(store: Any, storage_options: StorageOptions | None) -> Store:
+    if is_foreign(store):
+        return foreign_store(store)
+    if os.fspath(store).endswith(".ozx"):
+        raise InvalidOptionError(
+            f"store: {store} is a zip file; give zarr.storage.ZipStore(path, mode='r') instead"
+        )
+    return open_store(store, storage_options)
 
 
 def _read_metadata(entry: ImageEntry, version: str) -> Metadata:

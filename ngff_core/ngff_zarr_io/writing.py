@@ -49,8 +49,11 @@ def to_ngff_zarr(
     Raises a ValueError for options or metadata that cannot be written, before anything
     is removed, and FileExistsError for a target that must not be touched.
     """
-    if chunk_store is not None:
-        raise InvalidOptionError("chunk_store: chunks and metadata go to one store")
+    if chunk_store is not None and chunk_store is not store:
+        raise InvalidOptionError(
+            "chunk_store: chunks and metadata go to one store; leave it out, and give that "
+            "store as store"
+        )
     target = _open_target(store, storage_options)
     pyramid = given_pyramid(
         multiscales, check_version(version), chunks_per_shard, shards, compressor
@@ -76,7 +79,10 @@ def _open_target(store: Any, storage_options: StorageOptions | None) -> Store:
     if is_foreign(store):
         return foreign_store(store)
     if os.fspath(store).endswith(".ozx"):
-        raise InvalidOptionError(f"store: {store} would be a zip file, which is not written")
+        raise InvalidOptionError(
+            f"store: {store} would be a zip file, which is not written; write a folder such as "
+            "NAME.ome.zarr, and in it run: zip -0 -r ../NAME.ozx zarr.json ."
+        )
     return open_store(store, storage_options)
 
 

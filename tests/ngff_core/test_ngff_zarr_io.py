@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from ngff_core.progress import silent
 from ngff_core.store import open_store
 from ngff_core.verify import Verification
 from tests.doubles import Bar, Counted
+from tests.folders import files
 
 BIN = Methods.ITKWASM_BIN_SHRINK
 VERSIONS = ("0.4", "0.5", "0.6")
@@ -263,12 +265,6 @@ def test_what_a_pyramid_is_read_from_is_never_overwritten_by_it(tmp_path: Path) 
     np.testing.assert_array_equal(from_ngff_zarr(tmp_path / "a").images[0].data.compute(), array)
 
 
-def test_a_zip_is_not_written(tmp_path: Path) -> None:
-    """A clear error instead of a folder of that name."""
-    with pytest.raises(InvalidOptionError, match="zip"):
-        to_ngff_zarr(tmp_path / "a.ozx", to_multiscales(samples(30, 40)))
-
-
 def test_a_ledger_never_vouches_for_what_replaced_its_image(tmp_path: Path) -> None:
     """A build at the target is forgotten, so the same build afterwards is done anew."""
     target, options = tmp_path / "a.ome.zarr", {"scale_factors": [2], "method": BIN}
@@ -290,6 +286,31 @@ def test_a_target_that_is_being_built_is_left_alone(tmp_path: Path) -> None:
         pytest.raises(TargetBusyError),
     ):
         to_ngff_zarr(tmp_path / "a.ome.zarr", to_multiscales(samples(30, 40)))
+
+
+def test_a_zip_file_is_refused_with_the_way_round_it(tmp_path: Path) -> None:
+    """What the errors advise gives a file whose first entry is the group's document."""
+    array = samples(30, 40)
+    multiscales = to_multiscales(array)
+    with pytest.raises(InvalidOptionError, match="zip -0 -r"):
+        to_ngff_zarr(tmp_path / "a.ozx", multiscales)
+    to_ngff_zarr(tmp_path / "a.ome.zarr", multiscales)
+    found = files(tmp_path / "a.ome.zarr")
+    with zipfile.ZipFile(tmp_path / "a.ozx", "w", zipfile.ZIP_STORED) as archive:
+        for key in sorted(found, key=lambda key: key != "zarr.json"):
+            archive.writestr(key, found[key])
+    with pytest.raises(InvalidOptionError, match="ZipStore"):
+        from_ngff_zarr(tmp_path / "a.ozx")
+    with zarr.storage.ZipStore(tmp_path / "a.ozx", mode="r") as store:
+        image = from_ngff_zarr(store).images[0]
+        np.testing.assert_array_equal(image.data.compute(), array)
+
+
+def test_a_chunk_store_that_is_the_store_is_no_other() -> None:
+    """Code that names it twice works."""
+    store: dict[str, bytes] = {}
+    to_ngff_zarr(store, to_multiscales(samples(30, 40)), chunk_store=store)
+    assert "zarr.json" in store
 
 
 class Torn(dict[str, bytes]):
