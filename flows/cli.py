@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import wraps
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -124,15 +126,7 @@ Overwrite = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
-@app.command(
-    epilog="Examples:\n\n"
-    "`ngff-flows build brain.ome.tif brain.ome.zarr`\n\n"
-    "`ngff-flows build cells.npy cells.ome.zarr --method itkwasm_label_image --no-prefect`\n\n"
-    "`ngff-flows build in.zarr out.ome.zarr --scale-factors 2,4,8 --memory-limit 2GiB`"
-)
-def build(
-    source: Source,
-    target: Target,
+def _chosen(
     method: Method = "itkwasm_gaussian",
     scale_factors: ScaleFactors = str(DEFAULT_MIN_LENGTH),
     chunks: Chunks = None,
@@ -143,13 +137,60 @@ def build(
     memory_limit: MemoryLimit = None,
     cache: Cache = "auto",
     overwrite: Overwrite = False,
+) -> BuildOptions:
+    """What decides a build, from how the command line spells it."""
+    return BuildOptions(
+        method=method,
+        scale_factors=parse_sizes("scale-factors", scale_factors),
+        chunks=parse_sizes("chunks", chunks),
+        shards=parse_sizes("shards", shards),
+        ome_zarr_version=ome_zarr_version,
+        compressor=compressor,
+        workers=workers,
+        memory_limit=memory_limit,
+        cache=cache,  # type: ignore[arg-type]  # any text: who uses the options checks it
+        overwrite=overwrite,
+    )
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` with the parameters of `_chosen` in the place of its ``options``.
+
+    So that build and plan cannot come to differ in what they take.
+    """
+    own = inspect.signature(command, eval_str=True)
+    shared = inspect.signature(_chosen, eval_str=True).parameters
+
+    @wraps(command)
+    def spelled(**given: Any) -> None:
+        command(options=_chosen(**{name: given.pop(name) for name in shared}), **given)
+
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in own.parameters.items():
+        parameters += shared.values() if name == "options" else [parameter]
+    # Typer reads both, and would find those of `command`.
+    spelled.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    spelled.__annotations__ = {p.name: p.annotation for p in parameters}
+    return spelled
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`ngff-flows build brain.ome.tif brain.ome.zarr`\n\n"
+    "`ngff-flows build cells.npy cells.ome.zarr --method itkwasm_label_image --no-prefect`\n\n"
+    "`ngff-flows build in.zarr out.ome.zarr --scale-factors 2,4,8 --memory-limit 2GiB`"
+)
+@_with_options
+def build(
+    source: Source,
+    target: Target,
+    options: BuildOptions,
     no_prefect: Annotated[
         bool, typer.Option("--no-prefect", help="Run without Prefect: no server, no run page.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Build the pyramid of SOURCE at TARGET, or what remains of it."""
-    options = _options(locals())
     # Before Prefect is even imported, so that mistakes are told at once and in one line.
     check_build(source, target, options)
     if no_prefect:
@@ -169,24 +210,16 @@ def build(
 @app.command(
     epilog="Example:\n\n`ngff-flows plan brain.ome.tif brain.ome.zarr --memory-limit 4GiB`"
 )
+@_with_options
 def plan(
     source: Source,
     target: Target,
-    method: Method = "itkwasm_gaussian",
-    scale_factors: ScaleFactors = str(DEFAULT_MIN_LENGTH),
-    chunks: Chunks = None,
-    shards: Shards = None,
-    ome_zarr_version: Version = "0.5",
-    compressor: Compressor = DEFAULT_COMPRESSOR,
-    workers: Workers = None,
-    memory_limit: MemoryLimit = None,
-    cache: Cache = "auto",
-    overwrite: Overwrite = False,
+    options: BuildOptions,
     as_json: Json = False,
 ) -> None:
     """Tell what build would do with the same options, without doing it."""
     # With the same look at the target, so that what is planned here can be built.
-    planned = check_build(source, target, _options(locals()))
+    planned = check_build(source, target, options)
     _print(as_json, planned.to_dict, lambda: show_plan(planned))
 
 
@@ -233,13 +266,6 @@ def main() -> None:
         said = " ".join(str(error).split())
         hint = f"; run again with {_TRACEBACK}=1 for the whole story"
         _fail(f"unexpected {type(error).__name__}: {said}", 1, hint)
-
-
-def _options(arguments: dict[str, Any]) -> BuildOptions:
-    given = {name: arguments[name] for name in BuildOptions.__dataclass_fields__}
-    for name in ("scale_factors", "chunks", "shards"):
-        given[name] = parse_sizes(name.replace("_", "-"), given[name])
-    return BuildOptions(**given)
 
 
 def _print(as_json: bool, document: Callable[[], Any], show: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,21 @@ class NgffProgress:
 
 
 class NgffProgressCallback(NgffProgress):
-    """`NgffProgress` that also shows the piece at hand, counted in its own parts."""
+    """`NgffProgress` that also shows the piece at hand, counted in its own parts.
+
+    It is a callback of dask's schedulers of one machine, too: within ``with callback:``,
+    or from ``register()`` to ``unregister()``, every ``compute()`` counts its tasks. It
+    does so in the piece at hand, where that one has no count of its own yet, and else in
+    a bar of its own that goes when the computation ends. A task is counted after it is
+    done; dask's distributed scheduler calls no such callbacks.
+    """
 
     def __init__(self, rich_progress: RichProgress) -> None:
         super().__init__(rich_progress)
         self.tasks: dict[str, Any] = {}
         self.next_task: str | None = None
+        self._counted = False
+        self._computing: dict[int, _Computation] = {}
 
     def add_callback_task(self, description: str) -> None:
         """The next piece begins; the one before it is no longer shown."""
@@ -166,8 +175,69 @@ class NgffProgressCallback(NgffProgress):
             self.rich.update(self.tasks[self.next_task], visible=False)
         self.tasks[description] = self.rich.add_task(description, total=None)
         self.next_task = description
+        self._counted = False
 
     def update_callback_task_completed(self, completed: int, total: int) -> None:
         """So many of the parts of the piece at hand are done."""
+        self._counted = True
         if self.next_task is not None:
             self.rich.update(self.tasks[self.next_task], total=total, completed=completed)
+
+    def register(self) -> None:
+        """Count the tasks of every dask computation that begins from now on."""
+        from dask.callbacks import Callback
+
+        Callback.active.add(self._callback)
+
+    def unregister(self) -> None:
+        """Count none of those that begin from now on; never an error."""
+        from dask.callbacks import Callback
+
+        Callback.active.discard(self._callback)
+
+    def __enter__(self) -> Self:
+        self.register()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unregister()
+
+    @property
+    def _callback(self) -> tuple[Callable[..., None] | None, ...]:
+        """What dask calls at the start, with the first state, around tasks, at the end."""
+        return (None, self._start_state, None, self._posttask, self._finish)
+
+    def _start_state(self, _: Any, state: dict[str, Any]) -> None:
+        total = sum(len(state[kind]) for kind in ("ready", "waiting", "running", "finished"))
+        if self.next_task is not None and not self._counted:
+            self._counted, own = True, False
+            task = self.tasks[self.next_task]
+        else:
+            own, task = True, self.rich.add_task("Computing", total=total)
+        # By the state's identity: threads may compute at once, each with a state of its own.
+        self._computing[id(state)] = _Computation(task, total, own)
+        self.rich.update(task, total=total, completed=len(state["finished"]))
+
+    def _posttask(self, _: Any, __: Any, ___: Any, state: dict[str, Any], ____: Any) -> None:
+        computation = self._computing[id(state)]
+        self.rich.update(
+            computation.task, total=computation.total, completed=len(state["finished"])
+        )
+
+    def _finish(self, _: Any, state: dict[str, Any], __: bool) -> None:
+        # None where a computation failed before it had a state.
+        computation = self._computing.pop(id(state), None)
+        if computation is not None and computation.own:
+            self.rich.update(computation.task, visible=False)
+
+
+@dataclass(frozen=True)
+class _Computation:
+    """A dask computation under way, and the bar that shows it."""
+
+    task: Any
+    total: int
+    own: bool
+
+
+Progress = NgffProgress | NgffProgressCallback | None

@@ -12,6 +12,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from fsspec.implementations.memory import MemoryFileSystem
 
+# Asserts outside of test files explain themselves only when asked to.
+pytest.register_assert_rewrite("tests.oracles")
+
 # No deadline: seconds on a shared machine say nothing about an example.
 # print_blob: whoever reads a failure, here or in CI's log, can run that very example.
 settings.register_profile("local", deadline=None, print_blob=True)

@@ -64,6 +64,11 @@ ROOMS = (
     "report",
     "thumbnail",
     "build",
+    "pieces",
+    "lazy",
+    "lazy_input",
+    "kept_copies",
+    "large_image",
     "to_multiscales",
     "ngff_zarr_io",
 )
@@ -72,10 +77,10 @@ ROOMS = (
 FORBIDDEN_IN_CORE = {"prefect", "tasks", "flows", "deployments", "tests", "typer"}
 
 # These are slow to import, so few places do it, and late. Sources ask dask for the token
-# that tells one array from another.
+# that tells one array from another, progress registers itself with dask's schedulers.
 ONLY_IN_ROOMS = {
-    "dask": {"to_multiscales", "ngff_zarr_io", "sources"},
-    "distributed": {"to_multiscales"},
+    "dask": {"lazy", "lazy_input", "ngff_zarr_io", "progress", "sources"},
+    "distributed": {"lazy"},
     "itkwasm": {"kernels"},
     "itkwasm_downsample": {"kernels"},
 }
@@ -292,7 +297,7 @@ def test_a_wrong_import_is_found(
             "from .contract import Kernel\nfrom ..errors import NgffError",
         ),
         ("ngff_core/kernels/wasm.py", "def f():\n    import itkwasm_downsample"),
-        ("ngff_core/to_multiscales.py", "def f():\n    import dask.array as da"),
+        ("ngff_core/lazy.py", "def f():\n    import dask.array as da"),
         ("tasks/level.py", "from prefect import task\nfrom ngff_core.level import build_level"),
         ("flows/build_pyramid.py", "from tasks.level import level_task\nimport ngff_core"),
     ],

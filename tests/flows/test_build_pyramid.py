@@ -35,6 +35,7 @@ from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
 from ngff_core import BuildOptions, BuildReport, Methods
 from tasks import pyramid
+from tests.folders import files
 
 OPTIONS = PyramidOptions(scale_factors=[2, 4], chunks=16, shards=32, workers=2, cache="always")
 
@@ -235,7 +236,7 @@ def test_flow_stores_what_the_core_stores(first: Run, folder: Path, source: Path
     """A pyramid from the flow and one from a notebook are equal byte for byte."""
     chosen = {n: getattr(OPTIONS, n) for n in BuildOptions.__dataclass_fields__}
     ngff_core.build_pyramid(source, folder / "plain.ome.zarr", **chosen)
-    assert stored(folder / "cells.ome.zarr") == stored(folder / "plain.ome.zarr")
+    assert files(folder / "cells.ome.zarr") == files(folder / "plain.ome.zarr")
     assert not (folder / "cells.ome.zarr.build" / "cache").exists()
 
 
@@ -258,7 +259,7 @@ def test_foreign_target_fails_with_our_words(
     run = build(source, target)
     assert run.state.name == "Failed"
     assert refusal(run).startswith(f"{target} exists and was not built by ngff-flows; ")
-    assert stored(tmp_path) == {"photos.ome.zarr/cat.jpg": b"miaow"}
+    assert files(tmp_path) == {"photos.ome.zarr/cat.jpg": b"miaow"}
     with pytest.raises(FileExistsError, match="was not built by ngff-flows"):
         run.state.result()
 
@@ -290,12 +291,6 @@ def refusal(run: Run) -> str:
     assert head.startswith("Flow run encountered an exception: ")
     assert "\n" not in rest
     return rest
-
-
-def stored(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def test_form_describes_every_field() -> None:

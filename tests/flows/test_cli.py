@@ -30,6 +30,7 @@ from ngff_core import BuildOptions
 from ngff_core.errors import InvalidOptionError
 from ngff_core.progress import Advanced, Event, Listener
 from ngff_core.store import LocalFiles
+from tests.folders import contents
 
 # Level 0 has 16 regions, level 1 has 4.
 SMALL = ("--scale-factors", "2,", "--chunks", "16", "--shards", "16", "--workers", "1")
@@ -89,14 +90,6 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "out.ome.zarr"
 
 
-def snapshot(folder: Path) -> dict[str, bytes | None]:
-    """Everything below a folder; None for folders."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
-        for path in folder.rglob("*")
-    }
-
-
 # --- what goes well --------------------------------------------------------------------
 
 
@@ -118,16 +111,16 @@ def test_build_makes_a_pyramid(run: Command, source: Path, target: Path) -> None
 def test_same_command_again_has_nothing_to_do(run: Command, source: Path, target: Path) -> None:
     """Who runs a finished build again is told so, and nothing is written."""
     run("build", source, target, "--no-prefect", *SMALL)
-    before = snapshot(target)
+    before = contents(target)
     answer = run("build", source, target, "--no-prefect", *SMALL)
     assert answer.status == 0
     assert "everything was done before in " in answer.out
-    assert snapshot(target) == before
+    assert contents(target) == before
 
 
 def test_plan_tells_and_does_nothing(run: Command, source: Path, target: Path) -> None:
     """A plan shows each phase with its objects and the memory it takes, and writes nothing."""
-    before = snapshot(source.parent)
+    before = contents(source.parent)
     answer = run("plan", source, target, *SMALL)
     assert answer.status == 0
     assert str(source) in answer.out
@@ -135,7 +128,7 @@ def test_plan_tells_and_does_nothing(run: Command, source: Path, target: Path) -
     assert "level-0  y 64, x 64" in answer.out
     assert "20 objects, about " in answer.out
     assert "memory at most " in answer.out
-    assert snapshot(source.parent) == before
+    assert contents(source.parent) == before
 
 
 def test_status_of_a_finished_build(run: Command, source: Path, target: Path) -> None:
@@ -430,10 +423,10 @@ def test_bad_input_is_refused_at_once(
     """The caller's mistake is told in a line or two before anything is written: status 2."""
     make, words = BAD_INPUT[case]
     source, *options = make(tmp_path)
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     answer = run("build", source, target, *options, *through)
     assert_refused(answer, words)
-    assert snapshot(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def assert_refused(answer: Answer, words: str) -> None:
@@ -457,9 +450,9 @@ def test_target_of_somebody_else_is_not_touched(
         (target / "thesis.tex").write_text("four years of work")
     else:
         target.write_text("four years of work")
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     assert_refused(run(name, source, target), "was not built by ngff-flows")
-    assert snapshot(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_overwrite_is_the_word(run: Command, source: Path, target: Path) -> None:
@@ -477,10 +470,10 @@ def test_build_with_other_options_is_not_touched(
 ) -> None:
     """Another build's plan at the target is a mistake, told with what differs."""
     run("build", source, target, "--no-prefect", *SMALL)
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     answer = run("build", source, target, "--method", "itkwasm_bin_shrink", *SMALL)
     assert_refused(answer, "method: itkwasm_gaussian there, itkwasm_bin_shrink now")
-    assert snapshot(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_changed_source_is_not_mixed_in(
@@ -489,16 +482,16 @@ def test_changed_source_is_not_mixed_in(
     """A source that was replaced since is not built into the old one's pyramid."""
     run("build", source, target, "--no-prefect", *SMALL)
     np.save(source, np.ones((64, 64), np.uint8))
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     assert_refused(run("build", source, target, *SMALL), "has changed since")
-    assert snapshot(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_source_and_target_must_be_apart(run: Command, tmp_path: Path, source: Path) -> None:
     """A pyramid inside its own source, or over it, is refused."""
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     assert_refused(run("build", source, source, "--overwrite"), "overlap")
-    assert snapshot(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("source_of", ["npy", "one strip of a tif"])
@@ -529,7 +522,7 @@ def test_nothing_to_tell_of_a_target_without_a_build(
 ) -> None:
     """To ask after a build that never was is the caller's mistake."""
     assert_refused(run(name, tmp_path / "typo.ome.zarr"), "has no build")
-    assert snapshot(tmp_path) == {}
+    assert contents(tmp_path) == {}
 
 
 def test_damaged_plan_is_not_the_callers_mistake(run: Command, source: Path, target: Path) -> None:

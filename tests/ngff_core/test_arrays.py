@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -22,16 +23,12 @@ from ngff_core.arrays import (
     store_region,
 )
 from ngff_core.errors import StoredDataError
-from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
+from ngff_core.plan import PyramidPlan
 from ngff_core.publish import create_arrays
 from ngff_core.store import Store, open_store
+from tests import plans
 
-
-def plan_of(dims: str, shape: tuple[int, ...], dtype: str = "<u2", **options: Any) -> PyramidPlan:
-    """A plan of an image of these axes."""
-    zero, one, none = (0.0,) * len(dims), (1.0,) * len(dims), (None,) * len(dims)
-    image = ImageInfo(tuple(dims), shape, dtype, one, zero, none)
-    return make_plan(SourcePin("array:image"), image, **{"scale_factors": []} | options)
+plan_of = partial(plans.plan_of, scale_factors=[])
 
 
 def samples_of(shape: tuple[int, ...], dtype: str) -> np.ndarray:

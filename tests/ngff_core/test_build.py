@@ -45,6 +45,7 @@ from ngff_core.ledger import Ledger
 from ngff_core.plan import PyramidPlan
 from ngff_core.progress import Advanced, Event, Finished, Started
 from ngff_core.store import Bucket, LocalFiles, open_store
+from tests.folders import dated_contents
 
 BIN, GAUSSIAN, LABEL = "itkwasm_bin_shrink", "itkwasm_gaussian", "itkwasm_label_image"
 
@@ -74,14 +75,6 @@ def levels_at(target: Any, report: BuildReport) -> list[np.ndarray]:
 def digests(levels: list[np.ndarray]) -> list[str]:
     """What tells the bytes of levels apart."""
     return [hashlib.sha256(level.tobytes()).hexdigest() for level in levels]
-
-
-def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file and folder, with its bytes and the time of its last change."""
-    return {
-        str(p.relative_to(folder)): (p.read_bytes() if p.is_file() else b"", p.stat().st_mtime_ns)
-        for p in sorted(folder.rglob("*"))
-    }
 
 
 # ---------------------------------------------------------------- pixels
@@ -326,14 +319,14 @@ def test_the_second_call_does_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     target = tmp_path / "image.ome.zarr"
     first = build_pyramid(VOLUME, target, **SMALL)
     assert first.fresh == sum(level.regions for level in first.levels)
-    before = snapshot(tmp_path)
+    before = dated_contents(tmp_path)
     writes: list[str] = []
     for name in ("write", "create", "delete", "delete_tree"):
         monkeypatch.setattr(LocalFiles, name, lambda self, key="", *_: writes.append(key))
     events: list[Event] = []
     again = build_pyramid(VOLUME, target, **SMALL, progress=events.append)
     assert (again.fresh, again.verified, writes) == (0, True, [])
-    assert snapshot(tmp_path) == before
+    assert dated_contents(tmp_path) == before
     assert again.plan_digest == first.plan_digest
     assert [(e.done, e.total) for e in events if isinstance(e, Started)][:2] == [(24, 24), (4, 4)]
 
@@ -520,11 +513,11 @@ def test_a_target_that_is_not_ours_is_not_touched(tmp_path: Path) -> None:
     target = tmp_path / "image.ome.zarr"
     target.mkdir()
     (target / "thesis.txt").write_text("three years of work")
-    before = snapshot(tmp_path)
+    before = dated_contents(tmp_path)
     for attempt in (check_build, build_pyramid):
         with pytest.raises(TargetExistsError, match="was not built by ngff-flows"):
             attempt(VOLUME, target)
-    assert snapshot(tmp_path) == before
+    assert dated_contents(tmp_path) == before
     report = build_pyramid(VOLUME, target, **SMALL, overwrite=True)
     assert report.verified
     assert not (target / "thesis.txt").exists()
@@ -538,11 +531,11 @@ def test_source_and_target_must_lie_apart(source: str, target: str, tmp_path: Pa
     """Or a build would read what it writes; even overwriting does not allow it."""
     (tmp_path / source).parent.mkdir(exist_ok=True)
     path = as_zarr(VOLUME, (tmp_path / source).parent)
-    before = snapshot(tmp_path)
+    before = dated_contents(tmp_path)
     for overwrite in (False, True):
         with pytest.raises(InvalidOptionError, match="overlap"):
             build_pyramid(path, tmp_path / target, **FILLED, overwrite=overwrite)
-    assert snapshot(tmp_path) == before
+    assert dated_contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -560,10 +553,10 @@ def test_other_options_at_a_target_are_told_by_name(
     """And nothing of the first build is touched, unless overwriting is said."""
     target = tmp_path / "image.ome.zarr"
     build_pyramid(VOLUME, target, **SMALL)
-    before = snapshot(tmp_path)
+    before = dated_contents(tmp_path)
     with pytest.raises(TargetExistsError, match=named):
         build_pyramid(VOLUME, target, **SMALL | changed)
-    assert snapshot(tmp_path) == before
+    assert dated_contents(tmp_path) == before
     report = build_pyramid(VOLUME, target, **SMALL | changed, overwrite=True)
     assert report.verified
     assert report.fresh == sum(level.regions for level in report.levels)
@@ -576,12 +569,12 @@ def test_a_source_that_changed_is_told(tmp_path: Path) -> None:
     np.save(source, VOLUME)
     os.utime(source, (1e9, 1e9))
     build_pyramid(source, target, **SMALL)
-    before = snapshot(tmp_path)
+    before = dated_contents(tmp_path)
     os.utime(source, (2e9, 2e9))
     with pytest.raises(SourceChangedError, match=r"in\.npy has changed since .* was begun"):
         build_pyramid(source, target, **SMALL)
     os.utime(source, (1e9, 1e9))
-    assert snapshot(tmp_path) == before
+    assert dated_contents(tmp_path) == before
 
 
 def test_another_array_at_the_same_target_is_told(tmp_path: Path) -> None:

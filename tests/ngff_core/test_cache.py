@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -14,16 +15,12 @@ from hypothesis import strategies as st
 from ngff_core.cache import cache_plan, decode_amplification, needs_cache
 from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Region
-from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
+from ngff_core.plan import PyramidPlan
+from tests import plans
 
 MIB = 2**20
 
-
-def plan_of(dims: str, shape: tuple[int, ...], dtype: str = "<u2", **options: Any) -> PyramidPlan:
-    """A plan without levels above 0."""
-    zero, one, none = (0.0,) * len(dims), (1.0,) * len(dims), (None,) * len(dims)
-    image = ImageInfo(tuple(dims), shape, dtype, one, zero, none)
-    return make_plan(SourcePin("array:image"), image, scale_factors=[], **options)
+plan_of = partial(plans.plan_of, scale_factors=[])
 
 
 def units_met(region: Region, unit: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -25,15 +25,6 @@ FOREVER = 60.0
 """Where a test waits for a thread, this is only there to end it if it hangs."""
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store of each kind."""
-    if request.param == "local":
-        return open_store(tmp_path / "image.build")
-    request.getfixturevalue("memory_filesystem")
-    return open_store("memory://image.build")
-
-
 def put(store: Store, number: int, holder: Holder) -> None:
     """A lease as another process wrote it."""
     store.write(f"lease/{number:06}.json", json.dumps(asdict(holder)).encode())

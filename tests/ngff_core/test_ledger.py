@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,15 +14,6 @@ from ngff_core.ledger import Ledger, Receipt, StoredObject
 from ngff_core.store import Store, open_store
 
 DIGEST = "d" * 64
-
-
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store of each kind."""
-    if request.param == "local":
-        return open_store(tmp_path / "image.build")
-    request.getfixturevalue("memory_filesystem")
-    return open_store("memory://image.build")
 
 
 @pytest.fixture(autouse=True)

@@ -158,12 +158,13 @@ def test_a_missing_package_is_an_error_that_says_what_to_install(method: str) ->
 def test_the_back_end_decides_who_computes() -> None:
     """Native code by default; itkwasm by the setting, for the methods that it has."""
     native = {method: kernel_for(method) for method in Methods}
-    assert not any(type(kernel).__module__ == itkwasm.__name__ for kernel in native.values())
+    modules = [type(kernel).__module__ for kernel in native.values()]
+    assert not any(module.startswith(itkwasm.__name__) for module in modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "kernel_backend", "itkwasm")
         for method in Methods:
             module = type(kernel_for(method)).__module__
-            assert (module == itkwasm.__name__) == method.startswith("itkwasm_")
+            assert module.startswith(itkwasm.__name__) == method.startswith("itkwasm_")
 
 
 @pytest.mark.parametrize("name", ["wasm", "", None, "Native"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,13 @@ from ngff_core.errors import (
     TargetExistsError,
 )
 from ngff_core.lease import Lease
+from ngff_core.methods import kernel_for
 from ngff_core.multiscales import metadata_of
 from ngff_core.progress import silent
 from ngff_core.store import open_store
 from ngff_core.verify import Verification
+from tests.doubles import Bar, Counted
+from tests.folders import files
 
 BIN = Methods.ITKWASM_BIN_SHRINK
 VERSIONS = ("0.4", "0.5", "0.6")
@@ -261,12 +265,6 @@ def test_what_a_pyramid_is_read_from_is_never_overwritten_by_it(tmp_path: Path) 
     np.testing.assert_array_equal(from_ngff_zarr(tmp_path / "a").images[0].data.compute(), array)
 
 
-def test_a_zip_is_not_written(tmp_path: Path) -> None:
-    """A clear error instead of a folder of that name."""
-    with pytest.raises(InvalidOptionError, match="zip"):
-        to_ngff_zarr(tmp_path / "a.ozx", to_multiscales(samples(30, 40)))
-
-
 def test_a_ledger_never_vouches_for_what_replaced_its_image(tmp_path: Path) -> None:
     """A build at the target is forgotten, so the same build afterwards is done anew."""
     target, options = tmp_path / "a.ome.zarr", {"scale_factors": [2], "method": BIN}
@@ -288,6 +286,31 @@ def test_a_target_that_is_being_built_is_left_alone(tmp_path: Path) -> None:
         pytest.raises(TargetBusyError),
     ):
         to_ngff_zarr(tmp_path / "a.ome.zarr", to_multiscales(samples(30, 40)))
+
+
+def test_a_zip_file_is_refused_with_the_way_round_it(tmp_path: Path) -> None:
+    """What the errors advise gives a file whose first entry is the group's document."""
+    array = samples(30, 40)
+    multiscales = to_multiscales(array)
+    with pytest.raises(InvalidOptionError, match="zip -0 -r"):
+        to_ngff_zarr(tmp_path / "a.ozx", multiscales)
+    to_ngff_zarr(tmp_path / "a.ome.zarr", multiscales)
+    found = files(tmp_path / "a.ome.zarr")
+    with zipfile.ZipFile(tmp_path / "a.ozx", "w", zipfile.ZIP_STORED) as archive:
+        for key in sorted(found, key=lambda key: key != "zarr.json"):
+            archive.writestr(key, found[key])
+    with pytest.raises(InvalidOptionError, match="ZipStore"):
+        from_ngff_zarr(tmp_path / "a.ozx")
+    with zarr.storage.ZipStore(tmp_path / "a.ozx", mode="r") as store:
+        image = from_ngff_zarr(store).images[0]
+        np.testing.assert_array_equal(image.data.compute(), array)
+
+
+def test_a_chunk_store_that_is_the_store_is_no_other() -> None:
+    """Code that names it twice works."""
+    store: dict[str, bytes] = {}
+    to_ngff_zarr(store, to_multiscales(samples(30, 40)), chunk_store=store)
+    assert "zarr.json" in store
 
 
 class Torn(dict[str, bytes]):
@@ -316,25 +339,13 @@ def test_the_group_document_comes_last() -> None:
 # ------------------------------------------------------------------ computed once
 
 
-class Counted:
-    """An array that counts how often each sample is read."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self.array, self.times = array, np.zeros(array.shape, "u1")
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
-
-    def __getitem__(self, key: Any) -> Any:
-        self.times[key] += 1
-        return self.array[key]
-
-
 def test_no_level_is_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The source is read once, and a parent's kernel never runs again for its child."""
     counted = Counted(samples(64, 256, 256))
     lazy = da.from_array(counted, chunks=(16, 64, 64), meta=np.empty((0, 0, 0), "u2"))
     multiscales = to_multiscales(lazy, [2, 4, 8], BIN, chunks=32)
     made: list[int] = []
-    kernel = type(ngff_core.to_multiscales.__globals__["kernel_for"](BIN))
+    kernel = type(kernel_for(BIN))
     reduce = kernel.reduce
 
     def counting(self: Any, window: Any, lead: Any, step: Any, shape: Any) -> Any:
@@ -486,30 +497,15 @@ def test_versions_are_converted_by_reading_and_writing(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ progress
 
 
-class Log:
-    """A bar that writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.totals: list[Any] = []
-        self.counts: list[list[int]] = []
-
-    def add_task(self, description: str, *, total: float | None = None) -> int:
-        self.totals.append(total)
-        self.counts.append([])
-        return len(self.totals) - 1
-
-    def update(self, task_id: int, /, **fields: Any) -> None:
-        self.totals[task_id] = fields.get("total", self.totals[task_id])
-        self.counts[task_id] += [fields["completed"]] if "completed" in fields else []
-
-
 @pytest.mark.parametrize("kind", [NgffProgress, NgffProgressCallback])
 def test_progress_counts_levels_and_the_callback_their_regions(kind: Any) -> None:
     """Up by one, to the total."""
-    log = Log()
+    log = Bar()
     multiscales = to_multiscales(samples(300, 300), [2, 4], BIN, chunks=32)
     to_ngff_zarr({}, multiscales, chunks_per_shard=2, progress=kind(log))
-    assert log.counts == [list(range(1, total + 1)) for total in log.totals]
+    levels, *regions = log.counts
+    assert levels == [1, 2, 3]
+    assert regions == [list(range(total + 1)) for total in log.totals[1:]]
     assert log.totals == ([3] if kind is NgffProgress else [3, 25, 9, 4])
 
 

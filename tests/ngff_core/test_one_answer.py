@@ -32,6 +32,7 @@ from ngff_core import (
 from ngff_core.image import in_canonical_order
 from ngff_core.ledger import Ledger
 from ngff_core.progress import Advanced, Event
+from tests.folders import files
 
 METHODS = [
     Methods.ITKWASM_BIN_SHRINK,
@@ -221,15 +222,7 @@ def test_a_larger_image_crosses_many_chunks_and_shards(method: Methods, tmp_path
     assert documents[0] == documents[1]
     for level in range(4):
         path = f"scale{level}/image/c"
-        shards = [
-            {p.relative_to(tmp_path / name): p.read_bytes() for p in files(tmp_path / name / path)}
-            for name in ("built.zarr", "written.zarr")
-        ]
-        assert sorted(map(bytes, shards[0].values())) == sorted(map(bytes, shards[1].values()))
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file())
+        assert files(tmp_path / "built.zarr" / path) == files(tmp_path / "written.zarr" / path)
 
 
 LARGE: dict[str, Any] = {"scale_factors": [2, 4, 8], "chunks": 24, "shards": 48}
@@ -238,10 +231,6 @@ LARGE: dict[str, Any] = {"scale_factors": [2, 4, 8], "chunks": 24, "shards": 48}
 def large(dtype: str = "u2") -> np.ndarray[Any, Any]:
     """An image whose level 0 lies in 108 chunks and 18 shards, with runs of equal samples."""
     return np.asarray(Case("zyx", (60, 130, 139), dtype, (2, 4, 8), METHODS[0], 2).image().data)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files(folder)}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -255,7 +244,7 @@ def test_the_order_of_regions_changes_nothing(
     shuffled = property(lambda ledger: random.Random(7).sample(r := in_order(ledger), len(r)))
     monkeypatch.setattr(Ledger, "remaining", shuffled)
     build_pyramid(large(), tmp_path / "b.zarr", method=method, workers=4, **LARGE)
-    assert contents(tmp_path / "a.zarr") == contents(tmp_path / "b.zarr")
+    assert files(tmp_path / "a.zarr") == files(tmp_path / "b.zarr")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -272,7 +261,7 @@ def test_an_interruption_changes_nothing(method: Methods, tmp_path: Path) -> Non
         with suppress(KeyboardInterrupt):
             build_pyramid(large(), target, method=method, progress=stop, **LARGE)
             break
-    assert contents(target) == contents(tmp_path / "whole.zarr")
+    assert files(target) == files(tmp_path / "whole.zarr")
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "f4"])
@@ -284,4 +273,4 @@ def test_both_back_ends_give_one_pyramid(
     for backend in ("native", "itkwasm"):
         monkeypatch.setattr(config, "kernel_backend", backend)
         build_pyramid(large(dtype), tmp_path / f"{backend}.zarr", method=method, **LARGE)
-    assert contents(tmp_path / "native.zarr") == contents(tmp_path / "itkwasm.zarr")
+    assert files(tmp_path / "native.zarr") == files(tmp_path / "itkwasm.zarr")

@@ -5,11 +5,24 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 
+import dask
+import dask.array as da
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngff_core.progress import Advanced, Event, Finished, Message, PhaseProgress, Started, silent
+from ngff_core.progress import (
+    Advanced,
+    Event,
+    Finished,
+    Message,
+    NgffProgressCallback,
+    PhaseProgress,
+    Started,
+    silent,
+)
+from tests.doubles import Bar
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -54,3 +67,82 @@ def test_nobody_needs_to_listen() -> None:
     progress = PhaseProgress(silent, "cache", 1)
     progress.advance()
     assert progress.finish() >= 0
+
+
+# ------------------------------------------------------------------ a callback of dask's
+
+
+def test_a_computation_is_counted_task_by_task() -> None:
+    """Within the context, up to the number of tasks; neither before it nor after."""
+    array = da.ones((40, 40), chunks=10) + 1
+    bar = Bar()
+    callback = NgffProgressCallback(bar)
+    array.compute()
+    with callback as entered:
+        assert entered is callback
+        array.compute()
+    array.compute()
+    (total,), (counts,) = bar.totals, bar.counts
+    assert total >= 16
+    assert counts == sorted(counts)
+    assert counts[-1] == total
+    assert bar.visible == [False]
+
+
+def test_registered_is_until_it_is_unregistered() -> None:
+    """As with any callback of dask's; once more than needed is no error."""
+    callback = NgffProgressCallback(bar := Bar())
+    callback.register()
+    callback.register()
+    try:
+        da.ones(8, chunks=2).sum().compute()
+        da.ones(8, chunks=2).sum().compute(scheduler="synchronous")
+    finally:
+        callback.unregister()
+        callback.unregister()
+    da.ones(8, chunks=2).sum().compute()
+    assert [counts[-1] for counts in bar.counts] == bar.totals
+    assert len(bar.totals) == 2
+
+
+def test_the_piece_at_hand_counts_the_computation_that_makes_it() -> None:
+    """The first one; what is computed beside it has a bar of its own, which goes."""
+    callback = NgffProgressCallback(bar := Bar())
+    with callback:
+        callback.add_callback_task("a piece")
+        da.ones(8, chunks=2).compute()
+        da.ones(8, chunks=2).compute()
+        callback.add_callback_task("a counted piece")
+        callback.update_callback_task_completed(0, 7)
+        da.ones(8, chunks=2).compute()
+        callback.update_callback_task_completed(1, 7)
+    assert bar.descriptions == ["a piece", "Computing", "a counted piece", "Computing"]
+    assert bar.visible == [False, False, True, False]
+    assert bar.counts[2] == [0, 1]
+    assert [bar.counts[i][-1] for i in (0, 1, 3)] == [bar.totals[i] for i in (0, 1, 3)]
+
+
+def test_a_computation_that_fails_raises_its_error_and_its_bar_goes() -> None:
+    """And the next one is counted as if nothing had been."""
+
+    def fail(block: object) -> object:
+        raise ZeroDivisionError
+
+    failing = da.ones(8, chunks=2).map_blocks(fail, meta=np.empty(0))
+    with NgffProgressCallback(bar := Bar()) as callback:
+        with pytest.raises(ZeroDivisionError):
+            failing.compute()
+        da.ones(8, chunks=2).compute()
+    assert bar.visible == [False, False]
+    assert bar.counts[1][-1] == bar.totals[1]
+    assert not callback._computing
+
+
+def test_computations_of_several_threads_are_not_mixed() -> None:
+    """Each counts to its own total."""
+    arrays = [da.ones(4 * n, chunks=2) + 1 for n in range(1, 9)]
+    callback = NgffProgressCallback(bar := Bar())
+    with callback, dask.config.set(scheduler="synchronous"), ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda array: array.compute(), arrays))
+    assert all(counts == sorted(counts) for counts in bar.counts)
+    assert [counts[-1] for counts in bar.counts] == bar.totals

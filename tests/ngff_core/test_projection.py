@@ -13,17 +13,11 @@ from ngff_core.cache import cache_plan
 from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Region, window_of
 from ngff_core.methods import kernel_for
-from ngff_core.plan import ImageInfo, LevelPlan, PyramidPlan, SourcePin, make_plan
+from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.projection import PROCESS_BYTES, Projection, project
+from tests.plans import plan_of
 
 GIB = 2**30
-
-
-def plan_of(dims: str, shape: tuple[int, ...], **options: Any) -> PyramidPlan:
-    """A plan of an image of 16-bit samples."""
-    zero, one, none = (0.0,) * len(dims), (1.0,) * len(dims), (None,) * len(dims)
-    image = ImageInfo(tuple(dims), shape, "<u2", one, zero, none)
-    return make_plan(SourcePin("array:image"), image, **options)
 
 
 def projected(plan: PyramidPlan, unit: tuple[int, ...], **given_options: Any) -> Projection:

@@ -32,15 +32,6 @@ from ngff_core.store import (
 )
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """An empty store of each kind."""
-    if request.param == "local":
-        return open_store(tmp_path / "some" / "where")
-    request.getfixturevalue("memory_filesystem")
-    return open_store("memory://some/where")
-
-
 def test_bytes_come_back_as_they_were_put(store: Store) -> None:
     """Any buffer may be put; reading gives bytes."""
     samples = np.arange(6, dtype="u1")

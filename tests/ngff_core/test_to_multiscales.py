@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,21 +34,22 @@ from ngff_core import (
     NgffProgress,
     NgffProgressCallback,
     config,
+    large_image,
     to_multiscales,
     to_ngff_image,
     to_ngff_zarr,
 )
 from ngff_core.errors import InvalidOptionError, UnsupportedDtypeError
+from ngff_core.kept_copies import release_caches, remove_stale_caches
+from ngff_core.pieces import block_bytes, pieces_shape
 from ngff_core.to_multiscales import (
     _cache_1d_segments,
     _cache_2d_strips,
     _find_optimal_chunk_size,
     _large_image_serialization,
     _ngff_image_scale_factors,
-    pieces_shape,
-    release_caches,
-    remove_stale_caches,
 )
+from tests.doubles import Bar, Counted
 
 BIN = Methods.ITKWASM_BIN_SHRINK
 GAUSSIAN = Methods.ITKWASM_GAUSSIAN
@@ -616,19 +617,6 @@ def test_none_caches_what_has_more_tasks_than_the_target(
     assert len(multiscales.images[0].data.__dask_graph__()) < tasks
 
 
-class Watched:
-    """An array that remembers the largest box that was read at once."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self.array, self.largest, self.reads = array, 0, 0
-        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
-
-    def __getitem__(self, key: Any) -> Any:
-        found = self.array[key]
-        self.largest, self.reads = max(self.largest, found.nbytes), self.reads + 1
-        return found
-
-
 @pytest.mark.parametrize(
     ("dims", "shape", "chunks"),
     [
@@ -658,6 +646,73 @@ def test_a_piece_fits_the_memory_target_and_covers_whole_chunks(
         assert piece == shape
 
 
+@pytest.mark.parametrize("memory", [30_000, 100_000, 10**6])
+@pytest.mark.parametrize(
+    ("dims", "shape", "chunks"),
+    [
+        ("zyx", (64, 100, 90), (4, 20, 90)),
+        ("zyx", (31, 33, 37), ((7, 9, 15), (11, 11, 11), (10, 17, 10))),
+        # channels by the hundred, which a chunk of 16 x 16 x 16 has all
+        ("czyx", (500, 20, 20, 20), (500, 1, 2, 6)),
+        ("tcyx", (3, 300, 64, 64), (1, 300, 3, 5)),
+        ("x", (100_000,), (1000,)),
+    ],
+)
+def test_the_work_on_a_piece_fits_any_target_that_a_block_leaves_room_in(
+    dims: str,
+    shape: tuple[int, ...],
+    chunks: Any,
+    memory: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cache chunks become as small as it takes; none is too small to be worth an object."""
+    data = da.zeros(shape, chunks=chunks, dtype="u2")
+    assert block_bytes(data) < memory
+    monkeypatch.setattr(config, "memory_target", memory)
+    cut = large_image._cache_chunks(dims, data)
+    unit = tuple(cut[d] for d in dims)
+    along = "z" if "z" in dims else dims[-1]
+    piece = pieces_shape(data, dims, unit, along, memory)
+    touched = [
+        max(b - a for a, b in touching(sizes, p))
+        for p, sizes in zip(piece, data.chunks, strict=True)
+    ]
+    assert 2 * (4 * math.prod(piece) + math.prod(touched)) <= memory
+    assert math.prod(unit) >= 128 or unit == shape
+
+
+def touching(sizes: Sequence[int], piece: int) -> Iterator[tuple[int, int]]:
+    """Where the blocks that each piece along an axis touches begin and end."""
+    edges = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+    for start in range(0, edges[-1], piece):
+        stop = min(edges[-1], start + piece)
+        yield max(e for e in edges if e <= start), min(e for e in edges if e >= stop)
+
+
+def test_blocks_beyond_the_target_are_not_computed_once_a_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing keeps to a target that one block exceeds; then each is computed a few times."""
+    watched = Counted(samples(64, 128, 128))
+    lazy = da.from_array(watched, chunks=(16, 128, 128), meta=np.empty((0, 0, 0), "u2"))
+    monkeypatch.setattr(config, "memory_target", 10_000)
+    cached = to_multiscales(lazy, [], cache=True)
+    assert watched.reads <= 4 * 8
+    np.testing.assert_array_equal(cached.images[0].data.compute(), watched.array)
+
+
+def test_what_is_stored_is_read_in_parts_that_a_small_target_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the same source under another target is another array, by its name too."""
+    array = samples(64, 128, 128)
+    before = to_multiscales(array, [], cache=False).images[0].data
+    monkeypatch.setattr(config, "memory_target", 100_000)
+    image = to_ngff_image(array)
+    assert block_bytes(image.data) <= 100_000 // 8
+    np.testing.assert_array_equal((image.data - before).compute(), np.zeros_like(array))
+
+
 def spans(n: int, piece: int, chunk: int) -> Iterator[tuple[int, int]]:
     """What of blocks of ``chunk`` the pieces of ``piece`` along an axis touch."""
     for start in range(0, n, piece):
@@ -667,7 +722,7 @@ def spans(n: int, piece: int, chunk: int) -> Iterator[tuple[int, int]]:
 
 def test_caching_computes_every_block_of_the_input_once_where_memory_allows() -> None:
     """And a small target makes many small pieces."""
-    watched = Watched(samples(64, 128, 128))
+    watched = Counted(samples(64, 128, 128))
     lazy = da.from_array(watched, chunks=(16, 128, 128), meta=np.empty((0, 0, 0), "u2"))
     to_multiscales(lazy, [], cache=True)
     assert watched.reads == 4
@@ -679,10 +734,11 @@ def test_a_small_memory_target_makes_small_pieces(
     """Of a 2 MiB image, with 1 MiB to work in."""
     array = samples(64, 128, 128)
     monkeypatch.setattr(config, "memory_target", 2**20)
-    log = Log()
+    log = Bar()
     cached = to_multiscales(array, [], cache=True, progress=NgffProgress(log))
     np.testing.assert_array_equal(cached.images[0].data.compute(), array)
-    (total,) = [t for d, t in log.added if d.startswith("Caching")]
+    caching = [t for d, t in zip(log.descriptions, log.totals, strict=True) if "Caching" in d]
+    (total,) = caching
     assert total >= 8
     (folder,) = cache_folders(own_cache)
     assert 3 * math.prod(zarr.open_array(folder, mode="r").chunks) * 2 <= 2**20
@@ -710,7 +766,7 @@ def test_the_parts_of_the_cache_pass_by_themselves(function: Any, tmp_path: Path
     """Each takes data, dims, chunks, store, folder and progress, and gives a dask array."""
     shape, dims = ((3, 90, 200), "cyx") if function is _cache_2d_strips else ((3, 900), "cx")
     array = samples(*shape)
-    log = Log()
+    log = Bar()
     lazy = da.from_array(array, chunks=50)
     rechunks = {"c": 3, "y": 40, "x": 64}
     cached = function(lazy, dims, rechunks, tmp_path / "store", "a/b", NgffProgress(log))
@@ -718,7 +774,7 @@ def test_the_parts_of_the_cache_pass_by_themselves(function: Any, tmp_path: Path
     stored = zarr.open_array(tmp_path / "store" / "a" / "b", mode="r")
     assert stored.chunks == tuple(rechunks[d] for d in dims)
     np.testing.assert_array_equal(stored[...], array)
-    assert log.counts[-1] == log.added[0][1]
+    assert log.counts[0][-1] == log.totals[0]
 
 
 def test_the_cache_is_removed_when_the_pyramid_has_been_written(
@@ -739,7 +795,7 @@ def test_the_cache_is_removed_when_the_pyramid_has_been_written(
 
 def test_all_zeros_are_cached_as_zeros(own_cache: Path) -> None:
     """A chunk of nothing but the fill value is there, and not taken for one that is gone."""
-    watched = Watched(np.zeros((128, 128), "u2"))
+    watched = Counted(np.zeros((128, 128), "u2"))
     lazy = da.from_array(watched, chunks=64, meta=np.empty((0, 0), "u2"))
     multiscales = to_multiscales(lazy, [], cache=True)
     before = watched.reads
@@ -839,43 +895,19 @@ def test_signal_handlers_are_left_alone() -> None:
 # ------------------------------------------------------------------ progress
 
 
-class Log:
-    """A bar that writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.added: list[tuple[str, Any]] = []
-        self.updates: list[tuple[int, dict[str, Any]]] = []
-
-    def add_task(self, description: str, *, total: float | None = None) -> int:
-        self.added.append((description, total))
-        return len(self.added) - 1
-
-    def update(self, task_id: int, /, **fields: Any) -> None:
-        self.updates.append((task_id, fields))
-
-    @property
-    def counts(self) -> list[int]:
-        return [fields["completed"] for _, fields in self.updates if "completed" in fields]
-
-    def of(self, task: int) -> list[int]:
-        found = (fields for t, fields in self.updates if t == task)
-        return [fields["completed"] for fields in found if "completed" in fields]
-
-
 @pytest.mark.parametrize("kind", [NgffProgress, NgffProgressCallback])
 def test_updates_come_after_each_piece_and_end_at_the_total(
     kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counts never go backwards, in the cache pass and in that over the levels."""
     monkeypatch.setattr(config, "memory_target", 2**18)
-    log = Log()
+    log = Bar()
     to_multiscales(samples(100, 200, 60), [2, 4], BIN, cache=True, progress=kind(log))
-    passes = [(i, total) for i, (_, total) in enumerate(log.added) if total is not None]
+    passes = [i for i, total in enumerate(log.totals) if total is not None]
     assert len(passes) == 2
-    for task, total in passes:
-        assert log.of(task) == list(range(1, int(total) + 1))
-    described = [d for d, total in log.added if total is None]
-    assert bool(described) == (kind is NgffProgressCallback)
+    for task in passes:
+        assert log.counts[task] == list(range(1, int(log.totals[task]) + 1))
+    assert (len(log.totals) > 2) == (kind is NgffProgressCallback)
 
 
 def test_an_update_is_sent_after_its_piece_is_done(own_cache: Path) -> None:
@@ -887,7 +919,7 @@ def test_an_update_is_sent_after_its_piece_is_done(own_cache: Path) -> None:
             (folder,) = cache_folders(own_cache)
             seen.append(int(zarr.open_array(folder, mode="r")[...].sum()))
 
-    to_multiscales(np.ones((64, 64), "u1"), [], cache=True, progress=Progress(Log()))
+    to_multiscales(np.ones((64, 64), "u1"), [], cache=True, progress=Progress(Bar()))
     assert seen == [64 * 64]
 
 

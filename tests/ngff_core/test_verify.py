@@ -14,6 +14,7 @@ from ngff_core import BuildReport, build_pyramid, verify_pyramid
 from ngff_core.errors import TargetNotFoundError
 from ngff_core.progress import Advanced, Event, Finished, Started
 from ngff_core.verify import Finding
+from tests.folders import contents
 
 every_depth = pytest.mark.parametrize("deep", [False, True], ids=["shallow", "deep"])
 
@@ -60,17 +61,12 @@ def sample_key(is_v2: bool) -> str:
 
 def findings(target: Path, deep: bool) -> tuple[Finding, ...]:
     """What verification finds at the target, which it must not change."""
-    before = snapshot(target.parent)
+    before = contents(target.parent)
     verification = verify_pyramid(target, deep=deep, workers=2)
-    assert snapshot(target.parent) == before
+    assert contents(target.parent) == before
     assert verification.deep is deep
     assert verification.ok is (not verification.findings)
     return verification.findings
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    """Every file with its bytes."""
-    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def change(path: Path, edit: Callable[[bytes], bytes]) -> None:

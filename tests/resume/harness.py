@@ -19,6 +19,7 @@ from ome_zarr_models.v04.image import Image as Image04
 from ome_zarr_models.v05.image import Image as Image05
 
 import ngff_core
+from tests.folders import files
 
 BUILDER = Path(__file__).with_name("builder.py")
 
@@ -171,12 +172,6 @@ def write_tiff(path: Path, seed: int = 0) -> Path:
 def beside(target: Path) -> Path:
     """The folder of plan, lease, ledger and cache."""
     return target.with_name(f"{target.name}.build")
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder``, by its name, whole."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(found)}
 
 
 def records(target: Path) -> dict[str, bytes]:

@@ -14,7 +14,8 @@ import ngff_core
 from ngff_core.errors import StoredDataError
 from ngff_core.progress import Advanced
 from ngff_core.store import LocalFiles
-from tests.resume.harness import beside, files, is_image, pixels, records
+from tests.folders import files
+from tests.resume.harness import beside, is_image, pixels, records
 
 OPTIONS = {
     "method": "itkwasm_bin_shrink",

@@ -10,6 +10,7 @@ import pytest
 
 import ngff_core
 from ngff_core.errors import SourceChangedError, TargetExistsError
+from tests.folders import dated_contents, files
 from tests.resume.harness import (
     OPTIONS,
     REGIONS,
@@ -19,7 +20,6 @@ from tests.resume.harness import (
     assert_resumes,
     assert_whole_or_no_image,
     beside,
-    files,
     is_image,
     regions_without_receipt,
     write_tiff,
@@ -35,12 +35,6 @@ def killed_at(
     """Leave at ``target`` what the command leaves when killed after that operation."""
     die = {"n": whole.number_of(operation, nth), "how": "after"}
     assert builders.run(source, target, **whole.job, die=die).killed
-
-
-def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file with its bytes and when it was last written."""
-    times = {path: (folder / path).stat().st_mtime_ns for path in files(folder)}
-    return {path: (data, times[path]) for path, data in files(folder).items()}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +69,7 @@ def test_a_changed_source_is_told_and_nothing_is_touched(builders, undisturbed, 
     whole, target = undisturbed(), tmp_path / "image.ome.zarr"
     source = write_tiff(tmp_path / "image.tif", seed=1)
     killed_at(builders, source, target, whole, "create beside:ledger/0/segments/", 12)
-    before = snapshot(tmp_path)
+    before = dated_contents(tmp_path)
     write_tiff(source, seed=2)
     os.utime(source, (1_000_000_000, 1_000_000_000))
     with pytest.raises(SourceChangedError) as caught:
@@ -83,7 +77,7 @@ def test_a_changed_source_is_told_and_nothing_is_touched(builders, undisturbed, 
     assert str(source) in str(caught.value)
     assert "mtime" in str(caught.value)
     assert "overwrite" in str(caught.value)
-    after = snapshot(tmp_path)
+    after = dated_contents(tmp_path)
     assert after.pop("image.tif") != before.pop("image.tif")
     assert after == before
 
@@ -108,14 +102,14 @@ def test_a_changed_source_is_told_and_nothing_is_touched(builders, undisturbed, 
 def test_other_options_are_named(builders, source, undisturbed, tmp_path, option, value):
     """Other options on the same target: the error says which, and nothing is touched."""
     whole = undisturbed()
-    before = snapshot(whole.target.parent)
+    before = dated_contents(whole.target.parent)
     options = {**OPTIONS, option: value}
     if value == "0.4":
         del options["shards"]
     with pytest.raises(TargetExistsError, match=f"{option}: ") as caught:
         ngff_core.build_pyramid(source, whole.target, **options)
     assert "overwrite" in str(caught.value)
-    assert snapshot(whole.target.parent) == before
+    assert dated_contents(whole.target.parent) == before
 
 
 def test_another_source_is_named(undisturbed, source, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ngff_core.geometry import Region
 from ngff_core.kernels import bin_shrink, rows
 from ngff_core.kernels.bin_shrink import NativeBinShrink
 from ngff_core.kernels.itkwasm import ItkwasmBinShrink
-from tests.ngff_core.kernels.test_gaussian import pixels
-from tests.ngff_core.kernels.test_itkwasm import (
+from tests.drawn import cases, check_region, pixels
+from tests.oracles import (
     Shape,
+    assert_only_read,
     assert_same_bytes,
+    assert_threads_agree,
     bins,
     by_bin,
     mean,
-    piece,
     whole,
 )
 
@@ -30,22 +29,6 @@ NATIVE, ITKWASM = NativeBinShrink(), ItkwasmBinShrink()
 INTEGERS = ("?", "i1", "u1", "i2", "<u2", ">u2", ">i4", "u4", "i8", ">i8", "u8", ">u8")
 FLOATS = ("f2", ">f2", "<f4", ">f4", "f8", ">f8", "c8", "c16")
 definition = by_bin(mean)
-
-
-@st.composite
-def cases(draw: st.DrawFn, dtypes: tuple[str, ...]) -> tuple[Any, Shape]:
-    """An image of 1 to 5 axes, a step of up to 16 per axis, and whole bins on each."""
-    ndim = draw(st.integers(1, 5))
-    spatial = draw(st.integers(max(1, ndim - 2), min(3, ndim)))
-    most = {1: 400, 2: 40, 3: 17}[spatial] if ndim < 4 else 7
-    step = draw(st.tuples(*[st.integers(1, min(16, most))] * spatial))
-    sizes = [draw(st.integers(k, max(k, most))) for k in step]
-    outer = ndim - spatial
-    shape = (*draw(st.tuples(*[st.integers(1, 3)] * outer)), *sizes)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    dtype = draw(st.sampled_from(dtypes))
-    image = pixels(rng, dtype, shape, draw(st.sampled_from(["range", "extreme", "cancelling"])))
-    return image, (1,) * outer + step
 
 
 @given(cases(INTEGERS + FLOATS))
@@ -73,16 +56,14 @@ def test_a_region_has_the_samples_of_the_whole(
 ) -> None:
     """Any region from its window, in pieces and strips of any size, has the bytes of the whole."""
     image, step = case
-    expected = whole(NATIVE, image, step)
-    start = tuple(data.draw(st.integers(0, n - 1)) for n in expected.shape)
-    stop = tuple(
-        data.draw(st.integers(a + 1, n)) for a, n in zip(start, expected.shape, strict=True)
+    check_region(
+        NATIVE,
+        image,
+        step,
+        data,
+        (rows, "_PIECE_SAMPLES", [1, 500, 2**20]),
+        (bin_shrink, "_STRIP", [1, 10, 1024]),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_PIECE_SAMPLES", data.draw(st.sampled_from([1, 500, 2**20])))
-        patch.setattr(bin_shrink, "_STRIP", data.draw(st.sampled_from([1, 10, 1024])))
-        found = piece(NATIVE, image, step, Region(start, stop))
-    assert_same_bytes(found, np.ascontiguousarray(expected[Region(start, stop).slices]))
 
 
 @pytest.mark.parametrize("dtype", ["u1", "<u2", ">u2", "f4"])
@@ -144,22 +125,13 @@ def test_infinities_and_nan_stay_in_their_bin(dtype: str) -> None:
 def test_the_window_is_only_read() -> None:
     """A window that is read-only and not contiguous works, and keeps its samples."""
     base = pixels(np.random.default_rng(2), ">u2", (24, 10, 12), "range")
-    window = base[::2, ::-1].transpose(2, 0, 1)
-    window.setflags(write=False)
-    before = base.copy()
-    np.testing.assert_array_equal(
-        whole(NATIVE, window, (2, 2, 2)), definition(window.copy(), (2, 2, 2))
-    )
-    np.testing.assert_array_equal(base, before)
+    assert_only_read(NATIVE, definition, base, (2, 2, 2))
 
 
 def test_threads_get_the_samples_of_one_thread() -> None:
-    """Four threads at once get what one thread gets."""
+    """The buffers of one thread are not another's."""
     images = [pixels(np.random.default_rng(i), "u2", (30, 60, 70), "range") for i in range(12)]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda image: whole(NATIVE, image, (2, 2, 2)), images))
-    for image, found in zip(images, together, strict=True):
-        assert_same_bytes(found, whole(NATIVE, image, (2, 2, 2)))
+    assert_threads_agree(NATIVE, images, (2, 2, 2))
 
 
 def test_every_numeric_dtype_is_taken() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,55 +14,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngff_core.errors import InvalidOptionError
-from ngff_core.geometry import Region
 from ngff_core.kernels import gaussian, rows
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.gaussian import NativeGaussian, SampledGaussian
 from ngff_core.kernels.itkwasm import ItkwasmGaussian
-from tests.ngff_core.kernels.test_itkwasm import (
+from tests import oracles
+from tests.drawn import NUMBERS, SINGLE, cases, check_region, pixels
+from tests.oracles import (
     Shape,
+    assert_only_read,
     assert_same_bytes,
-    bessel_i0,
-    bessel_i1,
-    bessel_in,
-    bins,
-    piece,
+    assert_threads_agree,
+    gaussian_weights,
     whole,
 )
 
 NATIVE, SAMPLED, ITKWASM = NativeGaussian(), SampledGaussian(), ItkwasmGaussian()
-SINGLE = ("?", "i1", "u1", "<i2", ">u2", "<u2", "f2", "<f4", ">f4", "c8")
-DOUBLE = (">i4", "u4", "i8", ">u8", "u8", "f8", ">f8", "c16")
+LONGEST = (900, 90, 24, 9)
+drawn = partial(cases, longest=LONGEST)
 by_kernel = pytest.mark.parametrize("kernel", [NATIVE, SAMPLED], ids=lambda k: type(k).__name__)
 
 
 # ---------------------------------------------------------------- the definitions
-
-
-def gaussian_weights(step: int) -> Any:
-    """Weights 0 … radius of the discrete Gaussian; its variance is a rounded root, squared."""
-    sigma = math.sqrt((step * step - 1) / (8 * math.log(2)))
-    t = sigma * sigma
-    weights = [math.exp(-t) * bessel_i0(t), math.exp(-t) * bessel_i1(t)]
-    total = weights[0] + 2 * weights[1]
-    while total < 0.99 and len(weights) <= 32:
-        weights.append(math.exp(-t) * bessel_in(len(weights), t))
-        total += 2 * weights[-1]
-    return np.array([w / total for w in weights])
-
-
-def ascending(samples: Any, step: int, axis: int) -> Any:
-    """One pass in the samples' precision: float64 sums, taps in ascending order."""
-    if step == 1:
-        return samples
-    weights = gaussian_weights(step)
-    radius, n = len(weights) - 1, samples.shape[axis]
-    around = [(radius, radius) if i == axis else (0, 0) for i in range(samples.ndim)]
-    padded = np.pad(samples, around, mode="edge").astype(np.float64)
-    total = np.zeros(samples.shape)
-    for j in range(2 * radius + 1):
-        total = total + weights[abs(j - radius)] * np.take(padded, range(j, j + n), axis)
-    return total.astype(samples.dtype)
 
 
 def by_scipy(samples: Any, step: int, axis: int) -> Any:
@@ -73,88 +45,14 @@ def by_scipy(samples: Any, step: int, axis: int) -> Any:
     return scipy.ndimage.gaussian_filter(samples, sigma, mode="nearest", truncate=4)
 
 
-def rounded(samples: Any, dtype: np.dtype[Any]) -> Any:
-    """Half to even and clipped, in Python's own integers."""
-    if dtype.kind == "f":
-        return samples.astype(dtype)
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    values = [min(max(int(v), low), high) for v in np.rint(samples).ravel().tolist()]
-    return np.array(values, dtype).reshape(samples.shape)
-
-
-def definition(smooth: Any, image: Any, step: Shape) -> Any:
-    """Passes along slow axes first, interpolation along x first, in float64."""
-    if image.dtype.kind == "c":
-        out = np.empty(bins(image, step), image.dtype)
-        out.real, out.imag = (
-            definition(smooth, image.real, step),
-            definition(smooth, image.imag, step),
-        )
-        return out
-    small = image.dtype.itemsize <= (4 if image.dtype.kind == "f" else 2)
-    work = np.float32 if small else np.float64
-    samples = image.astype(work)
-    for axis, k in enumerate(step):
-        samples = smooth(samples, k, axis)
-    samples = samples.astype(np.float64)
-    for axis, k in reversed(list(enumerate(step))):
-        lower = np.arange(image.shape[axis] // k) * k + (k - 1) // 2
-        a = np.take(samples, lower, axis)
-        samples = a if k % 2 else a + (np.take(samples, lower + 1, axis) - a) * 0.5
-    return rounded(samples.astype(work), image.dtype.newbyteorder("="))
-
-
-DEFINITION = {NATIVE: partial(definition, ascending), SAMPLED: partial(definition, by_scipy)}
-
-
-# ---------------------------------------------------------------- images
-
-
-def pixels(rng: np.random.Generator, dtype: Any, shape: Shape, style: str) -> Any:
-    """An image of ``dtype``: over its whole range, of its extremes, or, for floats, of values
-    that cancel, so that another order of additions gives another sum.
-    """
-    dtype = np.dtype(dtype)
-    if dtype.kind == "c":
-        part = "f4" if dtype.itemsize == 8 else "f8"
-        image = np.empty(shape, dtype)
-        image.real, image.imag = pixels(rng, part, shape, style), pixels(rng, part, shape, style)
-        return image
-    if dtype.kind == "f":
-        values = rng.normal(size=shape) * 10.0 ** rng.integers(-3, 4, shape)
-        if style == "extreme":
-            values = rng.choice([float(np.finfo(dtype).tiny), 0.0, -2.5, 1e4], shape)
-        if style == "cancelling" and dtype.itemsize > 2:
-            values = rng.choice([1e30, -1e30, 1.0, 3.0], shape)
-        return values.astype(dtype)
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    native = dtype.newbyteorder("=") if dtype.kind != "b" else np.dtype(np.uint8)
-    if style == "extreme":
-        return rng.choice(np.array([low, low, high, high], native), shape).astype(dtype)
-    return rng.integers(low, high, shape, native, endpoint=True).astype(dtype)
-
-
-@st.composite
-def cases(draw: st.DrawFn, dtypes: tuple[str, ...]) -> tuple[Any, Shape]:
-    """An image of 1 to 5 axes, a step of up to 16 per axis, and whole bins on each."""
-    ndim = draw(st.integers(1, 5))
-    spatial = draw(st.integers(max(1, ndim - 2), min(3, ndim)))
-    most = {1: 900, 2: 90, 3: 24}[spatial] if ndim < 4 else 9
-    step = draw(st.tuples(*[st.integers(1, min(16, most))] * spatial))
-    sizes = [draw(st.integers(k, max(k, most))) for k in step]
-    outer = ndim - spatial
-    shape = (*draw(st.tuples(*[st.integers(1, 3)] * outer)), *sizes)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    dtype = draw(st.sampled_from(dtypes))
-    image = pixels(rng, dtype, shape, draw(st.sampled_from(["range", "extreme", "cancelling"])))
-    return image, (1,) * outer + step
+DEFINITION = {NATIVE: oracles.gaussian, SAMPLED: partial(oracles.gaussian, smooth=by_scipy)}
 
 
 # ---------------------------------------------------------------- one definition, one answer
 
 
 @by_kernel
-@given(cases(SINGLE + DOUBLE))
+@given(drawn(NUMBERS))
 @settings(max_examples=150)
 def test_samples_follow_the_definition(kernel: Kernel, case: tuple[Any, Shape]) -> None:
     """Every dtype, number of axes and mix of steps gives the samples of the definition."""
@@ -164,7 +62,7 @@ def test_samples_follow_the_definition(kernel: Kernel, case: tuple[Any, Shape]) 
     np.testing.assert_array_equal(found, DEFINITION[kernel](image, step))
 
 
-@given(cases(SINGLE))
+@given(drawn(SINGLE))
 @settings(max_examples=60)
 def test_the_module_gives_the_same_bytes(case: tuple[Any, Shape]) -> None:
     """What the itkwasm back end takes, both compute alike."""
@@ -173,23 +71,21 @@ def test_the_module_gives_the_same_bytes(case: tuple[Any, Shape]) -> None:
 
 
 @by_kernel
-@given(cases(SINGLE + DOUBLE), st.data())
+@given(drawn(NUMBERS), st.data())
 @settings(max_examples=100)
 def test_a_region_has_the_samples_of_the_whole(
     kernel: Kernel, case: tuple[Any, Shape], data: st.DataObject
 ) -> None:
     """Any region from its window, in pieces and strips of any size, has the bytes of the whole."""
     image, step = case
-    expected = whole(kernel, image, step)
-    start = tuple(data.draw(st.integers(0, n - 1)) for n in expected.shape)
-    stop = tuple(
-        data.draw(st.integers(a + 1, n)) for a, n in zip(start, expected.shape, strict=True)
+    check_region(
+        kernel,
+        image,
+        step,
+        data,
+        (rows, "_PIECE_SAMPLES", [1, 500, 2**20]),
+        (gaussian, "_STRIP_SAMPLES", [1, 10, 100]),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_PIECE_SAMPLES", data.draw(st.sampled_from([1, 500, 2**20])))
-        patch.setattr(gaussian, "_STRIP_SAMPLES", data.draw(st.sampled_from([1, 10, 100])))
-        found = piece(kernel, image, step, Region(start, stop))
-    assert_same_bytes(found, np.ascontiguousarray(expected[Region(start, stop).slices]))
 
 
 @pytest.mark.parametrize(
@@ -257,19 +153,7 @@ def test_windows_smaller_than_the_weights(kernel: Kernel, shape: Shape) -> None:
 def test_the_window_is_only_read(kernel: Kernel, dtype: str) -> None:
     """A window that is read-only and not contiguous works, and keeps its samples."""
     base = pixels(np.random.default_rng(2), dtype, (24, 10, 12), "range")
-    before = base.copy()
-    views = [
-        base[::2, ::-1].transpose(2, 0, 1),
-        base[1::2, :, 1:],
-        base[:, ::3],
-        base[..., ::2],
-        np.broadcast_to(base[:1], (6, 10, 12)),
-    ]
-    for view in views:
-        view.setflags(write=False)
-        found = whole(kernel, view, (2, 2, 2))
-        np.testing.assert_array_equal(found, DEFINITION[kernel](view.copy(), (2, 2, 2)))
-    np.testing.assert_array_equal(base, before)
+    assert_only_read(kernel, DEFINITION[kernel], base, (2, 2, 2))
 
 
 def test_unaligned_samples_are_read_rightly() -> None:
@@ -283,12 +167,9 @@ def test_unaligned_samples_are_read_rightly() -> None:
 
 @by_kernel
 def test_threads_get_the_samples_of_one_thread(kernel: Kernel) -> None:
-    """Four threads at once get what one thread gets."""
+    """The buffers of one thread are not another's."""
     images = [pixels(np.random.default_rng(i), "u2", (30, 60, 70), "range") for i in range(12)]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda image: whole(kernel, image, (2, 2, 2)), images))
-    for image, found in zip(images, together, strict=True):
-        assert_same_bytes(found, whole(kernel, image, (2, 2, 2)))
+    assert_threads_agree(kernel, images, (2, 2, 2))
 
 
 # ---------------------------------------------------------------- values
@@ -358,7 +239,7 @@ def test_the_halo_is_the_radius(kernel: Kernel) -> None:
 @by_kernel
 def test_every_numeric_dtype_is_taken(kernel: Kernel) -> None:
     """And no other."""
-    assert [d for d in SINGLE + DOUBLE if kernel.refusal(np.dtype(d))] == []
+    assert [d for d in NUMBERS if kernel.refusal(np.dtype(d))] == []
     assert [d for d in ("g", "G", "O", "U3", "M8[s]") if not kernel.refusal(np.dtype(d))] == []
 
 

@@ -15,8 +15,8 @@ from ngff_core.kernels.bin_shrink import NativeBinShrink
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.gaussian import NativeGaussian
 from ngff_core.kernels.itk import ItkBinShrink, ItkGaussian
-from tests.ngff_core.kernels.test_gaussian import DOUBLE, SINGLE, cases
-from tests.ngff_core.kernels.test_itkwasm import Shape, assert_same_bytes, whole
+from tests.drawn import NUMBERS, SINGLE, cases
+from tests.oracles import Shape, assert_same_bytes, whole
 
 PAIRS: list[tuple[Kernel, Kernel]] = [
     (ItkGaussian(), NativeGaussian()),
@@ -28,7 +28,7 @@ PAIRS: list[tuple[Kernel, Kernel]] = [
 def test_the_samples_are_those_of_the_native_code(kernel: Kernel, native: Kernel) -> None:
     """To the byte, for every dtype that is taken, in pieces of any size."""
     pytest.importorskip("itk")
-    dtypes = tuple(d for d in SINGLE + DOUBLE if not kernel.refusal(np.dtype(d)))
+    dtypes = tuple(d for d in NUMBERS if not kernel.refusal(np.dtype(d)))
 
     @given(cases(dtypes), st.sampled_from([500, 2**20]))
     @settings(max_examples=60)
@@ -66,4 +66,4 @@ def test_what_itk_cannot_do_exactly_is_refused() -> None:
     gaussian, shrink = ItkGaussian(), ItkBinShrink()
     assert [d for d in ("i8", "u8", "f8", "c16", "O") if not shrink.refusal(np.dtype(d))] == []
     assert [d for d in (*SINGLE, "u4", ">i4") if shrink.refusal(np.dtype(d))] == []
-    assert [d for d in SINGLE + DOUBLE if gaussian.refusal(np.dtype(d))] == []
+    assert [d for d in NUMBERS if gaussian.refusal(np.dtype(d))] == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,139 +13,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngff_core.errors import InvalidOptionError
-from ngff_core.geometry import Region, window_of
-from ngff_core.kernels import itkwasm
 from ngff_core.kernels.contract import Kernel
-from ngff_core.kernels.itkwasm import ItkwasmBinShrink, ItkwasmGaussian, ItkwasmLabelImage
+from ngff_core.kernels.itkwasm import (
+    ItkwasmBinShrink,
+    ItkwasmGaussian,
+    ItkwasmLabelImage,
+    volumes,
+    wasm,
+)
+from ngff_core.kernels.itkwasm.gaussian import _runs
+from tests.drawn import cases, check_region, pixels
+from tests.oracles import (
+    Shape,
+    assert_only_read,
+    assert_same_bytes,
+    assert_threads_agree,
+    by_bin,
+    gaussian,
+    gaussian_weights,
+    mean,
+    vote,
+    whole,
+)
 
 GAUSSIAN, BIN_SHRINK, LABEL = ItkwasmGaussian(), ItkwasmBinShrink(), ItkwasmLabelImage()
 KERNELS: list[Kernel] = [GAUSSIAN, BIN_SHRINK, LABEL]
-Shape = tuple[int, ...]
-
-
-# ---------------------------------------------------------------- the definitions
-
-
-def horner(x: float, *coefficients: float) -> float:
-    """Polynomial in ``x``, lowest power first."""
-    value = 0.0
-    for c in reversed(coefficients):
-        value = c + x * value
-    return value
-
-
-def bessel_i0(y: float) -> float:
-    """Abramowitz & Stegun 9.8.1 and 9.8.2."""
-    if y < 3.75:
-        small = (1.0, 3.5156229, 3.0899424, 1.2067492, 0.2659732, 0.0360768, 0.0045813)
-        return horner((y / 3.75) ** 2, *small)
-    large = (0.39894228, 0.01328592, 0.00225319, -0.00157565, 0.00916281)
-    large += (-0.02057706, 0.02635537, -0.01647633, 0.00392377)
-    return math.exp(y) / math.sqrt(y) * horner(3.75 / y, *large)
-
-
-def bessel_i1(y: float) -> float:
-    """Abramowitz & Stegun 9.8.3 and 9.8.4."""
-    if y < 3.75:
-        small = (0.5, 0.87890594, 0.51498869, 0.15084934, 0.02658733, 0.00301532, 0.00032411)
-        return y * horner((y / 3.75) ** 2, *small)
-    large = (0.39894228, -0.03988024, -0.00362018, 0.00163801, -0.01031555)
-    large += (0.02282967, -0.02895312, 0.01787654, -0.00420059)
-    return horner(3.75 / y, *large) * (math.exp(y) / math.sqrt(y))
-
-
-def bessel_in(n: int, y: float) -> float:
-    """Downward recurrence from 2 (n + int(√(40 n))), rescaled past 10¹⁰."""
-    above, here, found = 0.0, 1.0, 0.0
-    for j in range(2 * (n + int(math.sqrt(40 * n))), 0, -1):
-        above, here = here, above + j * (2.0 / y) * here
-        if abs(here) > 1e10:
-            above, here, found = above * 1e-10, here * 1e-10, found * 1e-10
-        if j == n:
-            found = above
-    return found * (bessel_i0(y) / here)
-
-
-def gaussian_weights(step: int) -> np.ndarray[Any, Any]:
-    """Weights 0 … radius of the discrete Gaussian of variance (k² - 1) / (8 ln 2).
-
-    The module is given its root, and squares it again: that decides the weights' last bit.
-    """
-    sigma = math.sqrt((step * step - 1) / (8 * math.log(2)))
-    t = sigma * sigma
-    weights = [math.exp(-t) * bessel_i0(t), math.exp(-t) * bessel_i1(t)]
-    total = weights[0] + 2 * weights[1]
-    while total < 0.99 and len(weights) <= 32:
-        weights.append(math.exp(-t) * bessel_in(len(weights), t))
-        total += 2 * weights[-1]
-    return np.array([w / total for w in weights])
-
-
-def smoothed(samples: Any, step: int, axis: int) -> Any:
-    """One pass: float64 sums of float32 samples, taps ascending, rounded to float32."""
-    if step == 1:
-        return samples
-    weights = gaussian_weights(step)
-    radius, n = len(weights) - 1, samples.shape[axis]
-    around = [(radius, radius) if i == axis else (0, 0) for i in range(samples.ndim)]
-    padded = np.pad(samples, around, mode="edge").astype(np.float64)
-    total = np.zeros(samples.shape)
-    for j in range(2 * radius + 1):
-        total = total + weights[abs(j - radius)] * np.take(padded, range(j, j + n), axis)
-    return total.astype(np.float32)
-
-
-def gaussian(image: Any, step: Shape) -> Any:
-    """Passes along slow axes first, interpolation along x first, in float64."""
-    if image.dtype.kind == "c":
-        return gaussian(image.real, step) + np.complex64(1j) * gaussian(image.imag, step)
-    samples = image.astype(np.float32)
-    for axis, k in enumerate(step):
-        samples = smoothed(samples, k, axis)
-    samples = samples.astype(np.float64)
-    for axis, k in reversed(list(enumerate(step))):
-        lower = np.arange(image.shape[axis] // k) * k + (k - 1) // 2
-        a = np.take(samples, lower, axis)
-        samples = a if k % 2 else a + (np.take(samples, lower + 1, axis) - a) * 0.5
-    samples = samples.astype(np.float32)
-    if image.dtype.kind == "f":
-        return samples.astype(image.dtype)
-    info = np.iinfo(np.uint8 if image.dtype == bool else image.dtype)
-    low, high = (0, 1) if image.dtype == bool else (info.min, info.max)
-    return np.clip(np.rint(samples), low, high).astype(image.dtype)
-
-
-def by_bin(reduce: Callable[[Any, Shape], Any]) -> Callable[[Any, Shape], Any]:
-    """``reduce`` on one bin at a time, in plain Python."""
-
-    def whole(image: Any, step: Shape) -> Any:
-        out = np.empty([n // k for n, k in zip(image.shape, step, strict=True)], image.dtype)
-        for i in np.ndindex(out.shape):
-            bin_ = tuple(slice(p * k, p * k + k) for p, k in zip(i, step, strict=True))
-            out[i] = reduce(image[bin_], step)
-        return out
-
-    return whole
-
-
-def mean(samples: Any, _: Shape) -> Any:
-    """Exact and half up for integers; a float64 sum in raster order for floats."""
-    if samples.dtype.kind == "c":
-        return complex(mean(samples.real, _), mean(samples.imag, _))
-    values, n = samples.ravel().tolist(), samples.size
-    if samples.dtype.kind in "biu":
-        return (2 * sum(values) + n) // (2 * n)
-    total = 0.0  # not sum(), which compensates
-    for value in values:
-        total += value
-    return samples.dtype.type(total / n)
-
-
-def vote(samples: Any, step: Shape) -> Any:
-    """Most frequent of the voxels next to the centre, smallest on a tie."""
-    centre = tuple(slice((k - 1) // 2, k // 2 + 1) for k in step)
-    counts = Counter(samples[centre].ravel().tolist())
-    return min(v for v, n in counts.items() if n == max(counts.values()))
 
 
 DEFINITION: dict[Kernel, Callable[[Any, Shape], Any]] = {
@@ -161,65 +52,10 @@ DTYPES: dict[Kernel, tuple[str, ...]] = {
 }
 
 
-# ---------------------------------------------------------------- images
-
-
-def pixels(rng: np.random.Generator, dtype: Any, shape: Shape, style: str) -> Any:
-    """An image of ``dtype``: few values, the dtype's whole range, or its extremes."""
-    dtype = np.dtype(dtype)
-    if dtype.kind == "c":
-        return pixels(rng, "f4", shape, style) + np.complex64(1j) * pixels(rng, "f4", shape, style)
-    if dtype.kind == "f":
-        values = {
-            "few": rng.integers(-2, 3, shape),
-            "range": rng.normal(size=shape) * 10.0 ** rng.integers(-3, 4, shape),
-            "extreme": rng.choice([float(np.finfo(dtype).tiny), 0.1, -2.5, 1e4], shape),
-        }
-        return values[style].astype(dtype)
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if style == "few":
-        return rng.integers(max(low, -2), min(high, 3), shape, endpoint=True).astype(dtype)
-    plain = dtype.newbyteorder("=") if dtype.kind != "b" else np.uint8
-    if style == "range":
-        return rng.integers(low, high, shape, plain, endpoint=True).astype(dtype)
-    near = np.array([low, min(low + 1, high), max(high - 1, low), high], plain)
-    return rng.choice(near, shape).astype(dtype)
-
-
-@st.composite
-def cases(draw: st.DrawFn, kernel: Kernel) -> tuple[Any, Shape]:
-    """An image of 1 to 5 axes, and a step per axis with whole bins left on each."""
-    ndim = draw(st.integers(1, 5))
-    spatial = draw(st.integers(max(1, ndim - 2), min(3, ndim)))
-    largest_step, most = (5, 40 if spatial < 3 else 18) if ndim < 4 else (3, 7)
-    step = draw(st.tuples(*[st.integers(1, largest_step)] * spatial))
-    sizes = [draw(st.integers(k, max(k, most))) for k in step]
-    outer = ndim - spatial
-    shape = (*draw(st.tuples(*[st.integers(1, 3)] * outer)), *sizes)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    dtype = draw(st.sampled_from(DTYPES[kernel]))
-    image = pixels(rng, dtype, shape, draw(st.sampled_from(["few", "range", "extreme"])))
-    return image, (1,) * outer + step
-
-
-def bins(image: Any, step: Shape) -> Shape:
-    return tuple(n // k for n, k in zip(image.shape, step, strict=True))
-
-
-def whole(kernel: Kernel, image: Any, step: Shape) -> Any:
-    """The level above ``image``, in one piece."""
-    return kernel.reduce(image, (0,) * image.ndim, step, bins(image, step))
-
-
-def piece(kernel: Kernel, image: Any, step: Shape, region: Region) -> Any:
-    """One region of the level above ``image``, from the least window it needs."""
-    window = window_of(region, step, kernel.halo(step), image.shape)
-    return kernel.reduce(image[window.box.slices], window.lead, step, region.shape)
-
-
-def assert_same_bytes(a: Any, b: Any) -> None:
-    assert (a.shape, a.dtype) == (b.shape, b.dtype)
-    assert a.tobytes() == b.tobytes()
+def drawn(kernel: Kernel) -> st.SearchStrategy[tuple[Any, Shape]]:
+    """Images of the dtypes that ``kernel`` takes; the module is slow, so they are small."""
+    styles = ("few", "range", "extreme")
+    return cases(DTYPES[kernel], styles, longest=(40, 40, 18, 7), largest=5)
 
 
 by_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: type(k).__name__)
@@ -232,7 +68,7 @@ by_kernel = pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: type(k).__n
 def test_samples_follow_the_definition(kernel: Kernel) -> None:
     """Every dtype, number of axes and mix of steps gives the samples of the definition."""
 
-    @given(cases(kernel))
+    @given(drawn(kernel))
     @settings(max_examples=60, deadline=None)
     def check(case: tuple[Any, Shape]) -> None:
         image, step = case
@@ -247,20 +83,13 @@ def test_samples_follow_the_definition(kernel: Kernel) -> None:
 def test_a_region_has_the_samples_of_the_whole(kernel: Kernel) -> None:
     """Any region from its window, in tiles of any size, has the bytes of the whole level."""
 
-    @given(cases(kernel), st.data())
+    @given(drawn(kernel), st.data())
     @settings(max_examples=40, deadline=None)
     def check(case: tuple[Any, Shape], data: st.DataObject) -> None:
         image, step = case
-        expected = whole(kernel, image, step)
-        start = tuple(data.draw(st.integers(0, n - 1)) for n in expected.shape)
-        stop = tuple(
-            data.draw(st.integers(a + 1, n)) for a, n in zip(start, expected.shape, strict=True)
+        check_region(
+            kernel, image, step, data, (volumes, "TILE_SAMPLES", [1, 500, volumes.TILE_SAMPLES])
         )
-        tile = data.draw(st.sampled_from([1, 500, itkwasm._TILE_SAMPLES]))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(itkwasm, "_TILE_SAMPLES", tile)
-            found = piece(kernel, image, step, Region(start, stop))
-        assert_same_bytes(found, np.ascontiguousarray(expected[Region(start, stop).slices]))
 
     check()
 
@@ -307,31 +136,23 @@ def test_windows_smaller_than_the_weights(kernel: Kernel, shape: Shape) -> None:
 def test_the_window_is_only_read(kernel: Kernel) -> None:
     """A window that is read-only and not contiguous works, and keeps its samples."""
     base = pixels(np.random.default_rng(2), ">u2", (24, 10, 12), "range")
-    window = base[::2, ::-1].transpose(2, 0, 1)
-    window.setflags(write=False)
-    before = base.copy()
-    found = whole(kernel, window, (2, 2, 2))
-    np.testing.assert_array_equal(found, DEFINITION[kernel](window.copy(), (2, 2, 2)))
-    np.testing.assert_array_equal(base, before)
+    assert_only_read(kernel, DEFINITION[kernel], base, (2, 2, 2))
 
 
 @by_kernel
 def test_threads_get_the_samples_of_one_thread(kernel: Kernel) -> None:
     """Several threads at once, the first calls included, get what one thread gets."""
     images = [pixels(np.random.default_rng(i), "u2", (12, 40, 50), "few") for i in range(8)]
-    itkwasm._compiled.cache_clear()
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda image: whole(kernel, image, (2, 2, 2)), images))
-    for image, found in zip(images, together, strict=True):
-        assert_same_bytes(found, whole(kernel, image, (2, 2, 2)))
+    wasm._compiled.cache_clear()
+    assert_threads_agree(kernel, images, (2, 2, 2))
 
 
 def test_the_module_is_made_ready_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eight first calls at once compile the module once."""
     made = []
-    real = itkwasm.import_module
-    monkeypatch.setattr(itkwasm, "import_module", lambda name: made.append(name) or real(name))
-    itkwasm._compiled.cache_clear()
+    real = wasm.import_module
+    monkeypatch.setattr(wasm, "import_module", lambda name: made.append(name) or real(name))
+    wasm._compiled.cache_clear()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: whole(BIN_SHRINK, np.zeros((4, 4), "u1"), (2, 2)), range(8)))
     assert made == ["itkwasm", "itkwasm_downsample_wasi"]
@@ -377,8 +198,8 @@ def test_nan_spreads_as_far_as_the_weights() -> None:
 @settings(deadline=None)
 def test_runs_cover_x_and_waste_little(bins: int, halo: int, widest: int) -> None:
     """Runs cover all bins; padding to powers of two costs less than half again, and 32."""
-    runs = list(itkwasm._runs(bins, halo, widest))
-    padded = [itkwasm._power_of_two(run + 2 * halo) for run in runs]
+    runs = list(_runs(bins, halo, widest))
+    padded = [volumes.power_of_two(run + 2 * halo) for run in runs]
     assert sum(runs) == bins
     assert min(runs) > 0
     assert max(padded) <= widest
@@ -469,8 +290,8 @@ def test_float_labels_that_are_equal_are_one_label() -> None:
 def test_a_thousand_labels_cost_no_more_than_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """The module never meets more than eight labels at once, and never a uniform bin."""
     seen: list[Any] = []
-    real = itkwasm._run
-    monkeypatch.setattr(itkwasm, "_run", lambda n, a, k: seen.append(a) or real(n, a, k))
+    real = wasm.run
+    monkeypatch.setattr(wasm, "run", lambda n, a, k: seen.append(a) or real(n, a, k))
     image = np.arange(20 * 10 * 10, dtype=np.uint16).reshape(20, 10, 10)
     image[:10] = 5
     whole(LABEL, image, (2, 2, 2))
@@ -479,7 +300,7 @@ def test_a_thousand_labels_cost_no_more_than_two(monkeypatch: pytest.MonkeyPatch
 
 def test_odd_steps_copy_centres_without_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     """With odd steps on all axes there is one voter: the centre voxel."""
-    monkeypatch.delattr(itkwasm, "_run")
+    monkeypatch.delattr(wasm, "run")
     image = np.arange(81).reshape(9, 9)
     np.testing.assert_array_equal(whole(LABEL, image, (3, 3)), image[1::3, 1::3])
 
@@ -518,9 +339,9 @@ def test_the_module_gets_no_more_than_the_workspace_counts(
 ) -> None:
     """No module call is larger than the tile from which the workspace is computed."""
     sizes: list[int] = []
-    real = itkwasm._run
-    monkeypatch.setattr(itkwasm, "_run", lambda n, a, k: sizes.append(a.size) or real(n, a, k))
-    monkeypatch.setattr(itkwasm, "_TILE_SAMPLES", 20_000)
+    real = wasm.run
+    monkeypatch.setattr(wasm, "run", lambda n, a, k: sizes.append(a.size) or real(n, a, k))
+    monkeypatch.setattr(volumes, "TILE_SAMPLES", 20_000)
     image = pixels(np.random.default_rng(5), "u1", (40, 50, 130), "few")
     whole(kernel, image, (2, 2, 2))
     assert len(sizes) > 1

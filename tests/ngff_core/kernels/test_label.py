@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,19 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ngff_core.geometry import Region
 from ngff_core.kernels import label, rows
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.itkwasm import ItkwasmLabelImage
 from ngff_core.kernels.label import NativeLabelImage
 from ngff_core.kernels.mode import NativeMode
-from tests.ngff_core.kernels.test_itkwasm import (
+from tests.drawn import cases, check_region, pixels
+from tests.oracles import (
     Shape,
+    assert_only_read,
     assert_same_bytes,
+    assert_threads_agree,
     bins,
     by_bin,
-    piece,
-    pixels,
+    mode,
     vote,
     whole,
 )
@@ -31,40 +30,15 @@ from tests.ngff_core.kernels.test_itkwasm import (
 LABEL, MODE, ITKWASM = NativeLabelImage(), NativeMode(), ItkwasmLabelImage()
 INTEGERS = ("?", "i1", "u1", "i2", ">u2", "u2", ">i4", "u4", "i8", "<u8", ">u8")
 DTYPES = (*INTEGERS, "f2", ">f4", "f4", "f8", ">f8")
+STYLES = ("few", "few", "range", "extreme")
 by_kernel = pytest.mark.parametrize("kernel", [LABEL, MODE], ids=lambda k: type(k).__name__)
-
-
-def mode(samples: Any, _: Shape) -> Any:
-    """Most frequent of the whole bin, smallest on a tie."""
-    counts = Counter(samples.ravel().tolist())
-    return min(v for v, n in counts.items() if n == max(counts.values()))
 
 
 DEFINITION = {LABEL: by_bin(vote), MODE: by_bin(mode)}
 
 
-@st.composite
-def cases(draw: st.DrawFn, largest: int = 16) -> tuple[Any, Shape]:
-    """An image of 1 to 5 axes, a step of up to 16 per axis, and whole bins on each."""
-    ndim = draw(st.integers(1, 5))
-    spatial = draw(st.integers(max(1, ndim - 2), min(3, ndim)))
-    most = {1: 400, 2: 40, 3: 17}[spatial] if ndim < 4 else 7
-    step = draw(st.tuples(*[st.integers(1, min(largest, most))] * spatial))
-    sizes = [draw(st.integers(k, max(k, most))) for k in step]
-    outer = ndim - spatial
-    shape = (*draw(st.tuples(*[st.integers(1, 3)] * outer)), *sizes)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    image = pixels(
-        rng,
-        draw(st.sampled_from(DTYPES)),
-        shape,
-        draw(st.sampled_from(["few", "few", "range", "extreme"])),
-    )
-    return image, (1,) * outer + step
-
-
 @by_kernel
-@given(cases())
+@given(cases(DTYPES, STYLES))
 @settings(max_examples=150)
 def test_labels_follow_the_definition(kernel: Kernel, case: tuple[Any, Shape]) -> None:
     """Every dtype, number of axes and mix of steps gives the labels of the definition."""
@@ -74,7 +48,7 @@ def test_labels_follow_the_definition(kernel: Kernel, case: tuple[Any, Shape]) -
     np.testing.assert_array_equal(found, DEFINITION[kernel](image, step))
 
 
-@given(cases())
+@given(cases(DTYPES, STYLES))
 @settings(max_examples=100)
 def test_the_module_gives_the_same_bytes(case: tuple[Any, Shape]) -> None:
     """The itkwasm back end elects the same labels."""
@@ -82,7 +56,7 @@ def test_the_module_gives_the_same_bytes(case: tuple[Any, Shape]) -> None:
     assert_same_bytes(whole(LABEL, image, step), whole(ITKWASM, image, step))
 
 
-@given(cases(largest=2))
+@given(cases(DTYPES, STYLES, largest=2))
 @settings(max_examples=80)
 def test_at_step_two_the_bin_is_its_voters(case: tuple[Any, Shape]) -> None:
     """Vote and mode are then one."""
@@ -91,23 +65,21 @@ def test_at_step_two_the_bin_is_its_voters(case: tuple[Any, Shape]) -> None:
 
 
 @by_kernel
-@given(cases(), st.data())
+@given(cases(DTYPES, STYLES), st.data())
 @settings(max_examples=80)
 def test_a_region_has_the_labels_of_the_whole(
     kernel: Kernel, case: tuple[Any, Shape], data: st.DataObject
 ) -> None:
     """Any region from its window, in pieces and strips of any size, has the bytes of the whole."""
     image, step = case
-    expected = whole(kernel, image, step)
-    start = tuple(data.draw(st.integers(0, n - 1)) for n in expected.shape)
-    stop = tuple(
-        data.draw(st.integers(a + 1, n)) for a, n in zip(start, expected.shape, strict=True)
+    check_region(
+        kernel,
+        image,
+        step,
+        data,
+        (rows, "_PIECE_SAMPLES", [1, 500, 2**20]),
+        (label, "_STRIP", [1, 10, 256]),
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_PIECE_SAMPLES", data.draw(st.sampled_from([1, 500, 2**20])))
-        patch.setattr(label, "_STRIP", data.draw(st.sampled_from([1, 10, 256])))
-        found = piece(kernel, image, step, Region(start, stop))
-    assert_same_bytes(found, np.ascontiguousarray(expected[Region(start, stop).slices]))
 
 
 @pytest.mark.parametrize("labels", range(1, 9))
@@ -168,22 +140,14 @@ def test_a_bin_of_many_labels_is_counted() -> None:
 def test_the_window_is_only_read(kernel: Kernel) -> None:
     """A window that is read-only and not contiguous works, and keeps its samples."""
     base = pixels(np.random.default_rng(2), ">u2", (24, 10, 12), "few")
-    window = base[::2, ::-1].transpose(2, 0, 1)
-    window.setflags(write=False)
-    before = base.copy()
-    found = whole(kernel, window, (2, 3, 2))
-    np.testing.assert_array_equal(found, DEFINITION[kernel](window.copy(), (2, 3, 2)))
-    np.testing.assert_array_equal(base, before)
+    assert_only_read(kernel, DEFINITION[kernel], base, (2, 3, 2))
 
 
 @by_kernel
 def test_threads_get_the_labels_of_one_thread(kernel: Kernel) -> None:
-    """Four threads at once get what one thread gets."""
+    """The buffers of one thread are not another's."""
     images = [pixels(np.random.default_rng(i), "u2", (30, 60, 70), "few") for i in range(12)]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda image: whole(kernel, image, (2, 2, 4)), images))
-    for image, found in zip(images, together, strict=True):
-        assert_same_bytes(found, whole(kernel, image, (2, 2, 4)))
+    assert_threads_agree(kernel, images, (2, 2, 4))
 
 
 @by_kernel

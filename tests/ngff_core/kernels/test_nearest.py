@@ -9,22 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngff_core.geometry import Region
 from ngff_core.kernels.nearest import NativeNearest
-from tests.ngff_core.kernels.test_gaussian import DOUBLE, SINGLE, cases
-from tests.ngff_core.kernels.test_itkwasm import (
-    Shape,
-    assert_same_bytes,
-    by_bin,
-    piece,
-    whole,
-)
+from tests.drawn import NUMBERS, cases, check_region
+from tests.oracles import Shape, assert_same_bytes, by_bin, lower_centre, whole
 
 NEAREST = NativeNearest()
-definition = by_bin(lambda samples, step: samples[tuple((k - 1) // 2 for k in step)])
+definition = by_bin(lower_centre)
 
 
-@given(cases(SINGLE + DOUBLE))
+@given(cases(NUMBERS))
 def test_samples_follow_the_definition(case: tuple[Any, Shape]) -> None:
     """The sample at (k - 1) // 2 of each bin: its centre, or the lower of the two beside it."""
     image, step = case
@@ -34,19 +27,13 @@ def test_samples_follow_the_definition(case: tuple[Any, Shape]) -> None:
     )
 
 
-@given(cases(SINGLE + DOUBLE), st.data())
+@given(cases(NUMBERS), st.data())
 def test_a_region_has_the_samples_of_the_whole(
     case: tuple[Any, Shape], data: st.DataObject
 ) -> None:
     """Any region from its window has the bytes of the whole level."""
     image, step = case
-    expected = whole(NEAREST, image, step)
-    start = tuple(data.draw(st.integers(0, n - 1)) for n in expected.shape)
-    stop = tuple(
-        data.draw(st.integers(a + 1, n)) for a, n in zip(start, expected.shape, strict=True)
-    )
-    found = piece(NEAREST, image, step, Region(start, stop))
-    assert_same_bytes(found, np.ascontiguousarray(expected[Region(start, stop).slices]))
+    check_region(NEAREST, image, step, data)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 7, 16])
@@ -67,5 +54,5 @@ def test_the_result_is_a_copy() -> None:
 
 def test_what_holds_no_numbers_is_refused() -> None:
     """Text, objects and dates; and numbers wider than OME-Zarr has."""
-    assert [d for d in SINGLE + DOUBLE if NEAREST.refusal(np.dtype(d))] == []
+    assert [d for d in NUMBERS if NEAREST.refusal(np.dtype(d))] == []
     assert [d for d in ("g", "G", "O", "U3", "M8[s]") if not NEAREST.refusal(np.dtype(d))] == []

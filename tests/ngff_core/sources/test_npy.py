@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_source
+from tests.drawn import slices
 
 DTYPES = ("u1", ">u2", "<i4", "u8", "f2", "f4", ">f8", "c8", "c16", "?")
 
@@ -48,11 +49,6 @@ def test_a_mapped_file_is_read_by_the_sample_and_a_remote_one_by_the_row(tmp_pat
         fsspec.filesystem("memory").pipe_file(f"{memory}/a.npy", (tmp_path / "a.npy").read_bytes())
         assert open_source(tmp_path / "a.npy").read_unit == (1, 1, 1)
         assert open_source(f"{memory}/a.npy").read_unit == remote
-
-
-def slices(n: int) -> st.SearchStrategy[slice]:
-    bound = st.none() | st.integers(-n - 2, n + 2)
-    return st.builds(slice, bound, bound)
 
 
 @given(key=st.tuples(slices(5), slices(6), slices(7)), index=st.integers(0, 3))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_source
 from ngff_core.sources.tiff import map_axes, unit_name
+from tests.drawn import slices
 
 RNG = np.random.default_rng(0)
 PLANE = RNG.integers(0, 9999, (70, 90), "u2")
@@ -334,11 +335,6 @@ def test_threads_read_the_same_samples(tmp_path, stored, options):
         data = source.image.data
         for box, block in zip(boxes, threads.map(lambda b: data[b], boxes), strict=True):
             np.testing.assert_array_equal(block, STACK[box])
-
-
-def slices(n: int) -> st.SearchStrategy[slice]:
-    bound = st.none() | st.integers(-n - 2, n + 2)
-    return st.builds(slice, bound, bound)
 
 
 @given(key=st.tuples(slices(3), slices(5), slices(70), slices(90)), index=st.integers(0, 2))

@@ -15,6 +15,7 @@ from pydantic_zarr.v3 import ArraySpec as SpecV3
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_source
+from tests.drawn import slices
 
 ARRAY = np.random.default_rng(0).integers(0, 9999, (5, 30, 40), "u2")
 
@@ -102,11 +103,6 @@ def test_the_identity_follows_the_chunks(tmp_path, zarr_format):
     assert second != first
     array.attrs["note"] = "hello"
     assert open_source(path).identity != second
-
-
-def slices(n: int) -> st.SearchStrategy[slice]:
-    bound = st.none() | st.integers(-n - 2, n + 2)
-    return st.builds(slice, bound, bound)
 
 
 @given(key=st.tuples(slices(5), slices(30), slices(40)), index=st.integers(0, 3))
