@@ -29,6 +29,7 @@ from zarr.errors import ChunkNotFoundError
 
 from ngff_core.axes import canonical_order, check_dims, spatial_dims
 from ngff_core.config import config
+from ngff_core.errors import InvalidOptionError
 from ngff_core.foreign_store import foreign_store, is_foreign
 from ngff_core.geometry import (
     Region,
@@ -47,7 +48,7 @@ from ngff_core.memory import release_memory
 from ngff_core.methods import DEFAULT_METHOD, Methods, check_dtype, kernel_for, parse_method
 from ngff_core.multiscales import NgffMultiscales, metadata_of
 from ngff_core.orientation import AnatomicalOrientation, resolve_orientation
-from ngff_core.plan import ALGORITHM
+from ngff_core.plan import ALGORITHM, is_sound_name
 from ngff_core.progress import NgffProgress, NgffProgressCallback
 from ngff_core.scale_factors import factors_from_min_length, parent_of, resolve_factors
 from ngff_core.sources import Source, open_source
@@ -96,6 +97,8 @@ def to_multiscales(
     method = parse_method(DEFAULT_METHOD if method is None else method)
     opened = _open(data)
     image = opened.image
+    if not is_sound_name(image.name):
+        raise InvalidOptionError(f"name: {image.name!r} cannot be part of a path")
     sizes = _chunk_sizes(opened, chunks)
     factors = resolve_factors(
         scale_factors, spatial_shape(image), {d: sizes[d] for d in spatial_dims(image.dims)}

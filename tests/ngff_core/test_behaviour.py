@@ -149,6 +149,47 @@ def test_a_stored_array_that_is_tiled_keeps_its_chunks(
     assert to_multiscales(store, []).images[0].data.chunksize == expected
 
 
+@pytest.mark.parametrize("name", ["", "a/b"])
+def test_a_name_that_is_no_part_of_a_path_is_refused(name: str, tmp_path: Path) -> None:
+    """Levels lie at ``scale{i}/{name}``: by both ways to build, before anything is written."""
+    image = NgffImage(samples(40, 40), name=name)
+    with pytest.raises(ValueError, match="name"):
+        to_multiscales(image, [2])
+    with pytest.raises(ValueError, match="name"):
+        build_pyramid(image, tmp_path / "a", scale_factors=[2])
+    assert not list(tmp_path.iterdir())
+
+
+class Unreadable:
+    """An array that must not be read."""
+
+    def __init__(self, *shape: int) -> None:
+        self.shape, self.ndim, self.dtype = shape, len(shape), np.dtype("u2")
+
+    def __getitem__(self, key: Any) -> Any:
+        raise AssertionError(f"{key} was read")
+
+
+def test_axes_are_brought_in_order_without_reading() -> None:
+    """Ten gigabytes cost nothing until somebody asks for samples."""
+    image = NgffImage(Unreadable(6000, 4000, 100, 2), "xyzc")
+    multiscales = to_multiscales(image, [2, 4], "dask_bin_shrink", chunks=1024, cache=False)
+    assert multiscales.images[0].data.shape == (2, 100, 4000, 6000)
+    assert multiscales.images[2].dims == ("c", "z", "y", "x")
+    with pytest.raises(AssertionError, match="was read"):
+        multiscales.images[0].data[0, 0, 0, 0].compute()
+
+
+def test_what_is_stored_is_read_when_samples_are_asked_for(tmp_path: Path) -> None:
+    """Only then it shows that a chunk is damaged."""
+    zarr.save_array(str(tmp_path / "a.zarr"), samples(40, 48))
+    (tmp_path / "a.zarr" / "c" / "0" / "0").write_bytes(b"no samples")
+    multiscales = to_multiscales(str(tmp_path / "a.zarr"), [2], cache=False)
+    assert multiscales.images[1].data.shape == (20, 24)
+    with pytest.raises(ValueError, match=r"a\.zarr"):
+        multiscales.images[1].data.compute()
+
+
 @pytest.mark.parametrize(
     ("orientation", "message"),
     [
@@ -381,6 +422,27 @@ def test_every_type_is_stored(dtype: str, version: str, tmp_path: Path) -> None:
     build_pyramid(swapped, tmp_path / "a", chunks=9, ome_zarr_version=version, **options)
     expected = [image, np.ascontiguousarray(image[::2, ::2])]
     assert_same_bytes(stored(tmp_path / "a"), expected)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_every_type_is_cached(dtype: str, own_cache: Path) -> None:
+    """And comes out in the machine's order."""
+    image = typed(dtype)
+    swapped = image.astype(image.dtype.newbyteorder(">"))
+    found = computed(to_multiscales(swapped, [], cache=True))
+    assert len(list(own_cache.iterdir())) == 1
+    assert_same_bytes(found, [image])
+
+
+@every_method
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i4", "f4"])
+def test_the_largest_sample_stays_the_largest(method: Methods, dtype: str) -> None:
+    """A peer makes 0 of uint32 4294967295."""
+    largest = np.iinfo(dtype).max if dtype != "f4" else 1e30
+    image = np.full((24, 26), largest, dtype)
+    for level in computed(to_multiscales(image, [2, 6], method)):
+        np.testing.assert_allclose(level, image[: len(level), : level.shape[1]], rtol=2e-7)
+        assert dtype == "f4" or (level == largest).all()
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - set(LABELS)))
@@ -655,6 +717,29 @@ ngff_core.build_pyramid(image, sys.argv[1] + "/b", scale_factors=[], cache="alwa
 assert handlers() == before
 """
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+
+
+def test_half_of_the_memory_is_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is available when ngff_core is imported; and 50 000 tasks."""
+    monkeypatch.setattr(sys.modules["ngff_core.config"], "available_memory", lambda: 1_000_001)
+    assert type(config)().memory_target == 500_000
+    assert type(config)().task_target == 50_000
+
+
+# ------------------------------------------------------------------ writing
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_no_object_of_a_pyramid_is_written_twice(version: str) -> None:
+    """Four workers, shards that hold several chunks: each object belongs to one of them."""
+    store = Written()
+    per_shard = None if version == "0.4" else 2
+    multiscales = to_multiscales(samples(26, 61, 67), [2, 4], chunks=10)
+    to_ngff_zarr(store, multiscales, version=version, workers=4, chunks_per_shard=per_shard)
+    objects = [key for key in store.times if key.rpartition("/")[2].isdigit()]
+    chunks, shards = 3 * 7 * 7 + 2 * 3 * 4 + 1 * 2 * 2, 2 * 4 * 4 + 1 * 2 * 2 + 1
+    assert len(objects) == (chunks if version == "0.4" else shards)
+    assert set(store.times.values()) == {1}
 
 
 # ------------------------------------------------------------------ progress
