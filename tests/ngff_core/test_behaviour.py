@@ -435,14 +435,13 @@ def test_every_type_is_cached(dtype: str, own_cache: Path) -> None:
 
 
 @every_method
-@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i4", "f4"])
-def test_the_largest_sample_stays_the_largest(method: Methods, dtype: str) -> None:
-    """A peer makes 0 of uint32 4294967295."""
-    largest = np.iinfo(dtype).max if dtype != "f4" else 1e30
-    image = np.full((24, 26), largest, dtype)
-    for level in computed(to_multiscales(image, [2, 6], method)):
-        np.testing.assert_allclose(level, image[: len(level), : level.shape[1]], rtol=2e-7)
-        assert dtype == "f4" or (level == largest).all()
+@pytest.mark.parametrize("dtype", ["u2", "u4", "i4"])
+def test_large_samples_stay_what_they_are(method: Methods, dtype: str) -> None:
+    """A peer makes 0 of uint32 4294967295, and float32 holds no 4294967294."""
+    for value in (np.iinfo(dtype).max, np.iinfo(dtype).max - 1):
+        image = np.full((24, 26), value, dtype)
+        for level in computed(to_multiscales(image, [2, 6], method)):
+            assert (level == value).all()
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - set(LABELS)))
@@ -513,7 +512,7 @@ def test_every_way_to_a_pyramid_gives_the_same_bytes(
         assert_same_bytes(stored(tmp_path / name), expected)
 
 
-@every_method
+@pytest.mark.parametrize("method", [Methods.ITKWASM_GAUSSIAN, Methods.DASK_IMAGE_MODE])
 def test_a_resume_may_be_made_in_another_way(method: Methods, tmp_path: Path) -> None:
     """Stopped with one worker and a cache, gone on with by four without: the same levels."""
     array = NgffImage(samples(14, 31, 34), "zyx")
