@@ -60,7 +60,9 @@ class MethodInfo:
         try:
             return version(self.package)
         except PackageNotFoundError:
-            raise InvalidOptionError(f"method: {self.package} is not installed") from None
+            raise InvalidOptionError(
+                f"method: {self.package} is not installed: pip install 'ngff-flows[{self.package}]'"
+            ) from None
 
     @property
     def metadata(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ngff_core.axes import check_dims, spatial_dims
+from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Shape, level_scale, level_translation
 from ngff_core.image import NgffImage, spatial_shape
 from ngff_core.large_image import (
@@ -27,6 +28,7 @@ from ngff_core.lazy_input import Opened, as_dask, as_stored, open_input
 from ngff_core.methods import DEFAULT_METHOD, Methods, check_dtype, parse_method
 from ngff_core.multiscales import NgffMultiscales, metadata_of
 from ngff_core.orientation import AnatomicalOrientation, resolve_orientation
+from ngff_core.plan import is_sound_name
 from ngff_core.progress import Progress
 from ngff_core.scale_factors import factors_from_min_length, parent_of, resolve_factors
 
@@ -79,6 +81,8 @@ def to_multiscales(
     method = parse_method(DEFAULT_METHOD if method is None else method)
     opened = open_input(data)
     image = opened.image
+    if not is_sound_name(image.name):
+        raise InvalidOptionError(f"name: {image.name!r} cannot be part of a path")
     sizes = _chunk_sizes(opened, chunks)
     factors = resolve_factors(
         scale_factors, spatial_shape(image), {d: sizes[d] for d in spatial_dims(image.dims)}
