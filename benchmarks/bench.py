@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.pyramids.contest import Contestant, comparisons, contestants
+from benchmarks.pyramids.contest import REPEATS, Contestant, comparisons, contestants
 from benchmarks.pyramids.images import DATA, IMAGES, TINY, make
 from benchmarks.pyramids.results import (
     Results,
@@ -28,7 +28,7 @@ from benchmarks.pyramids.results import (
     rows,
     same_pixels,
 )
-from benchmarks.pyramids.running import FailedError, prefect_server, run
+from benchmarks.pyramids.running import FailedError, on_few_cores, prefect_server, run
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "performance.md"
@@ -42,7 +42,9 @@ def main(
     only: Annotated[
         list[str] | None, typer.Option(help="Those whose name contains this; may be repeated.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each; slow peers take fewer.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Runs of each; slow peers take fewer.")
+    ] = REPEATS,
     size: Annotated[Size, typer.Option(help="small is for working on the benchmark.")] = "full",
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier runs.")] = False,
     show: Annotated[bool, typer.Option("--list", help="List the contestants and end.")] = False,
@@ -53,6 +55,7 @@ def main(
     """Measure our builds beside copies and peers, and print one table of ratios."""
     if write_docs:
         return _write_docs(_path("full"))
+    on_few_cores()
     images = IMAGES[size]
     chosen = [c for c in contestants(images) if not only or any(o in c.key for o in only)]
     if show:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import zarr
@@ -50,10 +51,16 @@ def open_tensorstore(path: str, threads: int) -> Any:
     """The array at a path as tensorstore sees it."""
     import tensorstore
 
-    limits = {"data_copy_concurrency": {"limit": threads}, "file_io_concurrency": {"limit": 8}}
-    return tensorstore.open(
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}, "context": limits}
-    ).result()
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}
+    return tensorstore.open(spec, context=_context(threads)).result()
+
+
+@cache
+def _context(threads: int) -> Any:
+    """One for all arrays, or each would have threads of its own."""
+    import tensorstore
+
+    return tensorstore.Context({"data_copy_concurrency": {"limit": threads}})
 
 
 def write_boxes(source: Any, target: Any, size: tuple[int, ...] | None, at_once: int) -> None:

@@ -30,6 +30,8 @@ class Job:
     factors: tuple[int, ...]
     """Of each level, relative to the full image and the same along all axes."""
     threads: int
+    workers: int | None = None
+    """Of ours, where it is not one per thread that everybody has."""
     method: str | None = None
     chunks: tuple[int, ...] | None = None
     shards: tuple[int, ...] | None = None
@@ -66,8 +68,6 @@ def compete(work: Callable[[Job], object]) -> None:
     in the page cache.
     """
     job = Job.parse(sys.argv[1])
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.threads])
     with tempfile.TemporaryDirectory() as folder:
         work(replace(job, source=job.tiny, target=f"{folder}/tiny.ome.zarr", factors=(2,)))
     for file in Path(job.source).rglob("*"):

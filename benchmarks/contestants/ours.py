@@ -13,7 +13,7 @@ def options(job: Job) -> BuildOptions:
         scale_factors=list(job.factors),
         chunks=job.chunks,
         shards=job.shards,
-        workers=job.threads,
+        workers=job.workers or job.threads,
         **{name: value for name, value in given.items() if value is not None},
     )
 

@@ -14,6 +14,7 @@ from ngff_core.codecs import DEFAULT_COMPRESSOR
 from ngff_core.layout import default_chunks, default_shards
 
 THREADS = 2
+REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Contestant:
 class Comparison:
     """A row of the table."""
 
+    image: str
     what: str
     one: tuple[str, ...]
     other: tuple[str, ...]
@@ -77,7 +79,7 @@ def _on_intensities(image: Image) -> list[Contestant]:
         ("copy, tensorstore", "copying", tensorstore, "tensorstore"),
         ("ours, bin shrink", "ours", {"method": BIN}),
         ("ours, Gaussian", "ours", {"method": GAUSSIAN}),
-        ("ours, Gaussian, one worker", "ours", {"method": GAUSSIAN, "threads": 1}),
+        ("ours, Gaussian, one worker", "ours", {"method": GAUSSIAN, "workers": 1}),
         ("our flow, Gaussian", "our_flow", {"method": GAUSSIAN}),
         ("tensorstore, mean", "tensorstore_downsample", ours, "tensorstore"),
         ("ome_zarr_pyramid, mean", "ome_zarr_pyramid", theirs, "ome-zarr-pyramid"),
@@ -116,7 +118,7 @@ def _rows(
     label = f"{image} labels"
 
     def row(what: str, *rest: Any, **more: Any) -> Comparison:
-        return Comparison(f"{image}: {what}", *rest, **more)
+        return Comparison(image, what, *rest, **more)
 
     return [
         row("our bin shrink / a plain copy", our_shrink, copy, at_most=shrink),
@@ -161,7 +163,7 @@ def _rows(
             at_least=1.7,
         ),
         row(
-            "our flow, seconds above our core",
+            "our flow, seconds above the core",
             key("our flow, Gaussian"),
             our_gaussian,
             at_most=3,

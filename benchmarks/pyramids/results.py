@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.pyramids.contest import THREADS, Comparison, Contestant
+from benchmarks.pyramids.contest import REPEATS, THREADS, Comparison, Contestant
 from benchmarks.pyramids.images import Image
 
 PACKAGES = (
@@ -115,6 +115,7 @@ class Results:
 class Row:
     """One line of the table, as text, and whether its target was met."""
 
+    image: str
     what: str
     one: str
     other: str
@@ -124,10 +125,10 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        return (self.what, self.one, self.other, self.ratio, self.target, self.met)
+        return (self.image, self.what, self.one, self.other, self.ratio, self.target, self.met)
 
 
-HEADINGS = ("what", "one", "other", "ratio", "target", "met")
+HEADINGS = ("", "what", "one", "other", "ratio", "target", "met")
 
 
 def rows(results: Results, comparisons: list[Comparison]) -> list[Row]:
@@ -140,13 +141,13 @@ def _row(results: Results, row: Comparison) -> Row:
     said = [_side(results, key, keys, row) for key, keys in ((one, row.one), (other, row.other))]
     target = _target(row)
     if one is None or other is None:
-        return Row(row.what, *said, "", target, "")
+        return Row(row.image, row.what, *said, "", target, "")
     if row.kind == "bytes":
         value = results.runs[one]["stored_bytes"] / results.runs[other]["stored_bytes"]
     else:
         a, b = (statistics.median(results.seconds(key)) for key in (one, other))
         value = a - b if row.kind == "seconds more" else a / b
-    return Row(row.what, *said, f"{value:.2f}", target, _met(row, value))
+    return Row(row.image, row.what, *said, f"{value:.2f}", target, _met(row, value))
 
 
 def _fastest(results: Results, keys: tuple[str, ...]) -> str | None:
@@ -161,7 +162,8 @@ def _side(results: Results, key: str | None, keys: tuple[str, ...], row: Compari
     if row.kind == "bytes":
         return f"{results.runs[key]['stored_bytes'] / 2**20:.0f} MiB"
     times = results.seconds(key)
-    return f"{statistics.median(times):.2f} s (of {len(times)})"
+    fewer = f" (of {len(times)})" if len(times) < REPEATS else ""
+    return f"{statistics.median(times):.2f} s{fewer}"
 
 
 def _target(row: Comparison) -> str:
@@ -196,9 +198,10 @@ def same_pixels(results: Results, image: str) -> str:
 def rich_table(found: list[Row]) -> Table:
     """The table for a terminal."""
     table = Table(*HEADINGS, title="Side by side: medians")
-    for row in found:
+    for row, following in zip(found, [*found[1:], None], strict=True):
         style = {"yes": "green", "no": "red"}.get(row.met)
-        table.add_row(*row.cells, style=style)
+        ends = following is None or following.image != row.image
+        table.add_row(*row.cells, style=style, end_section=ends)
     return table
 
 

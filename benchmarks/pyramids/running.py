@@ -30,6 +30,12 @@ class FailedError(Exception):
     """A contestant failed; the message is the last thing it said."""
 
 
+def on_few_cores() -> None:
+    """Keep this process, and all it starts, to as many cores as contestants have threads."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+
+
 def run(contestant: Contestant, environment: dict[str, str], *, look: bool) -> dict[str, Any]:
     """One timed run, and with ``look`` what `examine` found in what it wrote."""
     folder = DATA / "out"
