@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -55,6 +56,8 @@ def main(
     """Measure our builds beside copies and peers, and print one table of ratios."""
     if write_docs:
         return _write_docs(_path("full"))
+    # a bench that is ended takes contestant, server and half-written pyramids with it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     on_few_cores()
     images = IMAGES[size]
     chosen = [c for c in contestants(images) if not only or any(o in c.key for o in only)]

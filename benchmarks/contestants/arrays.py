@@ -63,11 +63,11 @@ def _context(threads: int) -> Any:
     return tensorstore.Context({"data_copy_concurrency": {"limit": threads}})
 
 
-def write_boxes(source: Any, target: Any, size: tuple[int, ...] | None, at_once: int) -> None:
-    """Copy box by box between tensorstores, some under way at once."""
+def write_boxes(source: Any, target: Any, size: tuple[int, ...] | None, threads: int) -> None:
+    """Copy box by box between tensorstores; enough under way that no thread waits for work."""
     under_way: deque[Any] = deque()
     for box in boxes(tuple(target.shape), size):
-        if len(under_way) == at_once:
+        if len(under_way) == 2 * threads:
             under_way.popleft().result()
         under_way.append(target[box].write(source[box]))
     for write in under_way:

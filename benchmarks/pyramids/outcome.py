@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ def checksum(array: zarr.Array[Any]) -> int:
     return found
 
 
+@cache
+def _checksum_of_source(image: Image) -> int:
+    return checksum(zarr.open_array(image.path, mode="r"))
+
+
 def examine(target: Path, image: Image) -> dict[str, Any]:
     """Shapes, layout and checksums of the levels; AssertionError where they are not sane."""
     levels = levels_of(target)
@@ -45,7 +51,7 @@ def examine(target: Path, image: Image) -> dict[str, Any]:
     wanted = [tuple(n // f for n in image.shape) for f in (1, *image.factors)]
     assert shapes in (wanted, wanted[:1]), f"levels {shapes}, not {wanted}"
     sums = [checksum(level) for level in levels]
-    assert sums[0] == checksum(zarr.open_array(image.path, mode="r")), "level 0 is not the source"
+    assert sums[0] == _checksum_of_source(image), "level 0 is not the source"
     return {
         "levels": [list(shape) for shape in shapes],
         "chunks": list(levels[0].chunks),

@@ -158,7 +158,7 @@ def _fastest(results: Results, keys: tuple[str, ...]) -> str | None:
 def _side(results: Results, key: str | None, keys: tuple[str, ...], row: Comparison) -> str:
     if key is None:
         reasons = [results.runs.get(k, {}).get("failed", "not run") for k in keys]
-        return "; ".join(dict.fromkeys(reasons))
+        return "; ".join(reason[:100] for reason in dict.fromkeys(reasons))
     if row.kind == "bytes":
         return f"{results.runs[key]['stored_bytes'] / 2**20:.0f} MiB"
     times = results.seconds(key)

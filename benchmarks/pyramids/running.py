@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -38,19 +37,15 @@ def on_few_cores() -> None:
 
 def run(contestant: Contestant, environment: dict[str, str], *, look: bool) -> dict[str, Any]:
     """One timed run, and with ``look`` what `examine` found in what it wrote."""
-    folder = DATA / "out"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    target = folder / "target.ome.zarr"
-    try:
+    with tempfile.TemporaryDirectory(dir=DATA, prefix="out-") as folder:
+        target = Path(folder, "target.ome.zarr")
         found = _process(contestant, _job(contestant, target), environment)
         found["stored_bytes"] = stored_bytes(target)
         if look:
-            found["wrote"] = examine(target, contestant.image)
-    except AssertionError as error:
-        raise FailedError(str(error)) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            try:
+                found["wrote"] = examine(target, contestant.image)
+            except AssertionError as error:
+                raise FailedError(str(error)) from error
     return found
 
 
