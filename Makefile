@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look test lint bench-kernels lock clean
+.PHONY: help install demo look test lint bench bench-kernels lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -12,8 +12,9 @@ VENV := .venv/bin/python
 # Stamps live inside .venv, so that they vanish with it.
 RUN_STAMP := .venv/.installed-demo
 TEST_STAMP := .venv/.installed-test
+BENCH_STAMP := .venv/.installed-bench
 # Without its Python, removed or upgraded away, a .venv counts as not installed.
-$(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP))
+$(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(BENCH_STAMP))
 
 # Prefect's database stays inside this folder, and no telemetry leaves it.
 demo look: export PREFECT_HOME := $(CURDIR)/.prefect
@@ -44,6 +45,9 @@ lint: $(TEST_STAMP) ## check style, format and types
 	$(VENV) -m mypy || status=1; \
 	exit $$status
 
+bench: $(BENCH_STAMP) ## measure pyramids beside plain copies and other tools (an hour)
+	@$(VENV) -m benchmarks.bench $(BENCH_ARGS)
+
 bench-kernels: $(TEST_STAMP) ## measure the kernels of all methods, in Mvoxel/s
 	@$(VENV) benchmarks/kernels.py
 
@@ -56,11 +60,12 @@ lock: $(VENV) ## pin all dependencies anew in requirements/ (UPGRADE=1: to the n
 	@test -x .venv/bin/uv || $(VENV) -m pip install --quiet uv
 	@$(COMPILE) --extra demo --output-file requirements/demo.txt
 	@$(COMPILE) --extra test --constraint requirements/demo.txt --output-file requirements/test.txt
+	@$(COMPILE) --extra bench --constraint requirements/test.txt --output-file requirements/bench.txt
 
 clean: ## remove everything that make made
-	rm -rf .venv .prefect demo dist build
+	rm -rf .venv .prefect demo dist build benchmarks/.data
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
-	find flows tasks ngff_core tests -name __pycache__ -prune -exec rm -rf {} +
+	find flows tasks ngff_core tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV):
 	$(eval FOUND := $(shell sh scripts/find-python '$(PYTHON)' 2>&1))
@@ -78,4 +83,10 @@ $(RUN_STAMP): $(VENV) pyproject.toml requirements/demo.txt scripts/install-into-
 $(TEST_STAMP): $(RUN_STAMP) requirements/test.txt
 	@echo "Installing what the tests need (once)"
 	@sh scripts/install-into-venv requirements/test.txt
+	@touch $@
+
+# After the test stamp for the same reason.
+$(BENCH_STAMP): $(TEST_STAMP) requirements/bench.txt
+	@echo "Installing what the benchmark measures (once)"
+	@sh scripts/install-into-venv requirements/bench.txt
 	@touch $@

@@ -1,0 +1,1 @@
+"""Measurements: of pyramids side by side with other tools, of kernels, of compressors."""

@@ -1,0 +1,80 @@
+"""What every contestant shares: a job from the command line, warmed up, timed, told as JSON.
+
+``python -m benchmarks.contestants.NAME JOB`` where JOB is the JSON of a `Job`. The last
+line of standard output is ``{"seconds": …}``.
+"""
+
+# ruff: noqa: T201 - the last line printed is the result
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pyramid to write. What is None is left to the tool's own defaults."""
+
+    source: str
+    target: str
+    tiny: str
+    """An image of the same kind, for the job that does not count."""
+    dims: str
+    factors: tuple[int, ...]
+    """Of each level, relative to the full image and the same along all axes."""
+    threads: int
+    workers: int | None = None
+    """Of ours, where it is not one per thread that everybody has."""
+    method: str | None = None
+    chunks: tuple[int, ...] | None = None
+    shards: tuple[int, ...] | None = None
+    compressor: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Job:
+        """The job as the command line has it."""
+        given = json.loads(text)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+    @property
+    def steps(self) -> list[int]:
+        """Factor of each level relative to the one before."""
+        return [b // a for a, b in zip((1, *self.factors), self.factors, strict=False)]
+
+    def shape(self, level: int, full: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of a level."""
+        factor = (1, *self.factors)[level]
+        return tuple(n // factor for n in full)
+
+
+def blosc(compressor: str) -> dict[str, str | int]:
+    """The settings in ``blosc:CODEC:LEVEL:SHUFFLE``, by the names that all tools know."""
+    _, codec, level, shuffle = compressor.split(":")
+    return {"cname": codec, "clevel": int(level), "shuffle": shuffle}
+
+
+def compete(work: Callable[[Job], object]) -> None:
+    """Do the job of the command line and say how long it took.
+
+    Imports, compilation and first calls are not counted: the same work is done on a tiny
+    image before. Pages that others left unwritten are written before, and the source is
+    in the page cache.
+    """
+    job = Job.parse(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        work(replace(job, source=job.tiny, target=f"{folder}/tiny.ome.zarr", factors=(2,)))
+    for file in Path(job.source).rglob("*"):
+        if file.is_file():
+            file.read_bytes()
+    os.sync()
+    began = time.perf_counter()
+    work(job)
+    seconds = time.perf_counter() - began
+    print(json.dumps({"seconds": round(seconds, 4)}))
