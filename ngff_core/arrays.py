@@ -1,4 +1,4 @@
-"""The plan's arrays as zarr sees them: their metadata, reading them, encoding regions.
+"""The plan's arrays as zarr sees them: their metadata, reading them, storing regions.
 
 Regions are encoded in memory and stored by `Store.write`: that costs nothing beside
 letting zarr write them, gives each object's size and checksum for the receipt, and
@@ -17,8 +17,8 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from ngff_core.codecs import Compressor
+from ngff_core.encoding import LevelEncoder
 from ngff_core.errors import StoredDataError
-from ngff_core.geometry import Region
 from ngff_core.image import Block
 from ngff_core.ledger import Receipt, StoredObject
 from ngff_core.plan import LevelPlan, PyramidPlan
@@ -59,27 +59,6 @@ def checksum(samples: Block) -> int:
     return int(crc32c.crc32c(little.reshape(-1).view(np.uint8).data))
 
 
-class LevelEncoder:
-    """Encodes regions of one level; threads may share it.
-
-    The array lives in a dictionary of this object's: a region's chunks are written
-    there by zarr and taken out again, and no two regions share a key.
-    """
-
-    def __init__(self, plan: PyramidPlan, level: LevelPlan) -> None:
-        self._plan = plan
-        self._level = level
-        self._shelf: dict[str, Buffer] = {}
-        self._array = _create(MemoryStore(self._shelf), plan, level)
-        self._prefix = f"{level.path}/"
-
-    def encode(self, region: Region, samples: Block) -> dict[str, Buffer]:
-        """The stored objects of ``region`` by key below the array."""
-        self._array[region.slices] = samples
-        keys = (self._plan.object_key(p) for p in self._level.object_positions(region))
-        return {key: self._shelf.pop(self._prefix + key) for key in keys}
-
-
 def store_region(
     store: Store, encoder: LevelEncoder, level: LevelPlan, index: int, samples: Block
 ) -> Receipt:
@@ -90,10 +69,9 @@ def store_region(
             f"{level.path}: region {index} has shape {samples.shape}, not {region.shape}"
         )
     stored = []
-    for key, encoded in encoder.encode(region, samples).items():
-        data = encoded.as_numpy_array().view(np.uint8).data
+    for key, data in encoder.encode(region, samples):
         retrying(store.write, f"{level.path}/{key}", data)
-        stored.append(StoredObject(key, len(data), int(crc32c.crc32c(data))))
+        stored.append(StoredObject(key, memoryview(data).nbytes, int(crc32c.crc32c(data))))
     return Receipt(index, checksum(samples), tuple(stored))
 
 

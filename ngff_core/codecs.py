@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Buffer, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ngff_core.errors import InvalidOptionError
+from ngff_core.image import Block
 
 DEFAULT_COMPRESSOR = "blosc:zstd:1:bitshuffle"
 
@@ -70,6 +72,14 @@ class Compressor:
             "none": list,
         }
         return [*codecs[self.kind](), Crc32cCodec()]
+
+    def encoder(self) -> Callable[[Block], Buffer]:
+        """What compresses one chunk, given as a contiguous array in its dtype."""
+        compressor = self.v2_compressor()
+        if compressor is None:
+            return lambda chunk: chunk.tobytes()
+        encode: Callable[[Block], Buffer] = compressor.encode
+        return encode
 
     def v2_compressor(self) -> Any:
         """The numcodecs compressor of a zarr v2 array, or None."""

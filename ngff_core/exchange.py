@@ -6,8 +6,10 @@ filled by others, each in a box of its own.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -126,16 +128,31 @@ class Assembly:
 
 
 def gather(box: Region, pieces: Pieces) -> Block:
-    """The samples of ``box``, which ``pieces`` cover; no copy where one piece does."""
+    """The samples of ``box``, which ``pieces`` cover; no copy where one piece does.
+
+    A copy lies in room that this thread's next call uses again.
+    """
     for region, samples in pieces:
         if contains(region, box):
             return samples[within(box, region)]
-    found = np.empty(box.shape, pieces[0][1].dtype)
+    found = _room(box, pieces[0][1].dtype)
     for region, samples in pieces:
         common = intersection(region, box)
         if all(n > 0 for n in common.shape):
             found[within(common, box)] = samples[within(common, region)]
     return found
+
+
+_rooms = threading.local()
+
+
+def _room(box: Region, dtype: np.dtype[Any]) -> Block:
+    # Memory that is new to the process costs more than what is copied into it.
+    nbytes = box.size * dtype.itemsize
+    room: Block | None = getattr(_rooms, "room", None)
+    if room is None or room.nbytes < nbytes:
+        room = _rooms.room = np.empty(nbytes, np.uint8)
+    return room[:nbytes].view(dtype).reshape(box.shape)
 
 
 def intersection(a: Region, b: Region) -> Region:

@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ngff_core.arrays import LevelEncoder, open_level, store_region
+from ngff_core.arrays import open_level, store_region
+from ngff_core.encoding import LevelEncoder
 from ngff_core.errors import StoredDataError
 from ngff_core.geometry import Region, window_of
 from ngff_core.image import ArrayLike, Block

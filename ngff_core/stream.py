@@ -125,6 +125,9 @@ class Pass:
         except BaseException:
             self._drain()
             raise
+        finally:
+            # Once a pass: after each region it only had the same pages brought back.
+            release_memory()
 
     def _begin(self) -> bool:
         """Start what fits; whether anything is under way."""
@@ -205,7 +208,7 @@ class Pass:
             self._stores.append(
                 _Job(
                     level,
-                    partial(_store, self._tracks[level], region, samples),
+                    partial(self._tracks[level].store, region, samples),
                     partial(self._stored, level, samples.nbytes),
                 )
             )
@@ -254,10 +257,3 @@ def _compute(
     samples = kernel.reduce(window, tile.window.lead, edge.child.step, tile.out.shape)
     for part, target in targets:
         target[...] = samples[within(part, tile.out)]
-
-
-def _store(track: Track, region: int, samples: Block) -> Receipt:
-    receipt = track.store(region, samples)
-    del samples
-    release_memory()
-    return receipt

@@ -52,6 +52,7 @@ ROOMS = (
     "planning",
     "ledger",
     "lease",
+    "encoding",
     "arrays",
     "engine",
     "exchange",

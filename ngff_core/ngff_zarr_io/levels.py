@@ -14,8 +14,9 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from ngff_core.arrays import LevelEncoder, open_level, store_region
+from ngff_core.arrays import open_level, store_region
 from ngff_core.config import config
+from ngff_core.encoding import LevelEncoder
 from ngff_core.engine import run_bounded
 from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Shape

@@ -575,7 +575,7 @@ def test_computing_all_levels_reads_the_image_once(
     counted = Counted(samples(32, 90, 90))
     multiscales = to_multiscales(counted.lazy((16, 50, 64)), [2, 4, 8], method, chunks=16)
     made: list[int] = []
-    kernel = type(ngff_core.to_multiscales.__globals__["kernel_for"](method))
+    kernel = type(kernel_for(method))
     reduce = kernel.reduce
 
     def counting(self: Any, window: Any, lead: Any, step: Any, shape: Any) -> Any:
