@@ -30,7 +30,6 @@ import pytest
 import scipy.special
 import zarr
 
-import ngff_core
 from ngff_core import (
     LPS,
     Methods,
@@ -43,6 +42,7 @@ from ngff_core import (
     to_ngff_zarr,
 )
 from ngff_core.errors import InvalidOptionError, UnsupportedDtypeError
+from ngff_core.methods import kernel_for
 from ngff_core.progress import Advanced, Event
 
 Samples = list[np.ndarray[Any, Any]]
@@ -361,7 +361,7 @@ class Refuse:
             raise ImportError(f"{name} was imported")
 
 sys.meta_path.insert(0, Refuse())
-import ngff_core
+
 image = np.arange(64 * 64, dtype="u2").reshape(64, 64)
 for method in ngff_core.Methods:
     if method.startswith("dask_"):
@@ -714,7 +714,7 @@ def handlers():
 
 before = handlers()
 import numpy as np
-import ngff_core
+
 assert handlers() == before
 ngff_core.config.cache_store = sys.argv[1] + "/cache"
 image = np.ones((64, 64), "u1")
