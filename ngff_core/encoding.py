@@ -7,8 +7,8 @@ threads of its own, so two regions at once get in each other's way.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Buffer, Iterator
+import math
+from collections.abc import Buffer, Iterator, Sequence
 
 import crc32c
 import numpy as np
@@ -18,6 +18,7 @@ from ngff_core.codecs import Compressor
 from ngff_core.geometry import Region, Shape
 from ngff_core.image import Block
 from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.scratch import room
 
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
@@ -29,7 +30,6 @@ class LevelEncoder:
     def __init__(self, plan: PyramidPlan, level: LevelPlan) -> None:
         self._plan = plan
         self._level = level
-        self._room = threading.local()
         self._compress = Compressor.parse(plan.compressor).encoder()
         shards = level.shards
         self._grid = None
@@ -37,7 +37,10 @@ class LevelEncoder:
             self._grid = tuple(s // c for s, c in zip(shards, level.chunks, strict=True))
 
     def encode(self, region: Region, samples: Block) -> Iterator[tuple[str, Buffer]]:
-        """The stored objects of ``region``, one after another, by key below the array."""
+        """The stored objects of ``region``, one after another, by key below the array.
+
+        Each is good until the next one is asked for: they lie in the same memory.
+        """
         samples = samples.astype(self._plan.dtype, copy=False)
         unit = self._level.write_unit
         for at in self._level.object_positions(region):
@@ -47,7 +50,7 @@ class LevelEncoder:
 
     def _object(self, samples: Block) -> Buffer:
         if self._grid is None:
-            return b"".join(self._chunk(samples))
+            return _joined(self._chunk(samples))
         return self._shard(samples, self._grid)
 
     def _shard(self, samples: Block, grid: Shape) -> Buffer:
@@ -62,27 +65,35 @@ class LevelEncoder:
         for at in morton_order_coords(grid):
             cells = zip(at, self._level.chunks, strict=True)
             chunk = samples[tuple(slice(i * c, (i + 1) * c) for i, c in cells)]
-            if not chunk.size:
-                continue  # all of it is beyond the level's end
-            encoded = self._chunk(chunk)
-            size = sum(memoryview(part).nbytes for part in encoded)
-            index[at] = end, size
-            end += size
-            parts += encoded
+            if chunk.size:  # else all of it is beyond the level's end
+                encoded = self._chunk(chunk)
+                size = sum(memoryview(part).nbytes for part in encoded)
+                index[at] = end, size
+                end += size
+                parts += encoded
         table = index.tobytes()
-        return b"".join((*parts, table, _crc(table)))
+        return _joined([*parts, table, _crc(table)])
 
     def _chunk(self, samples: Block) -> tuple[Buffer, ...]:
         """One chunk and, in v3, its checksum; zeros fill it up where the level ends inside."""
-        # Room that is used again: a fresh array for each chunk costs more than the copy.
-        whole: Block | None = getattr(self._room, "chunk", None)
-        if whole is None:
-            whole = self._room.chunk = np.empty(self._level.chunks, self._plan.dtype)
-        if samples.shape != whole.shape:
+        shape, dtype = self._level.chunks, self._plan.dtype
+        nbytes = math.prod(shape) * dtype.itemsize
+        whole = room("chunk", nbytes)[:nbytes].view(dtype).reshape(shape)
+        if samples.shape != shape:
             whole[...] = 0
         whole[tuple(map(slice, samples.shape))] = samples
         data = self._compress(whole)
         return (data,) if self._plan.zarr_format == 2 else (data, _crc(data))
+
+
+def _joined(parts: Sequence[Buffer]) -> Buffer:
+    views = [memoryview(part).cast("B") for part in parts]
+    joined = room("object", sum(view.nbytes for view in views)).data
+    end = 0
+    for view in views:
+        joined[end : end + view.nbytes] = view
+        end += view.nbytes
+    return joined[:end]
 
 
 def _crc(data: Buffer) -> bytes:

@@ -6,7 +6,6 @@ filled by others, each in a box of its own.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from ngff_core.geometry import Region
 from ngff_core.image import Block
 from ngff_core.plan import LevelPlan
+from ngff_core.scratch import room
 from ngff_core.tiles import Edge
 
 Pieces = tuple[tuple[Region, Block], ...]
@@ -143,16 +143,9 @@ def gather(box: Region, pieces: Pieces) -> Block:
     return found
 
 
-_rooms = threading.local()
-
-
 def _room(box: Region, dtype: np.dtype[Any]) -> Block:
-    # Memory that is new to the process costs more than what is copied into it.
     nbytes = box.size * dtype.itemsize
-    room: Block | None = getattr(_rooms, "room", None)
-    if room is None or room.nbytes < nbytes:
-        room = _rooms.room = np.empty(nbytes, np.uint8)
-    return room[:nbytes].view(dtype).reshape(box.shape)
+    return room("window", nbytes)[:nbytes].view(dtype).reshape(box.shape)
 
 
 def intersection(a: Region, b: Region) -> Region:

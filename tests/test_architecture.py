@@ -27,6 +27,7 @@ PACKAGES = ("flows", "tasks", "ngff_core")
 ROOMS = (
     "errors",
     "memory",
+    "scratch",
     "config",
     "axes",
     "orientation",
