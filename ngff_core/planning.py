@@ -17,7 +17,11 @@ from ngff_core.orientation import of_axes
 from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
 from ngff_core.projection import Projection, project
 from ngff_core.sources import Source, open_source
-from ngff_core.store import StorageOptions, absolute_uri, canonical_uri
+from ngff_core.store import StorageOptions, absolute_uri, canonical_uri, is_remote
+
+_TRANSFERS = 4
+"""Regions in flight for each worker where bytes go over a network: one is computed while
+the others are on their way."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,16 @@ def plan_opened(
         plan,
         opened.read_unit,
         cached=cached,
-        workers=resolve_workers(options.workers),
+        workers=_at_once(options.workers, opened.identity.uri, where),
         memory_limit=resolve_memory_limit(options.memory_limit),
     )
     return PlannedBuild(opened.identity.uri, where, plan, projection, cached)
+
+
+def _at_once(workers: int | None, source: str, target: str) -> int:
+    """Regions to have in flight: as many as workers, and more where most of them wait."""
+    found = resolve_workers(workers)
+    return found * _TRANSFERS if is_remote(source) or is_remote(target) else found
 
 
 def _image_info(image: NgffImage) -> ImageInfo:
