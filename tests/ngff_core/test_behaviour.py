@@ -361,7 +361,7 @@ class Refuse:
             raise ImportError(f"{name} was imported")
 
 sys.meta_path.insert(0, Refuse())
-
+import ngff_core
 image = np.arange(64 * 64, dtype="u2").reshape(64, 64)
 for method in ngff_core.Methods:
     if method.startswith("dask_"):
@@ -714,7 +714,7 @@ def handlers():
 
 before = handlers()
 import numpy as np
-
+import ngff_core
 assert handlers() == before
 ngff_core.config.cache_store = sys.argv[1] + "/cache"
 image = np.ones((64, 64), "u1")
