@@ -87,6 +87,7 @@ class PhaseProgress:
         self._done = done
         self._lock = threading.Lock()
         self._unit = unit
+        self._nbytes = 0
         self._seconds: float | None = None
         self._began = time.monotonic()
         listener(Started(phase, done, total, unit))
@@ -95,6 +96,7 @@ class PhaseProgress:
         """One more piece is done."""
         with self._lock:
             self._done += 1
+            self._nbytes += nbytes
             self._listener(Advanced(self._phase, self._done, self._total, nbytes))
 
     def finish(self) -> float:
@@ -107,7 +109,9 @@ class PhaseProgress:
     def repeat(self) -> None:
         """Tell once more how far the phase is, for a listener that came late."""
         with self._lock:
-            self._listener(Started(self._phase, self._done, self._total, self._unit))
+            self._listener(Started(self._phase, self._before, self._total, self._unit))
+            if self._done > self._before:
+                self._listener(Advanced(self._phase, self._done, self._total, self._nbytes))
             if self._seconds is not None:
                 self._finished()
 

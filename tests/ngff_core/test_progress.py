@@ -19,6 +19,7 @@ from ngff_core.progress import (
     Message,
     NgffProgressCallback,
     PhaseProgress,
+    Relay,
     Started,
     silent,
 )
@@ -146,3 +147,23 @@ def test_computations_of_several_threads_are_not_mixed() -> None:
         list(threads.map(lambda array: array.compute(), arrays))
     assert all(counts == sorted(counts) for counts in bar.counts)
     assert [counts[-1] for counts in bar.counts] == bar.totals
+
+
+def test_a_listener_that_comes_late_hears_how_far_it_is() -> None:
+    """What earlier runs did, what this one has done since, and the end where it is over."""
+    first: list[Event] = []
+    late: list[Event] = []
+    relay = Relay(first.append)
+    progress = PhaseProgress(relay, "level-1", 5, 2)
+    progress.advance(10)
+    progress.advance(20)
+    relay.tell(late.append, progress)
+    assert late == [Started("level-1", 2, 5), Advanced("level-1", 4, 5, 30)]
+    progress.advance(30)
+    seconds = progress.finish()
+    end = [Advanced("level-1", 5, 5, 30), Finished("level-1", 5, 3, seconds)]
+    assert late[2:] == end
+    assert len(first) == 3, "the one before hears no more"
+    last: list[Event] = []
+    relay.tell(last.append, progress)
+    assert last == [Started("level-1", 2, 5), Advanced("level-1", 5, 5, 60), end[1]]
