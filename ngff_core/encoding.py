@@ -7,7 +7,6 @@ threads of its own, so two regions at once get in each other's way.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Buffer, Iterator
 
 import crc32c
@@ -17,10 +16,12 @@ from zarr.core.indexing import morton_order_coords
 from ngff_core.codecs import Compressor
 from ngff_core.geometry import Region, Shape
 from ngff_core.image import Block
+from ngff_core.memory import Room
 from ngff_core.plan import LevelPlan, PyramidPlan
 
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
+_chunks = Room()
 
 
 class LevelEncoder:
@@ -29,7 +30,6 @@ class LevelEncoder:
     def __init__(self, plan: PyramidPlan, level: LevelPlan) -> None:
         self._plan = plan
         self._level = level
-        self._room = threading.local()
         self._compress = Compressor.parse(plan.compressor).encoder()
         shards = level.shards
         self._grid = None
@@ -74,10 +74,7 @@ class LevelEncoder:
 
     def _chunk(self, samples: Block) -> tuple[Buffer, ...]:
         """One chunk and, in v3, its checksum; zeros fill it up where the level ends inside."""
-        # Room that is used again: a fresh array for each chunk costs more than the copy.
-        whole: Block | None = getattr(self._room, "chunk", None)
-        if whole is None:
-            whole = self._room.chunk = np.empty(self._level.chunks, self._plan.dtype)
+        whole = _chunks.array(self._level.chunks, self._plan.dtype)
         if samples.shape != whole.shape:
             whole[...] = 0
         whole[tuple(map(slice, samples.shape))] = samples
