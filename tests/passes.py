@@ -169,7 +169,7 @@ class Scripted:
             future.set_running_or_notify_cancel()
             try:
                 future.set_result(work())
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - as an executor does
                 future.set_exception(error)
             if return_when:
                 break

@@ -79,7 +79,7 @@ CASES = [
         ]
         for method in (GAUSSIAN, BIN)
     ),
-    Case("read back", (512, 1024, 1024), CUBE, "512MiB"),
+    Case("read back", (512, 1024, 1024), CUBE, "768MiB"),
     Case("labels of 32 bits", (256, 1024, 1024), CUBE, "1GiB", LABEL, "u4", 32),
     Case("5-D", (4, 2, 64, 1024, 1024), (1, 1, 64, 256, 256), "1GiB"),
     Case(
