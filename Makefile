@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look test lint bench bench-kernels lock clean
+.PHONY: help install demo look test test-memory lint bench bench-kernels lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -18,8 +18,8 @@ $(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(BENCH_STAMP))
 
 # Prefect's database stays inside this folder, and no telemetry leaves it.
 demo look: export PREFECT_HOME := $(CURDIR)/.prefect
-demo look test: export PREFECT_SERVER_ANALYTICS_ENABLED := false
-demo look test: export DO_NOT_TRACK := 1
+demo look test test-memory: export PREFECT_SERVER_ANALYTICS_ENABLED := false
+demo look test test-memory: export DO_NOT_TRACK := 1
 # Compiled kernels and bytecode are kept for the next run, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -37,6 +37,9 @@ look: $(RUN_STAMP) ## start the Prefect server and see the demo's runs in a brow
 
 test: $(TEST_STAMP) ## run all tests, docstring and README examples included
 	@$(VENV) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST_ARGS)
+
+test-memory: $(TEST_STAMP) ## build up to 16 GiB and measure the memory that takes (half an hour)
+	@$(VENV) -m pytest -m large -s -v -p no:randomly tests/memory $(PYTEST_ARGS)
 
 lint: $(TEST_STAMP) ## check style, format and types
 	@status=0; \

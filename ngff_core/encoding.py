@@ -7,7 +7,6 @@ threads of its own, so two regions at once get in each other's way.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Buffer, Iterator, Sequence
 
 import crc32c
@@ -17,11 +16,12 @@ from zarr.core.indexing import morton_order_coords
 from ngff_core.codecs import Compressor
 from ngff_core.geometry import Region, Shape
 from ngff_core.image import Block
+from ngff_core.memory import Room
 from ngff_core.plan import LevelPlan, PyramidPlan
-from ngff_core.scratch import room
 
 _CRC_BYTES = 4
 _ABSENT = 2**64 - 1
+_chunks, _objects = Room(), Room()
 
 
 class LevelEncoder:
@@ -76,10 +76,8 @@ class LevelEncoder:
 
     def _chunk(self, samples: Block) -> tuple[Buffer, ...]:
         """One chunk and, in v3, its checksum; zeros fill it up where the level ends inside."""
-        shape, dtype = self._level.chunks, self._plan.dtype
-        nbytes = math.prod(shape) * dtype.itemsize
-        whole = room("chunk", nbytes)[:nbytes].view(dtype).reshape(shape)
-        if samples.shape != shape:
+        whole = _chunks.array(self._level.chunks, self._plan.dtype)
+        if samples.shape != whole.shape:
             whole[...] = 0
         whole[tuple(map(slice, samples.shape))] = samples
         data = self._compress(whole)
@@ -88,7 +86,7 @@ class LevelEncoder:
 
 def _joined(parts: Sequence[Buffer]) -> Buffer:
     views = [memoryview(part).cast("B") for part in parts]
-    joined = room("object", sum(view.nbytes for view in views)).data
+    joined = _objects.array((sum(view.nbytes for view in views),), np.dtype(np.uint8)).data
     end = 0
     for view in views:
         joined[end : end + view.nbytes] = view

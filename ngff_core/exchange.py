@@ -8,17 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from ngff_core.geometry import Region
 from ngff_core.image import Block
+from ngff_core.memory import Room
 from ngff_core.plan import LevelPlan
-from ngff_core.scratch import room
 from ngff_core.tiles import Edge
 
 Pieces = tuple[tuple[Region, Block], ...]
+
+
+class Account:
+    """Bytes of the arrays that are held, each counted once however many hold it."""
+
+    def __init__(self) -> None:
+        self.nbytes = 0
+        self._holders: dict[int, int] = {}
+
+    def hold(self, samples: Block) -> None:
+        """One more holds the array; who holds it keeps a reference to it."""
+        if not self.has(samples):
+            self.nbytes += samples.nbytes
+        self._holders[id(samples)] = self._holders.get(id(samples), 0) + 1
+
+    def release(self, samples: Block) -> None:
+        """One less holds it."""
+        self._holders[id(samples)] -= 1
+        if not self._holders[id(samples)]:
+            del self._holders[id(samples)]
+            self.nbytes -= samples.nbytes
+
+    def has(self, samples: Block) -> bool:
+        """Whether anyone holds the array."""
+        return id(samples) in self._holders
 
 
 @dataclass
@@ -32,12 +56,12 @@ class _Held:
 class Exchange:
     """The samples of one level that tiles into one of its children wait for."""
 
-    def __init__(self, edge: Edge, wants_tile: Callable[[int], bool]) -> None:
+    def __init__(self, edge: Edge, wants_tile: Callable[[int], bool], account: Account) -> None:
         self.edge = edge
         self._wants_tile = wants_tile
+        self._account = account
         self._held: dict[int, _Held] = {}
         self._missing: dict[int, int] = {}
-        self.nbytes = 0
 
     def offer(self, region: int, samples: Block) -> list[int]:
         """Take a region's samples; the tiles that can be computed now."""
@@ -68,27 +92,38 @@ class Exchange:
             held.tiles.discard(tile)
             if not held.tiles:
                 self._hold(region, None)
-            elif region == tile:
+            elif region not in held.tiles:
                 self._trim(region)
 
     def _trim(self, region: int) -> None:
-        """Keep copies of the strips that are still needed, in place of the whole."""
+        """Keep copies of the strips that are still needed, in place of what is held."""
         held = self._held[region]
-        (whole, samples), *_ = held.pieces
-        boxes = {
-            intersection(whole, self.edge.tile(tile).window.box) for tile in sorted(held.tiles)
-        }
+        whole = self.edge.parent.region(region)
+        boxes = {self._needed(tile, whole) for tile in held.tiles}
         outer = [box for box in boxes if not any(box != b and contains(b, box) for b in boxes)]
-        strips = tuple((box, samples[within(box, whole)].copy()) for box in outer)
-        self._hold(region, _Held(strips, held.tiles))
+        if sum(box.size for box in outer) > sum(box.size for box, _ in held.pieces):
+            # Regions so small that the strips overlap more than they spare.
+            outer = [box for box, _ in held.pieces]
+        kept = []
+        for box in outer:
+            piece, samples = next(p for p in held.pieces if contains(p[0], box))
+            if box != piece or piece == whole:
+                samples = samples[within(box, piece)].copy()
+            kept.append((box, samples))
+        self._hold(region, _Held(tuple(kept), held.tiles))
+
+    def _needed(self, tile: int, whole: Region) -> Region:
+        return intersection(whole, self.edge.tile(tile).window.box)
 
     def _hold(self, region: int, held: _Held | None) -> None:
         before = self._held.pop(region, None)
-        if before is not None:
-            self.nbytes -= sum(samples.nbytes for _, samples in before.pieces)
         if held is not None:
             self._held[region] = held
-            self.nbytes += sum(samples.nbytes for _, samples in held.pieces)
+            for _, samples in held.pieces:
+                self._account.hold(samples)
+        if before is not None:
+            for _, samples in before.pieces:
+                self._account.release(samples)
 
 
 @dataclass
@@ -105,7 +140,7 @@ class Assembly:
 
     level: LevelPlan
     dtype: np.dtype[np.generic]
-    nbytes: int = 0
+    account: Account
     _filling: dict[int, _Filling] = field(default_factory=dict)
 
     def buffer(self, region: int) -> Block:
@@ -113,18 +148,24 @@ class Assembly:
         if region not in self._filling:
             box = self.level.region(region)
             self._filling[region] = _Filling(np.empty(box.shape, self.dtype), box.size)
-            self.nbytes += self._filling[region].samples.nbytes
+            self.account.hold(self._filling[region].samples)
         return self._filling[region].samples
 
     def filled(self, region: int, count: int) -> Block | None:
-        """So many samples more are filled in; the samples, where that was the last."""
+        """So many samples more are filled in; the samples, where that was the last.
+
+        Whoever takes them holds them from now on.
+        """
         filling = self._filling[region]
         filling.left -= count
         if filling.left:
             return None
         del self._filling[region]
-        self.nbytes -= filling.samples.nbytes
+        self.account.release(filling.samples)
         return filling.samples
+
+
+_windows = Room()
 
 
 def gather(box: Region, pieces: Pieces) -> Block:
@@ -135,17 +176,12 @@ def gather(box: Region, pieces: Pieces) -> Block:
     for region, samples in pieces:
         if contains(region, box):
             return samples[within(box, region)]
-    found = _room(box, pieces[0][1].dtype)
+    found = _windows.array(box.shape, pieces[0][1].dtype)
     for region, samples in pieces:
         common = intersection(region, box)
         if all(n > 0 for n in common.shape):
             found[within(common, box)] = samples[within(common, region)]
     return found
-
-
-def _room(box: Region, dtype: np.dtype[Any]) -> Block:
-    nbytes = box.size * dtype.itemsize
-    return room("window", nbytes)[:nbytes].view(dtype).reshape(box.shape)
 
 
 def intersection(a: Region, b: Region) -> Region:

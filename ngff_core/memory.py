@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import psutil
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -23,6 +26,24 @@ def available_memory() -> int:
             return min(available, int(limit.read()) - int(current.read()))
     except (OSError, ValueError):
         return available
+
+
+class Room(threading.local):
+    """Room for one array that a thread fills again and again, whatever its shape.
+
+    Memory that is new to the process costs more than what is copied into it.
+    """
+
+    _bytes: Any = None
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+        """An array with anything in it, until this thread's next call."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        if self._bytes is None or self._bytes.nbytes < nbytes:
+            self._bytes = None  # the old one goes first
+            self._bytes = np.empty(nbytes, np.uint8)
+        room: np.ndarray[Any, Any] = self._bytes[:nbytes].view(dtype).reshape(shape)
+        return room
 
 
 def release_memory() -> None:

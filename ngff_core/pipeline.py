@@ -78,6 +78,7 @@ class Pipeline:
             with self._news:
                 self._news.wait_for(lambda: self._is_whole(level) or drive.ended)
         except BaseException:
+            drive.told.add(level)  # it knows: that it comes again means to go on
             drive.stop()
             raise
         if self._is_whole(level):

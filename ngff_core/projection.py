@@ -15,13 +15,16 @@ from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.schedule import held_bytes, slow_to_fast
 from ngff_core.tiles import Edge
 
-PROCESS_BYTES = 192 * 2**20
+PROCESS_BYTES = 128 * 2**20
 """What a process takes beside its regions, over a bare interpreter with the packages
 imported: the compiled WebAssembly module, codec and thread stacks, the allocator's slack."""
 
 _MIB = 2**20
 _READ = 1.0
-_ENCODE = 4.0
+_ENCODE = 2.0
+"""Bytes for each byte of a shard: its encoded chunks, and what they are joined to."""
+_CODEC = 3.0
+"""Bytes for each byte of a chunk: its copy, what it is compressed to and a codec's room."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class PhaseCost:
     bytes_written: int
     region_bytes: int
     """Memory that one region in flight takes at most."""
+    kept_bytes: int = 0
+    """Memory that each thread keeps for windows of streamed levels, the largest counting."""
     held_bytes: int = 0
     """Memory for what waits of the parent's samples and of its own, where the level is
     streamed: computed from its parent's samples while they are in memory."""
@@ -131,7 +136,8 @@ def project(
 
 def _peak(phases: Sequence[PhaseCost], in_flight: int) -> int:
     at_work = max(phase.region_bytes * min(in_flight, phase.regions) for phase in phases)
-    return PROCESS_BYTES + at_work + sum(phase.held_bytes for phase in phases)
+    kept = in_flight * max(phase.kept_bytes for phase in phases)
+    return PROCESS_BYTES + at_work + kept + sum(phase.held_bytes for phase in phases)
 
 
 def _phases(
@@ -179,16 +185,24 @@ def _from_memory(
     window = tuple(
         min(n, b + edge.reach(i)) for i, (n, b) in enumerate(zip(parent.shape, block, strict=True))
     )
+    # The samples themselves, of the tile's window and of what is stored, are held or kept.
     out = math.prod(window) * itemsize // math.prod(level.step)
-    tile = math.prod(window) * itemsize + kernel.workspace(window, plan.dtype, level.step) + out
-    store = _ENCODE * max(_raw(level.block, level.shape), math.prod(level.write_unit)) * itemsize
+    tile = kernel.workspace(window, plan.dtype, level.step) + out
     return replace(
         apart,
         reads=0,
         bytes_read=0,
-        region_bytes=round(max(tile, store)),
+        region_bytes=max(tile, _encoding_bytes(level, itemsize)),
+        kept_bytes=math.prod(window) * itemsize,
         held_bytes=held_bytes(edge, slow_to_fast(plan), itemsize, in_flight),
     )
+
+
+def _encoding_bytes(level: LevelPlan, itemsize: int) -> int:
+    """Memory for encoding a region beside its samples, which may be copied for their checksum."""
+    chunk = _CODEC * math.prod(level.chunks) * itemsize
+    shard = _ENCODE * math.prod(level.shards) * itemsize if level.shards else 0.0
+    return round(max(chunk + shard, _raw(level.block, level.shape) * itemsize))
 
 
 def _raw(block: Shape, shape: Shape) -> int:
@@ -224,7 +238,6 @@ def _cost(
     window_bytes = math.prod(window) * itemsize
     decoded_bytes = math.prod(axis.decoded for axis in axes) * itemsize
     working = kernel.workspace(window, plan.dtype, level.step) if kernel else 0
-    unit_bytes = math.prod(level.write_unit) * itemsize
     return PhaseCost(
         phase=phase,
         regions=level.regions,
@@ -237,7 +250,7 @@ def _cost(
             max(
                 window_bytes + _READ * decoded_bytes,
                 window_bytes + working + out,
-                out + _ENCODE * max(out, unit_bytes),
+                out + _encoding_bytes(level, itemsize),
             )
         ),
     )

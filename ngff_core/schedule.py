@@ -15,10 +15,10 @@ from functools import cached_property
 from itertools import product
 
 from ngff_core.axes import SPATIAL
-from ngff_core.geometry import Shape, ceil_div, grid_shape
+from ngff_core.geometry import Shape, grid_shape
 from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
-from ngff_core.tiles import Edge, number
+from ngff_core.tiles import Edge, number, position
 
 
 @dataclass(frozen=True)
@@ -118,22 +118,23 @@ class Needs:
         root = level.index == self._way.root
         if not root and not self._done[level.index]:
             return
-        base = self._way.plan.levels[self._way.root]
-        ratio = tuple(f // b for f, b in zip(level.factor, base.factor, strict=True))
         order = slow_to_fast(self._way.plan)
         for index in in_order(grid_shape(level.shape, level.block), order):
             if (root or self.is_done(level.index, index)) and self.wants(level.index, index):
-                yield _passed(level, index, ratio, base, order), level.index, index
+                yield self._passed(level.index, index, order), level.index, index
 
+    def _passed(self, level: int, index: int, order: Shape) -> Shape:
+        """Where on the way the region would be whole, were it assembled from tiles.
 
-def _passed(level: LevelPlan, index: int, ratio: Shape, base: LevelPlan, order: Shape) -> Shape:
-    """Where on the way the root's last sample below a region is reached."""
-    stop = level.region(index).stop
-    at = [
-        ceil_div(min(b * r, n), block) - 1
-        for b, r, n, block in zip(stop, ratio, base.shape, base.block, strict=True)
-    ]
-    return tuple(at[axis] for axis in order)
+        Earlier it would wait in memory for those before it, which tiles may need too.
+        """
+        edges = {edge.child.index: edge for edge in self._way.edges}
+        while level in edges:
+            edge = edges[level]
+            level, index = edge.parent.index, edge.completing(index)
+        root = self._way.levels[0]
+        at = position(index, grid_shape(root.shape, root.block))
+        return tuple(at[axis] for axis in order)
 
 
 def in_order(grid: Shape, order: Sequence[int]) -> Iterator[int]:
@@ -153,28 +154,45 @@ def held_bytes(edge: Edge, order: Shape, itemsize: int, in_flight: int) -> int:
     """Bytes that are held at most for one edge: the child's open regions, the strips that
     later tiles reach back for, and the parent's regions at hand.
 
-    The way is a section across its slowest axis at a time. In the making are the child's
-    regions of that section, and of a row and a region more where one gives way to the
-    next; the strips are the section's too.
+    Open are the child's regions that the way has come to and not passed, and one for each
+    region of the parent that is at hand: those do not come in order.
     """
-    slow = list(order)
-    while slow and not edge.joins(slow[0]):
-        slow.pop(0)
-    section = math.prod(edge.child_grid[axis] + 1 for axis in slow[1:])
-    open_regions = min(edge.child.regions, section + 1 + in_flight)
+    at_hand = min(2 * in_flight + 1, edge.parent.regions)
+    opened = min(open_regions(edge, order) + at_hand, edge.child.regions)
     strips = 0
-    for place, axis in enumerate(slow):
-        faster = math.prod(
-            edge.parent.shape[a] if a in slow[place + 1 :] else edge.parent.block[a]
-            for a in order
-            if a != axis
+    for place, axis in enumerate(order):
+        slower = (
+            min(edge.parent.block[a] + edge.reach(a), edge.parent.shape[a]) for a in order[:place]
         )
-        strips += edge.reach(axis) * faster * itemsize
+        faster = (edge.parent.shape[a] for a in order[place + 1 :])
+        strips += edge.reach(axis) * math.prod(slower) * math.prod(faster) * itemsize
     return (
-        open_regions * _bytes(edge.child.block, edge.child.shape, itemsize)
+        opened * _bytes(edge.child.block, edge.child.shape, itemsize)
         + strips
-        + (2 * in_flight + 1) * _bytes(edge.parent.block, edge.parent.shape, itemsize)
+        + at_hand * _bytes(edge.parent.block, edge.parent.shape, itemsize)
     )
+
+
+def open_regions(edge: Edge, order: Shape) -> int:
+    """Regions of the child at most that some tiles of the way so far add to, and later ones too.
+
+    A region is open at a tile between its first and its last one, in the way's order. Along
+    the slowest axis it may begin before that tile's place or end after it, or both: then all
+    of the faster axes count. Of those that end at the place and those that begin there each
+    is open for a part of the way through the faster axes, and both only where it is now.
+    """
+    opened = cells = 1
+    for axis in reversed(order):
+        fillers = edge.fillers(axis)
+        most = 0
+        for tile in range(edge.parent_grid[axis]):
+            met = [(first < tile, last > tile) for first, last in fillers if first <= tile <= last]
+            through, within = met.count((True, True)), met.count((False, False))
+            ending, beginning = met.count((True, False)), met.count((False, True))
+            parted = min((ending + beginning) * cells, max(ending, beginning) * (cells + opened))
+            most = max(most, through * cells + parted + within * opened)
+        opened, cells = most, cells * edge.child_grid[axis]
+    return opened
 
 
 def _bytes(block: Shape, shape: Shape, itemsize: int) -> int:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ngff_core.exchange import Assembly, Exchange, Pieces, gather, intersection, within
+from ngff_core.exchange import Account, Assembly, Exchange, Pieces, gather, intersection, within
 from ngff_core.geometry import Region
 from ngff_core.image import Block
 from ngff_core.kernels.contract import Kernel
@@ -97,18 +97,20 @@ class Pass:
         self._held_limit = held_limit
         self._check = check
         self._needs = Needs(way, {k: track.done for k, track in tracks.items()})
+        self._account = Account()
         self._exchanges = {
-            edge.child.index: Exchange(edge, partial(self._needs.wants_tile, edge))
+            edge.child.index: Exchange(edge, partial(self._needs.wants_tile, edge), self._account)
             for edge in way.edges
         }
         self._assemblies = {
-            edge.child.index: Assembly(edge.child, way.plan.dtype) for edge in way.edges
+            edge.child.index: Assembly(edge.child, way.plan.dtype, self._account)
+            for edge in way.edges
         }
         self._loads = self._load_jobs()
         self._next_load: _Job | None = None
         self._tiles: list[tuple[Edge, int]] = []
         self._stores: deque[_Job] = deque()
-        self._unstored = 0
+        self._at_hand: list[Block] = []
         self._running: dict[Future[object], _Job] = {}
 
     def run(self) -> None:
@@ -120,8 +122,7 @@ class Pass:
         """
         try:
             while self._begin():
-                for future in wait(self._running, return_when=FIRST_COMPLETED).done:
-                    self._end(future)
+                self._end_some()
         except BaseException:
             self._drain()
             raise
@@ -156,15 +157,25 @@ class Pass:
 
     def _has_room(self, job: _Job) -> bool:
         # Where nothing is streamed, regions are stored at once: stores go before loads.
-        held = self._held if self._way.edges else 0
-        return not held or held + job.loads <= self._held_limit
+        if not self._way.edges or not self._held:
+            return True
+        # Behind a load that takes long the others do not pile up: what they all hold, and
+        # the regions that they open, is what the projection counts on.
+        loading = sum(job.loads > 0 for job in self._running.values())
+        return (
+            self._held + job.loads <= self._held_limit
+            and len(self._at_hand) + loading < 2 * self._in_flight
+        )
 
     @property
     def _held(self) -> int:
-        waiting = sum(x.nbytes for x in self._exchanges.values())
-        filling = sum(x.nbytes for x in self._assemblies.values())
-        loading = sum(job.loads for job in self._running.values())
-        return waiting + filling + self._unstored + loading
+        return self._account.nbytes + sum(job.loads for job in self._running.values())
+
+    def _end_some(self) -> None:
+        # A method of its own: a future that stayed in the driver's loop would keep its samples.
+        for future in wait(self._running, return_when=FIRST_COMPLETED).done:
+            self._end(future)
+        self._at_hand = [samples for samples in self._at_hand if self._account.has(samples)]
 
     def _end(self, future: Future[object]) -> None:
         job = self._running.pop(future)
@@ -199,26 +210,27 @@ class Pass:
 
     def _loaded(self, level: int, region: int, stored: bool, samples: object) -> None:
         assert isinstance(samples, np.ndarray)
+        self._at_hand.append(samples)
         self._have(level, region, samples, stored=stored)
 
     def _have(self, level: int, region: int, samples: Block, *, stored: bool) -> None:
         """A region's samples are in memory: they are to be stored, and used by tiles."""
         if not stored:
-            self._unstored += samples.nbytes
+            self._account.hold(samples)
             self._stores.append(
                 _Job(
                     level,
                     partial(self._tracks[level].store, region, samples),
-                    partial(self._stored, level, samples.nbytes),
+                    partial(self._stored, level, samples),
                 )
             )
         for edge in self._way.edges_from(level):
             ready = self._exchanges[edge.child.index].offer(region, samples)
             self._tiles.extend((edge, tile) for tile in ready)
 
-    def _stored(self, level: int, nbytes: int, receipt: object) -> None:
+    def _stored(self, level: int, samples: Block, receipt: object) -> None:
         assert isinstance(receipt, Receipt)
-        self._unstored -= nbytes
+        self._account.release(samples)
         self._tracks[level].record(receipt)
 
     def _tile_job(self, edge: Edge, index: int) -> _Job:

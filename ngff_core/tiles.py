@@ -40,6 +40,15 @@ class _Axis:
     children: tuple[tuple[int, ...], ...]
     """Positions of the child's regions that a tile adds to."""
 
+    @cached_property
+    def fillers(self) -> tuple[tuple[int, int], ...]:
+        """The first and the last tile that add to each region of the child."""
+        found: dict[int, tuple[int, int]] = {}
+        for tile, met in enumerate(self.children):
+            for region in met:
+                found[region] = (found.get(region, (tile, tile))[0], tile)
+        return tuple(found[region] for region in sorted(found))
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -82,11 +91,15 @@ class Edge:
         """Regions of the child that the tile adds to."""
         return self._crossed(tile, "children", self.child_grid)
 
-    def joins(self, axis: int) -> bool:
-        """Whether more than one tile adds to a region of the child, along one axis."""
-        first = [met[0] for met in self._axes[axis].children if met]
-        last = [met[-1] for met in self._axes[axis].children if met]
-        return any(a == b for a, b in zip(last, first[1:], strict=False))
+    def completing(self, region: int) -> int:
+        """The tile after which a region of the child is whole, those before it being done."""
+        at = position(region, self.child_grid)
+        tile = [axis.fillers[i][1] for axis, i in zip(self._axes, at, strict=True)]
+        return number(tile, self.parent_grid)
+
+    def fillers(self, axis: int) -> tuple[tuple[int, int], ...]:
+        """The first and the last tile that add to the child's regions, along one axis."""
+        return self._axes[axis].fillers
 
     def reach(self, axis: int) -> int:
         """Samples at most that a tile's window reaches back before its own region."""

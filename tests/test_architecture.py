@@ -27,7 +27,6 @@ PACKAGES = ("flows", "tasks", "ngff_core")
 ROOMS = (
     "errors",
     "memory",
-    "scratch",
     "config",
     "axes",
     "orientation",
