@@ -23,7 +23,7 @@ from typing import Any
 from ngff_core import cache as cache_pass
 from ngff_core.arrays import open_level
 from ngff_core.cache import CacheMode, cache_plan
-from ngff_core.cluster import Cluster, ClusterPass, Commission
+from ngff_core.cluster import Cluster, ClusterPass
 from ngff_core.codecs import DEFAULT_COMPRESSOR
 from ngff_core.errors import LeaseLostError, SourceChangedError, SourceFormatError, StoredDataError
 from ngff_core.image import ArrayLike
@@ -55,6 +55,7 @@ from ngff_core.target import (
 )
 from ngff_core.thumbnail import thumbnail
 from ngff_core.verify import Verification, find_missing, stored_bytes, verify_store
+from ngff_core.workshop import Commission
 
 
 def check_build(

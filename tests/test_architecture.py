@@ -62,6 +62,7 @@ ROOMS = (
     "publish",
     "verify",
     "target",
+    "workshop",
     "cluster",
     "report",
     "thumbnail",
