@@ -23,7 +23,13 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
-from ngff_core.errors import ClusterError, ClusterUnfitError, InvalidOptionError, LeaseLostError
+from ngff_core.errors import (
+    ClusterError,
+    ClusterUnfitError,
+    InvalidOptionError,
+    LeaseLostError,
+    NgffError,
+)
 from ngff_core.ledger import Receipt
 from ngff_core.level import LevelTrack
 from ngff_core.options import BuildOptions, resolve_processes, resolve_share, resolve_workers
@@ -55,6 +61,7 @@ class Cluster:
         self._threads = 1
         self._looked_at = 0.0
         self._alone_since: float | None = None
+        self._shown: str | None = None
         self.at_once, self.memory_limit = resolve_share(options)
 
     @classmethod
@@ -87,19 +94,27 @@ class Cluster:
             self._local.close()
 
     def begin(self, commission: Commission, *, needs_source: bool) -> None:
-        """Have every worker look at a build, before the first region is handed out."""
+        """Have every worker look at a build, before the first region is handed out.
+
+        Those that come later look when they get their first region.
+        """
         with self._talking():
             if self._client.status != "running":
                 # Lost by an earlier attempt: it may be there again.
                 with suppress(Exception):
                     self._client.close()
                 self._client = _client(self._options, self._local)
+                self._shown = None
             self._wait_for_workers()
             self.look_after()
+            if self._shown == commission.token:
+                return
             found = self._client.run(look, commission, needs_source, on_error="return")
-        trouble = [error for error in found.values() if isinstance(error, BaseException)]
-        if trouble:
-            raise trouble[0]
+        for error in found.values():
+            # Of a worker that died just now the others will do the work.
+            if isinstance(error, NgffError) or not isinstance(error, OSError | None):
+                raise error
+        self._shown = commission.token
 
     def end(self, token: str) -> None:
         """Have the workers let go of a build, where they can be reached."""
@@ -302,8 +317,11 @@ def _start(options: BuildOptions) -> Any:
         return _distributed().LocalCluster(
             n_workers=processes,
             threads_per_worker=threads,
-            # No port for a web page that nobody asked for, and no limit beside our own.
+            # No web page that nobody asked for. Its server is started all the same, and
+            # warns where another cluster has the usual port.
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            # A worker that meets dask's limit stops taking regions; ours is kept by counting.
             memory_limit=0,
         )
     except (OSError, RuntimeError) as error:

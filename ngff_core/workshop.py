@@ -126,7 +126,7 @@ class _Workshop:
             source.close()
             raise ClusterUnfitError(
                 f"{_here()} sees another {commission.source} than the build was planned for; "
-                "the source must be the same file for all workers"
+                "it must be the same for all workers, and at rest"
             )
         return source
 
