@@ -106,13 +106,17 @@ Compressor = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="Regions worked on at once. [default: one per core]", show_default=False, min=1
+        help="Regions worked on at once; with a cluster, by each worker process. "
+        "[default: one per core, or per thread of the cluster]",
+        show_default=False,
+        min=1,
     ),
 ]
 MemoryLimit = Annotated[
     str | None,
     typer.Option(
-        help="Memory the work may take, such as 2GiB. [default: half of what is available]",
+        help="Memory the work may take, such as 2GiB; with a cluster, each worker process. "
+        "[default: half of what is available]",
         show_default=False,
     ),
 ]
@@ -122,6 +126,22 @@ Cache = Annotated[
 Overwrite = Annotated[
     bool,
     typer.Option("--overwrite", help="Remove another build, or anything else, at the target."),
+]
+DaskAddress = Annotated[
+    str | None,
+    typer.Option(
+        help="Scheduler of a dask cluster that does the work, such as tcp://10.0.0.1:8786; "
+        "its workers need ngff-flows, and must see source and target.",
+        show_default=False,
+    ),
+]
+DaskWorkers = Annotated[
+    int | None,
+    typer.Option(
+        help="Start so many worker processes here, and have them do the work.",
+        show_default=False,
+        min=1,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
@@ -137,6 +157,8 @@ def _chosen(
     memory_limit: MemoryLimit = None,
     cache: Cache = "auto",
     overwrite: Overwrite = False,
+    dask_address: DaskAddress = None,
+    dask_workers: DaskWorkers = None,
 ) -> BuildOptions:
     """What decides a build, from how the command line spells it."""
     return BuildOptions(
@@ -150,6 +172,8 @@ def _chosen(
         memory_limit=memory_limit,
         cache=cache,  # type: ignore[arg-type]  # any text: who uses the options checks it
         overwrite=overwrite,
+        dask_address=dask_address,
+        dask_workers=dask_workers,
     )
 
 
@@ -178,7 +202,8 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     epilog="Examples:\n\n"
     "`ngff-flows build brain.ome.tif brain.ome.zarr`\n\n"
     "`ngff-flows build cells.npy cells.ome.zarr --method itkwasm_label_image --no-prefect`\n\n"
-    "`ngff-flows build in.zarr out.ome.zarr --scale-factors 2,4,8 --memory-limit 2GiB`"
+    "`ngff-flows build in.zarr out.ome.zarr --scale-factors 2,4,8 --memory-limit 2GiB`\n\n"
+    "`ngff-flows build gs://in/a.zarr gs://out/a.ome.zarr --dask-address tcp://10.0.0.1:8786`"
 )
 @_with_options
 def build(

@@ -50,11 +50,15 @@ class PyramidOptions(BaseModel):
         "0.6 for those that know its coordinate systems.",
     )
     workers: int | None = Field(
-        default=None, description="Regions worked on at once. By default one per core.", ge=1
+        default=None,
+        description="Regions worked on at once, on a cluster by each worker process. "
+        "By default one per core, or per thread of the cluster.",
+        ge=1,
     )
     memory_limit: str | None = Field(
         default=None,
-        description="Memory the work may take, such as 2GiB. By default half of what is available.",
+        description="Memory the work may take, such as 2GiB; on a cluster each worker process. "
+        "By default half of what is available.",
     )
     cache: Literal["auto", "always", "never"] = Field(
         default="auto",
@@ -63,6 +67,16 @@ class PyramidOptions(BaseModel):
     )
     overwrite: bool = Field(
         default=False, description="Remove another build, or anything else, that is at the target."
+    )
+    dask_address: str | None = Field(
+        default=None,
+        description="Scheduler of a dask cluster that does the work, such as "
+        "tcp://10.0.0.1:8786. Its workers need ngff-flows, and must see source and target.",
+    )
+    dask_workers: int | None = Field(
+        default=None,
+        description="Start so many worker processes on this machine, and have them do the work.",
+        ge=1,
     )
 
     @classmethod

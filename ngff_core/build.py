@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import Any
 from ngff_core import cache as cache_pass
 from ngff_core.arrays import open_level
 from ngff_core.cache import CacheMode, cache_plan
+from ngff_core.cluster import Cluster, ClusterPass
 from ngff_core.codecs import DEFAULT_COMPRESSOR
 from ngff_core.errors import LeaseLostError, SourceChangedError, SourceFormatError, StoredDataError
 from ngff_core.image import ArrayLike
@@ -32,12 +34,12 @@ from ngff_core.methods import Methods, kernel_for
 from ngff_core.options import BuildOptions, resolve_workers
 from ngff_core.pipeline import Pipeline
 from ngff_core.plan import DEFAULT_MIN_LENGTH, LevelPlan, PyramidPlan
-from ngff_core.planning import PlannedBuild, plan_opened, plan_pyramid
+from ngff_core.planning import PlannedBuild, plan_opened, plan_pyramid, planned_for_cluster
 from ngff_core.progress import Listener, Message, PhaseProgress, Relay, silent
 from ngff_core.publish import create_arrays, is_published, publish
 from ngff_core.report import BuildReport, BuildStatus, LevelReport, PhaseStatus
 from ngff_core.scale_factors import ScaleFactors
-from ngff_core.schedule import PassPlan, passes
+from ngff_core.schedule import Needs, PassPlan, passes
 from ngff_core.sources import Source, open_source
 from ngff_core.store import StorageOptions, Store, absolute_uri
 from ngff_core.stream import LevelFailedError, Pass, TooMuchHeldError
@@ -53,6 +55,7 @@ from ngff_core.target import (
 )
 from ngff_core.thumbnail import thumbnail
 from ngff_core.verify import Verification, find_missing, stored_bytes, verify_store
+from ngff_core.workshop import Commission
 
 
 def check_build(
@@ -86,6 +89,8 @@ def build_pyramid(
     memory_limit: int | str | None = None,
     cache: CacheMode = "auto",
     overwrite: bool = False,
+    dask_address: str | None = None,
+    dask_workers: int | None = None,
     storage_options: StorageOptions | None = None,
     progress: Listener | None = None,
 ) -> BuildReport:
@@ -95,6 +100,9 @@ def build_pyramid(
     ``.npy``, or an `NgffImage`, or any array. ``target`` is a path or URI, by custom
     ending in ``.ome.zarr``; the plan and the ledger stay beside it in
     ``TARGET.build``. ``progress`` is called with the events of `ngff_core.progress`.
+    With ``dask_address``, a scheduler's, a dask cluster builds the regions; with
+    ``dask_workers`` so many processes that are started here. ``workers`` and
+    ``memory_limit`` are those of one worker process then, and the bytes are the same.
 
     Raises a `CallerError` for what the caller can mend, a `StoredDataError` where
     stored bytes are damaged, and an OSError for trouble with storage. After any of
@@ -111,6 +119,8 @@ def build_pyramid(
         memory_limit,
         cache,
         overwrite,
+        dask_address,
+        dask_workers,
     )
     return run_build(
         source, target, options, storage_options=storage_options, listener=progress or silent
@@ -166,6 +176,8 @@ class Build:
         self._ledgers: list[Ledger] = []
         self._reopen: Callable[[], Source] | None = None
         self._finished = False
+        self._cluster: Cluster | None = None
+        self._commission: Commission | None = None
         self._progress: dict[int, PhaseProgress] = {}
         self._relays = [Relay(listener) for _ in self.plan.levels]
         self._pipeline = Pipeline(self._write_levels, self.level_done)
@@ -188,12 +200,23 @@ class Build:
         """Plan the build and claim the target; nothing is written where that fails."""
         options = options or BuildOptions()
         opened = open_source(source, storage_options)
+        cluster = None
         try:
             planned = plan_opened(opened, source, target, options)
-            build = cls(opened, planned, target_stores(planned.target, storage_options), listener)
+            stores = target_stores(planned.target, storage_options)
+            if options.on_cluster and _unfinished(stores, planned.plan, options.overwrite):
+                cluster = Cluster.connect(options)
+                planned = planned_for_cluster(
+                    planned, opened, workers=cluster.at_once, memory_limit=cluster.memory_limit
+                )
+            build = cls(opened, planned, stores, listener)
             build._reopen = partial(open_source, source, storage_options)
+            if cluster is not None:
+                build._use(cluster, os.fspath(source), storage_options)
             build._claim(options.overwrite)
         except BaseException:
+            if cluster is not None:
+                cluster.close()
             opened.close()
             raise
         return build
@@ -213,6 +236,10 @@ class Build:
         """Let go of target, source and threads; what is done stays done."""
         self._pipeline.stop()
         self._executor.shutdown(cancel_futures=True)
+        if self._cluster is not None and self._commission is not None:
+            self._cluster.end(self._commission.token)
+            self._cluster.close()
+            self._cluster = None
         if self._lease is not None:
             self._lease.__exit__(None, None, None)
             if self._discarded and not self._lease.succeeded:
@@ -401,7 +428,24 @@ class Build:
         held_limit: int,
         going_on: Callable[[], None] = lambda: None,
     ) -> None:
-        work = Pass(
+        with self._discarding():
+            try:
+                if self._cluster is not None:
+                    self._on_cluster(self._cluster, way, tracks, going_on).run()
+                else:
+                    self._here(way, tracks, held_limit, going_on).run()
+            except BaseException as error:
+                self._settle(error.__cause__ or error, ledgers.values())
+                raise
+
+    def _here(
+        self,
+        way: PassPlan,
+        tracks: Mapping[int, LevelTrack],
+        held_limit: int,
+        going_on: Callable[[], None],
+    ) -> Pass:
+        return Pass(
             way,
             tracks,
             kernel_for(self.plan.method),
@@ -410,12 +454,47 @@ class Build:
             held_limit=held_limit,
             check=going_on,
         )
-        with self._discarding():
-            try:
-                work.run()
-            except BaseException as error:
-                self._settle(error.__cause__ or error, ledgers.values())
-                raise
+
+    def _on_cluster(
+        self,
+        cluster: Cluster,
+        way: PassPlan,
+        tracks: Mapping[int, LevelTrack],
+        going_on: Callable[[], None],
+    ) -> ClusterPass:
+        assert self._commission is not None
+        cache = way.plan is not self.plan
+        from_source = way.levels[0].parent is None and (cache or not self.planned.cached)
+        cluster.begin(self._commission, needs_source=from_source)
+        track = tracks[way.root]
+        needed = Needs(way, {way.root: track.done}).loads()
+
+        def check() -> None:
+            going_on()
+            self._check()
+
+        return ClusterPass(
+            cluster,
+            self._commission,
+            track,
+            None if cache else way.root,
+            (region for _, region in needed),
+            check=check,
+        )
+
+    def _use(self, cluster: Cluster, source: str, storage_options: StorageOptions | None) -> None:
+        """Have a cluster do the work."""
+        self._cluster = cluster
+        self._commission = Commission(
+            token=uuid.uuid4().hex,
+            source=absolute_uri(source),
+            target=self.planned.target,
+            digest=self.plan.digest,
+            read_unit=self._source.read_unit,
+            cached=self.planned.cached,
+            at_once=self.planned.projection.in_flight,
+            storage_options=storage_options,
+        )
 
     def _settle(self, error: BaseException, ledgers: Iterable[Ledger]) -> None:
         """Write down what was done before ``error``, so far as it counts."""
@@ -551,6 +630,11 @@ class Build:
             lost = drop_missing(self._target, self.plan, self._ledgers)
             if lost:
                 self._listener(Message(f"{lost} regions lost objects since; built anew"))
+
+
+def _unfinished(stores: tuple[Store, Store], plan: PyramidPlan, overwrite: bool) -> bool:
+    """Whether there is work for a cluster; refuses the target before one is started."""
+    return overwrite or target_state(*stores, plan, overwrite) != "finished"
 
 
 def build_status(

@@ -53,6 +53,10 @@ class TargetNotFoundError(CallerError, FileNotFoundError):
     """There is no build at the target."""
 
 
+class ClusterUnfitError(CallerError, ValueError):
+    """The dask cluster cannot do this build as it is; the message says what to change."""
+
+
 class StoredDataError(NgffError, ValueError):
     """Stored bytes contradict the plan or the ledger."""
 
@@ -67,3 +71,7 @@ class TargetBusyError(PassingError):
 
 class LeaseLostError(PassingError):
     """This process was taken for dead, and another one builds the target now."""
+
+
+class ClusterError(PassingError):
+    """The dask cluster was lost, or all of its workers were."""

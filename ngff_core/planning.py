@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ngff_core.axes import default_dims
 from ngff_core.cache import needs_cache
 from ngff_core.errors import InvalidOptionError
 from ngff_core.image import NgffImage
-from ngff_core.options import BuildOptions, resolve_memory_limit, resolve_workers
+from ngff_core.options import BuildOptions, resolve_share
 from ngff_core.orientation import of_axes
 from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
 from ngff_core.projection import Projection, project
@@ -71,6 +72,8 @@ def plan_opened(
 ) -> PlannedBuild:
     """The same for a source that is open already."""
     where = absolute_uri(target)
+    if options.on_cluster:
+        _check_shared(opened, source, where, options)
     _check_apart(opened.identity.uri, where)
     image = opened.image
     caller_dims = _caller_dims(source, image)
@@ -86,20 +89,57 @@ def plan_opened(
         ome_zarr_version=options.ome_zarr_version,
     )
     cached = needs_cache(plan, opened.read_unit, options.cache)
+    workers, memory_limit = resolve_share(options)
     projection = project(
         plan,
         opened.read_unit,
         cached=cached,
-        workers=_at_once(options.workers, opened.identity.uri, where),
-        memory_limit=resolve_memory_limit(options.memory_limit),
+        workers=_at_once(workers, opened.identity.uri, where),
+        memory_limit=memory_limit,
+        stream=not options.on_cluster,
     )
     return PlannedBuild(opened.identity.uri, where, plan, projection, cached)
 
 
-def _at_once(workers: int | None, source: str, target: str) -> int:
+def _at_once(workers: int, source: str, target: str) -> int:
     """Regions to have in flight: as many as workers, and more where most of them wait."""
-    found = resolve_workers(workers)
-    return found * _TRANSFERS if is_remote(source) or is_remote(target) else found
+    return workers * _TRANSFERS if is_remote(source) or is_remote(target) else workers
+
+
+def planned_for_cluster(
+    planned: PlannedBuild, opened: Source, *, workers: int, memory_limit: int
+) -> PlannedBuild:
+    """The same build with what each process of a cluster has, now that it was asked."""
+    projection = project(
+        planned.plan,
+        opened.read_unit,
+        cached=planned.cached,
+        workers=workers,
+        memory_limit=memory_limit,
+        stream=False,
+    )
+    return replace(planned, projection=projection)
+
+
+def _check_shared(opened: Source, source: Any, target: str, options: BuildOptions) -> None:
+    """Refuse what the processes of a cluster cannot see, or a cluster that cannot be used."""
+    if find_spec("distributed") is None:
+        raise InvalidOptionError(
+            "dask_address and dask_workers need the package distributed: "
+            "pip install 'ngff-flows[cluster]'"
+        )
+    if not isinstance(source, str | os.PathLike):
+        raise InvalidOptionError(
+            f"source: {opened.identity.uri} is an object of this process, which the workers of "
+            "a cluster cannot read; save it first, for instance as a zarr array, and give its "
+            "path or URI, or build without a cluster"
+        )
+    for what, uri in (("source", opened.identity.uri), ("target", target)):
+        if uri.startswith("memory:") and not options.in_this_process:
+            raise InvalidOptionError(
+                f"{what}: {uri} is in the memory of this process, which the workers of a "
+                "cluster do not share; give a path or URI that they see too"
+            )
 
 
 def _image_info(image: NgffImage) -> ImageInfo:

@@ -62,6 +62,8 @@ ROOMS = (
     "publish",
     "verify",
     "target",
+    "workshop",
+    "cluster",
     "report",
     "thumbnail",
     "build",
@@ -80,8 +82,8 @@ FORBIDDEN_IN_CORE = {"prefect", "tasks", "flows", "deployments", "tests", "typer
 # These are slow to import, so few places do it, and late. Sources ask dask for the token
 # that tells one array from another, progress registers itself with dask's schedulers.
 ONLY_IN_ROOMS = {
-    "dask": {"lazy", "lazy_input", "ngff_zarr_io", "progress", "sources"},
-    "distributed": {"lazy"},
+    "dask": {"cluster", "lazy", "lazy_input", "ngff_zarr_io", "progress", "sources"},
+    "distributed": {"cluster"},
     "itkwasm": {"kernels"},
     "itkwasm_downsample": {"kernels"},
 }

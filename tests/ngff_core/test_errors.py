@@ -17,10 +17,12 @@ DOCUMENTED = [
     (errors.SourceChangedError, errors.CallerError, ValueError),
     (errors.TargetExistsError, errors.CallerError, FileExistsError),
     (errors.TargetNotFoundError, errors.CallerError, FileNotFoundError),
+    (errors.ClusterUnfitError, errors.CallerError, ValueError),
     (errors.StoredDataError, errors.NgffError, ValueError),
     (errors.PassingError, errors.NgffError, OSError),
     (errors.TargetBusyError, errors.PassingError, OSError),
     (errors.LeaseLostError, errors.PassingError, OSError),
+    (errors.ClusterError, errors.PassingError, OSError),
 ]
 FAMILIES = (errors.CallerError, errors.StoredDataError, errors.PassingError)
 
