@@ -387,7 +387,7 @@ class Build:
             for level in way.levels
         }
         for level in way.levels:
-            if len(ledgers[level.index].receipts) == level.regions:
+            if ledgers[level.index].whole:
                 # Killed after its last region, and before its receipts were one document.
                 self._whole(level)
         self._run_pass(way, tracks, ledgers, held_limit=held_limit, going_on=going_on)

@@ -207,4 +207,4 @@ def _region_checker(
 
 def stored_bytes(ledger: Ledger) -> int:
     """Bytes of a level's objects as stored."""
-    return sum(receipt.stored_bytes for receipt in ledger.receipts.values())
+    return ledger.receipts.stored_bytes

@@ -50,6 +50,7 @@ ROOMS = (
     "foreign_store",
     "sources",
     "planning",
+    "receipts",
     "ledger",
     "lease",
     "encoding",
