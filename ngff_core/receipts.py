@@ -71,6 +71,11 @@ class Receipts(Mapping[int, Receipt]):
         # written the system has no pages, so a level not begun takes nothing.
         self._ends = np.zeros(total, np.int64)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take."""
+        return len(self._packed) + self._ends.nbytes
+
     def put(self, receipt: Receipt) -> None:
         """Take a receipt, in place of an earlier one of its region.
 

@@ -43,6 +43,7 @@ ROOMS = (
     "schedule",
     "cache",
     "projection",
+    "pricing",
     "options",
     "metadata",
     "progress",
