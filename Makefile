@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look test test-memory lint bench bench-kernels lock clean
+.PHONY: help install demo look test test-memory lint bench bench-kernels bench-scale lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -53,6 +53,9 @@ bench: $(BENCH_STAMP) ## measure pyramids beside plain copies and other tools (a
 
 bench-kernels: $(TEST_STAMP) ## measure the kernels of all methods, in Mvoxel/s
 	@$(VENV) benchmarks/kernels.py
+
+bench-scale: $(TEST_STAMP) ## plan a petabyte and build a million regions without pixels (10 minutes)
+	@$(VENV) -m benchmarks.scale
 
 # UPGRADE=1 moves every pin to the newest fit version; without it only what pyproject.toml
 # no longer allows moves. The demo's pins bind the tests', so both run the same versions.

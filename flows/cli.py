@@ -36,6 +36,7 @@ from ngff_core.build import run_build
 from ngff_core.codecs import DEFAULT_COMPRESSOR
 from ngff_core.errors import CallerError, NgffError, StoredDataError
 from ngff_core.plan import DEFAULT_MIN_LENGTH, OME_ZARR_VERSIONS
+from ngff_core.pricing import COMPRESSION, THROUGHPUT, price
 from ngff_core.store import is_passing
 
 _TRACEBACK = "NGFF_FLOWS_TRACEBACK"
@@ -143,6 +144,10 @@ DaskWorkers = Annotated[
         min=1,
     ),
 ]
+Throughput = Annotated[
+    float, typer.Option(help="MB/s of raw samples, read and written, that a worker gets through.")
+]
+Compression = Annotated[float, typer.Option(help="Raw over stored bytes, as expected.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -240,12 +245,16 @@ def plan(
     source: Source,
     target: Target,
     options: BuildOptions,
+    throughput: Throughput = THROUGHPUT,
+    compression: Compression = COMPRESSION,
     as_json: Json = False,
 ) -> None:
-    """Tell what build would do with the same options, without doing it."""
+    """Tell what build would do with the same options and what it comes to, without doing it."""
     # With the same look at the target, so that what is planned here can be built.
     planned = check_build(source, target, options)
-    _print(as_json, planned.to_dict, lambda: show_plan(planned))
+    cost = price(planned.plan, planned.projection, throughput=throughput, compression=compression)
+    document = {**planned.to_dict(), "price": asdict(cost)}
+    _print(as_json, lambda: document, lambda: show_plan(planned, cost))
 
 
 @app.command(epilog="Example:\n\n`ngff-flows status brain.ome.zarr`")

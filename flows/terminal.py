@@ -20,6 +20,7 @@ from rich.table import Table
 
 from ngff_core import BuildReport, BuildStatus, PlannedBuild
 from ngff_core.plan import PyramidPlan
+from ngff_core.pricing import Price
 from ngff_core.progress import Advanced, Event, Finished, Listener, Message, Started
 from ngff_core.report import bytes_text, shape_text, voxel_text
 from ngff_core.verify import Verification
@@ -117,7 +118,7 @@ def show_report(report: BuildReport) -> None:
     console.print(f"{done} in {report.seconds:.1f} s; {_verdict(report.verification)}")
 
 
-def show_plan(planned: PlannedBuild) -> None:
+def show_plan(planned: PlannedBuild, price: Price) -> None:
     """What a build would do, for people."""
     console, plan, cost = _console(), planned.plan, planned.projection
     console.print(f"{planned.source}\n  to {planned.target}", soft_wrap=True)
@@ -140,6 +141,13 @@ def show_plan(planned: PlannedBuild) -> None:
     console.print(
         f"{cost.objects} objects, about {cost.requests} requests; {bytes_text(cost.bytes_read)} "
         f"read and {bytes_text(cost.bytes_written)} written, before compression"
+    )
+    console.print(
+        f"{price.puts} PUT, {price.gets} GET, {price.lists} list requests; about "
+        f"{bytes_text(price.bytes_stored)} stored, compressed {price.compression:g} times"
+    )
+    console.print(
+        f"{price.worker_hours:.1f} worker-hours at {price.throughput:g} MB/s read and written"
     )
     console.print(
         f"{cost.in_flight} regions in flight; memory at most {bytes_text(cost.peak_bytes)} "

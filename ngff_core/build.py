@@ -54,7 +54,7 @@ from ngff_core.target import (
     target_stores,
 )
 from ngff_core.thumbnail import thumbnail
-from ngff_core.verify import Verification, find_missing, stored_bytes, verify_store
+from ngff_core.verify import Verification, find_lost, stored_bytes, verify_store
 from ngff_core.workshop import Commission
 
 
@@ -320,10 +320,10 @@ class Build:
             self._beside.sweep()
             for ledger in self._ledgers:
                 ledger.tidy()
-            lost = find_missing(self.plan, self._ledgers, self._target.objects())
-            if lost:
+            lost = next(find_lost(self._target, self.plan, self._ledgers), None)
+            if lost is not None:
                 raise StoredDataError(
-                    f"{self._target.uri}/{lost[0].key}: {lost[0].what}, so nothing is published; "
+                    f"{self._target.uri}/{lost.key}: {lost.what}, so nothing is published; "
                     "run the same command again to build it anew"
                 )
             publish(self._target, self.plan)
@@ -414,7 +414,7 @@ class Build:
             for level in way.levels
         }
         for level in way.levels:
-            if len(ledgers[level.index].receipts) == level.regions:
+            if ledgers[level.index].whole:
                 # Killed after its last region, and before its receipts were one document.
                 self._whole(level)
         self._run_pass(way, tracks, ledgers, held_limit=held_limit, going_on=going_on)

@@ -2,42 +2,52 @@
 
 A receipt is written down only after its objects are stored, so what the ledger says is
 done is done. The driver appends receipts in numbered segments, some seconds of work
-each; a finished level's segments become one document, sorted, so that two builds of
-one plan end with equal ledgers.
+each, and joins what segments there are into longer ones, so that a build of a month has
+hundreds of them and not a million. A finished level's segments become one document,
+sorted, so that two builds of one plan end with equal ledgers; that of a level of more
+than `PART` regions lies in parts beside it.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import batched
+from typing import Any
 
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError
+from ngff_core.receipts import Receipt, Receipts, StoredObject
 from ngff_core.store import Store, retrying
 
+__all__ = ["PART", "SHORT_SEGMENTS", "Ledger", "Receipt", "StoredObject"]
 
-@dataclass(frozen=True)
-class StoredObject:
-    """One object as it was stored: key below its array, size, CRC-32C of its bytes."""
+PART = 65_536
+"""Receipts of a document of the ledger where a level has many: about 5 MB."""
 
-    key: str
-    size: int
-    crc32c: int
+SHORT_SEGMENTS = 64
+"""So many segments are joined into one. Joining costs writing `PART` receipts at most, so
+the more seldom the better; and each that is left is a request for who resumes."""
+
+_BATCH = 256
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """One region as it was written: CRC-32C of its samples (C order), its objects."""
+@dataclass
+class _Segment:
+    """A segment as it is stored; ``first`` differs from ``last`` where several were joined."""
 
-    region: int
-    samples: int
-    objects: tuple[StoredObject, ...]
+    first: int
+    last: int
+    regions: array[int]
 
     @property
-    def stored_bytes(self) -> int:
-        return sum(found.size for found in self.objects)
+    def name(self) -> str:
+        ends = (self.first,) if self.first == self.last else (self.first, self.last)
+        return "-".join(f"{end:06}" for end in ends) + ".jsonl"
 
 
 class Ledger:
@@ -48,14 +58,16 @@ class Ledger:
         self._folder = f"ledger/{phase}"
         self._digest = digest
         self.total = total
-        self._segment = 0
-        self._pending: list[Receipt] = []
+        self._next = 0
+        self._stored: list[_Segment] = []
+        """The segments that may still be joined with later ones."""
+        self._pending = array("q")
         self._written_at = time.monotonic()
-        self._receipts: dict[int, Receipt] = {}
+        self._receipts = Receipts(total)
         self._complete = False
 
     @property
-    def receipts(self) -> Mapping[int, Receipt]:
+    def receipts(self) -> Receipts:
         """Every receipt known, by region."""
         return self._receipts
 
@@ -65,118 +77,186 @@ class Ledger:
         return self._complete
 
     @property
+    def whole(self) -> bool:
+        """Whether every region has a receipt."""
+        return len(self._receipts) == self.total
+
+    @property
     def remaining(self) -> list[int]:
         """Regions without a receipt, in order."""
-        return [region for region in range(self.total) if region not in self._receipts]
+        return self._receipts.missing()
 
     def load(self) -> Ledger:
-        """Read what earlier runs recorded: one request if complete, else one a segment."""
+        """Read what earlier runs recorded.
+
+        If complete, that is one request, or one for each `PART` regions; else one a segment.
+        """
         document = retrying(self._store.read, self._complete_key)
         if document is not None:
-            self._take(document, self._complete_key)
-            self._complete = not self.remaining
-            return self
+            header = self._take(document, self._complete_key)
+            for part in range(header.get("parts", 0)):
+                key = self._part_key(part)
+                rows = retrying(self._store.read, key)
+                if rows is not None:
+                    self._take(rows, key)
+            self._complete = self.whole
+        if not self._complete:
+            self._load_segments()
+        return self
+
+    def _load_segments(self) -> None:
         # Listed, not guessed one after another: where one was removed for its damage, or
         # by an overwrite that was killed, those after it count, and keep their names.
+        found = []
         for key in retrying(self._store.objects, self._segments):
             name, _, ending = key.removeprefix(f"{self._segments}/").partition(".")
-            segment = retrying(self._store.read, key) if ending == "jsonl" else None
-            if segment is not None:
-                self._take(segment, key)
-                self._segment = int(name) + 1
-        return self
+            if ending == "jsonl":
+                first, _, last = name.partition("-")
+                found.append((int(last or first), -int(first), key))
+        # One that was joined comes after those that it was made of, and before later ones.
+        for end, start, key in sorted(found):
+            document = retrying(self._store.read, key)
+            if document is not None:
+                regions = array("q")
+                self._take(document, key, regions)
+                self._stored.append(_Segment(-start, end, regions))
+            self._next = end + 1
+        self._stored = [segment for segment in self._stored if len(segment.regions) < PART]
 
     def record(self, receipt: Receipt) -> None:
         """Take a receipt; it is written down within `config.receipt_seconds` of work."""
-        self._receipts[receipt.region] = receipt
-        self._pending.append(receipt)
+        self._receipts.put(receipt)
+        self._pending.append(receipt.region)
         if time.monotonic() - self._written_at >= config.receipt_seconds:
             self.flush()
 
     def flush(self) -> None:
         """Write down what was taken since the last segment."""
         self._written_at = time.monotonic()
-        if not self._pending:
-            return
-        if not retrying(self._store.create, self._segment_key, self._document(self._pending)):
+        while self._pending:
+            self._append(self._next, self._pending[:PART])
+            self._next += 1
+            del self._pending[:PART]
+        receipts = sum(len(segment.regions) for segment in self._stored)
+        if len(self._stored) > 1 and (len(self._stored) >= SHORT_SEGMENTS or receipts >= PART):
+            self._join()
+        if receipts >= PART:
+            self._stored = []
+
+    def _append(self, first: int, regions: array[int]) -> None:
+        segment = _Segment(first, self._next, regions)
+        key = f"{self._segments}/{segment.name}"
+        # What was dropped since has none, and is left out where segments are joined.
+        receipts = (self._receipts[region] for region in regions if region in self._receipts)
+        if not retrying(self._store.create, key, self._document(receipts)):
             raise LeaseLostError(
-                f"{self._store.uri}/{self._segment_key} was written by another process, "
+                f"{self._store.uri}/{key} was written by another process, "
                 "which builds this target now; this one stops"
             )
-        self._pending = []
-        self._segment += 1
+        self._stored.append(segment)
+
+    def _join(self) -> None:
+        """Make one segment of those that may be joined.
+
+        Its name is that of the last, which this process has just created, so nobody else
+        has it; and until those that it was made of are gone they say the same.
+        """
+        short, self._stored = self._stored, []
+        regions = sorted({region for segment in short for region in segment.regions})
+        self._next -= 1
+        self._append(min(segment.first for segment in short), array("q", regions))
+        self._next += 1
+        for segment in short:
+            retrying(self._store.delete, f"{self._segments}/{segment.name}")
 
     def finish(self) -> None:
         """Turn the segments of a finished phase into one document."""
-        if self.remaining:
-            raise StoredDataError(f"{self._folder}: {len(self.remaining)} regions have no receipt")
+        if not self.whole:
+            left = self.total - len(self._receipts)
+            raise StoredDataError(f"{self._folder}: {left} regions have no receipt")
         if self._complete:
             return
-        ordered = [self._receipts[region] for region in sorted(self._receipts)]
-        retrying(self._store.write, self._complete_key, self._document(ordered))
+        parts = range(0, self.total, PART) if self.total > PART else ()
+        for part, start in enumerate(parts):
+            rows = self._receipts.between(start, start + PART)
+            retrying(self._store.write, self._part_key(part), self._document(rows))
+        # Last, since it is what says that the phase is finished.
+        rows = iter(()) if parts else self._receipts.between(0, self.total)
+        retrying(self._store.write, self._complete_key, self._document(rows, len(parts)))
         self._complete = True
-        self._pending = []
+        self._pending = array("q")
         self.tidy()
 
     def tidy(self) -> None:
         """Remove the segments of a finished phase, which its one document stands for."""
         retrying(self._store.delete_tree, self._segments)
+        self._stored = []
 
     def drop(self, regions: Collection[int]) -> None:
         """Take back the receipts of some regions, whose objects are not there any more."""
         if not regions:
             return
-        self._receipts = {
-            region: receipt for region, receipt in self._receipts.items() if region not in regions
-        }
+        for region in regions:
+            self._receipts.discard(region)
         if self._complete:
             # Segments again, before the one document goes: a kill between loses nothing.
             self.tidy()
-            self._complete, self._segment = False, 0
-            self._pending = list(self._receipts.values())
+            self._complete, self._next = False, 0
+            self._pending = array("q", self._receipts)
             self.flush()
             retrying(self._store.delete, self._complete_key)
+            retrying(self._store.delete_tree, self._parts)
 
     def forget(self) -> None:
         """Remove the phase's receipts."""
         retrying(self._store.delete_tree, self._folder)
-        self._receipts, self._segment, self._complete = {}, 0, False
-        self._pending = []
+        self._receipts, self._next, self._complete = Receipts(self.total), 0, False
+        self._stored, self._pending = [], array("q")
 
     @property
     def _complete_key(self) -> str:
         return f"{self._folder}/complete.jsonl"
 
     @property
-    def _segment_key(self) -> str:
-        return f"{self._segments}/{self._segment:06}.jsonl"
+    def _parts(self) -> str:
+        return f"{self._folder}/complete"
+
+    def _part_key(self, part: int) -> str:
+        return f"{self._parts}/{part:06}.jsonl"
 
     @property
     def _segments(self) -> str:
         return f"{self._folder}/segments"
 
-    def _document(self, receipts: Iterable[Receipt]) -> bytes:
-        header = {"plan": self._digest, "regions": self.total}
-        rows = (_to_row(receipt) for receipt in receipts)
-        return "".join(json.dumps(row) + "\n" for row in (header, *rows)).encode()
+    def _document(self, receipts: Iterable[Receipt], parts: int = 0) -> bytes:
+        header = {"plan": self._digest, "regions": self.total} | ({"parts": parts} if parts else {})
+        # Encoded line by line: as one text first, it would be in memory twice more.
+        document = bytearray(_line(header))
+        for receipt in receipts:
+            document += _line(_to_row(receipt))
+        return bytes(document)
 
-    def _take(self, document: bytes, key: str) -> None:
+    def _take(
+        self, document: bytes, key: str, regions: array[int] | None = None
+    ) -> Mapping[str, Any]:
+        """Take a document's receipts, and add their regions to ``regions``; its header."""
         try:
-            header, *rows = [json.loads(line) for line in document.splitlines()]
-            ours = header["plan"] == self._digest
-            receipts = [_from_row(row) for row in rows]
-            if ours and any(not 0 <= receipt.region < self.total for receipt in receipts):
-                raise ValueError(f"a region beyond the {self.total} of this plan")
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            lines = io.BytesIO(document)
+            header = json.loads(lines.readline())
+            if header["plan"] == self._digest:
+                for region, samples, objects in _rows(lines):
+                    self._receipts.put_row(region, samples, objects)
+                    if regions is not None:
+                        regions.append(region)
+                return {"parts": int(header.get("parts", 0))}
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise StoredDataError(
                 f"{self._store.uri}/{key} is damaged ({error}); remove that object and run "
                 "the same command again: its regions will be built anew"
             ) from error
-        if not ours:
-            raise StoredDataError(
-                f"{self._store.uri}/{key} belongs to another plan; build with overwrite"
-            )
-        self._receipts.update({receipt.region: receipt for receipt in receipts})
+        raise StoredDataError(
+            f"{self._store.uri}/{key} belongs to another plan; build with overwrite"
+        )
 
 
 def _to_row(receipt: Receipt) -> dict[str, object]:
@@ -187,12 +267,18 @@ def _to_row(receipt: Receipt) -> dict[str, object]:
     }
 
 
-def _from_row(row: Mapping[str, object]) -> Receipt:
-    objects = row["objects"]
-    if not isinstance(objects, list):
-        raise TypeError("objects is not a list")
-    return Receipt(
-        int(str(row["region"])),
-        int(str(row["samples"])),
-        tuple(StoredObject(str(key), int(size), int(crc)) for key, size, crc in objects),
-    )
+def _line(fields: Mapping[str, object]) -> bytes:
+    return f"{json.dumps(fields)}\n".encode()
+
+
+def _rows(lines: Iterable[bytes]) -> Iterator[tuple[int, int, list[tuple[str, int, int]]]]:
+    # Many lines as one list: a call of json for each would take most of a resume's time.
+    for some in batched(lines, _BATCH):
+        rows = json.loads(b"[%b]" % b",".join(some))
+        if len(rows) != len(some):
+            raise ValueError("a line holds more than one receipt")
+        for row in rows:
+            objects = row["objects"]
+            if not isinstance(objects, list):
+                raise TypeError("objects is not a list")
+            yield row["region"], row["samples"], objects

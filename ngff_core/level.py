@@ -17,6 +17,7 @@ from ngff_core.ledger import Ledger, Receipt
 from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import PhaseProgress
+from ngff_core.receipts import Regions
 from ngff_core.store import Store, is_passing, retrying
 
 
@@ -81,9 +82,9 @@ class LevelTrack:
         self._kernel = None if level.parent is None else kernel_for(plan.method)
 
     @property
-    def done(self) -> frozenset[int]:
-        """Regions that have a receipt."""
-        return frozenset(self._ledger.receipts)
+    def done(self) -> Regions:
+        """Regions that have a receipt now."""
+        return self._ledger.receipts.snapshot()
 
     def load(self, region: int) -> Block:
         """Samples of a region that is not stored, in the plan's dtype."""
@@ -105,7 +106,7 @@ class LevelTrack:
         self._ledger.record(receipt)
         nbytes = self._level.region(receipt.region).size * self._plan.dtype.itemsize
         self._progress.advance(nbytes)
-        if len(self._ledger.receipts) == self._level.regions:
+        if self._ledger.whole:
             self._whole()
 
     @cached_property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ngff_core.cache import cache_plan
@@ -109,9 +109,11 @@ def project(
     container = read_unit if math.prod(read_unit) > 1 else plan.levels[0].block
     first.append(_cost("level-0", plan, plan.levels[0], read_unit, container))
     apart = [_from_store(plan, level, read_unit) for level in plan.levels[1:]]
+    # Made once: of a petabyte their tables are most of what projecting takes.
+    edges = _edges(plan)
 
     def within(limit: int, in_flight: int) -> Projection | None:
-        phases = _phases(plan, first, apart, in_flight, limit if stream else 0)
+        phases = _phases(plan, first, apart, edges, in_flight, limit if stream else 0)
         if _peak(phases, in_flight) > limit:
             return None
         streamed = (
@@ -144,6 +146,7 @@ def _phases(
     plan: PyramidPlan,
     first: Sequence[PhaseCost],
     apart: Sequence[PhaseCost],
+    edges: Mapping[int, Edge],
     in_flight: int,
     memory_limit: int,
 ) -> tuple[PhaseCost, ...]:
@@ -152,7 +155,7 @@ def _phases(
     for place, level in enumerate(plan.levels[1:], len(first)):
         if level.parent is None or not memory_limit:
             continue
-        streamed = _from_memory(plan, level, phases[place], in_flight)
+        streamed = _from_memory(plan, edges[level.index], phases[place], in_flight)
         other = [*phases[:place], streamed, *phases[place + 1 :]]
         if _peak(other, in_flight) <= max(memory_limit, _peak(phases, in_flight) - 1):
             phases = other
@@ -170,17 +173,20 @@ def _from_store(plan: PyramidPlan, level: LevelPlan, read_unit: Shape) -> PhaseC
     return _cost(f"level-{level.index}", plan, level, parent.chunks, parent.write_unit)
 
 
-def _from_memory(
-    plan: PyramidPlan, level: LevelPlan, apart: PhaseCost, in_flight: int
-) -> PhaseCost:
+def _edges(plan: PyramidPlan) -> dict[int, Edge]:
+    """The way to each level from its parent, by the level's number."""
+    kernel = kernel_for(plan.method)
+    return {
+        level.index: Edge(plan.levels[level.parent], level, kernel.halo(level.step))
+        for level in plan.levels
+        if level.parent is not None
+    }
+
+
+def _from_memory(plan: PyramidPlan, edge: Edge, apart: PhaseCost, in_flight: int) -> PhaseCost:
     """The cost of a level that is computed from its parent's samples on their way."""
-    assert level.parent is not None
-    kernel, parent, itemsize = (
-        kernel_for(plan.method),
-        plan.levels[level.parent],
-        plan.dtype.itemsize,
-    )
-    edge = Edge(parent, level, kernel.halo(level.step))
+    parent, level = edge.parent, edge.child
+    kernel, itemsize = kernel_for(plan.method), plan.dtype.itemsize
     block = _clip(parent.block, parent.shape)
     window = tuple(
         min(n, b + edge.reach(i)) for i, (n, b) in enumerate(zip(parent.shape, block, strict=True))

@@ -12,13 +12,14 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+
+import numpy as np
 
 from ngff_core.axes import SPATIAL
 from ngff_core.geometry import Shape, grid_shape
 from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
-from ngff_core.tiles import Edge, number, position
+from ngff_core.tiles import Edge, Flags, position
 
 
 @dataclass(frozen=True)
@@ -73,33 +74,41 @@ def passes(plan: PyramidPlan, streamed: Collection[int]) -> tuple[PassPlan, ...]
 
 
 class Needs:
-    """What a pass must have of each level, given which regions were ``done`` before it."""
+    """What a pass must have of each level, given which regions were ``done`` before it.
+
+    It is worked out once, for all regions of a level together: asked region by region,
+    what remains of a million took half a minute to find.
+    """
 
     def __init__(self, way: PassPlan, done: Mapping[int, Collection[int]]) -> None:
         self._way = way
-        self._done = done
-        self._open = {level.index: len(done[level.index]) < level.regions for level in way.levels}
+        self._todo = {level.index: _todo(level, done[level.index]) for level in way.levels}
+        self._tiles = {
+            edge.child.index: edge.tiles_into(self._todo[edge.child.index]) for edge in way.edges
+        }
+        self._wanted = {level.index: self._wanted_of(level.index) for level in way.levels}
+        self._todo_at, self._tile_at, self._wanted_at = (
+            {level: np.ascontiguousarray(flags).reshape(-1).data for level, flags in found.items()}
+            for found in (self._todo, self._tiles, self._wanted)
+        )
+
+    def _wanted_of(self, level: int) -> Flags:
+        found = self._todo[level].copy()
+        for edge in self._way.edges_from(level):
+            found |= edge.regions_under(self._tiles[edge.child.index])
+        return found
 
     def is_done(self, level: int, region: int) -> bool:
         """Whether a region was stored before this pass."""
-        return region in self._done[level]
+        return not self._todo_at[level][region]
 
     def wants_tile(self, edge: Edge, tile: int) -> bool:
         """Whether the tile adds to a region of the child that is not done."""
-        child = edge.child.index
-        return self._open[child] and any(
-            not self.is_done(child, region) for region in edge.children_of(tile)
-        )
+        return bool(self._tile_at[edge.child.index][tile])
 
     def wants(self, level: int, region: int) -> bool:
         """Whether the pass needs the samples of a region: to store them, or for a tile."""
-        if not self.is_done(level, region):
-            return True
-        return any(
-            self._open[edge.child.index]
-            and any(self.wants_tile(edge, tile) for tile in edge.users_of(region))
-            for edge in self._way.edges_from(level)
-        )
+        return bool(self._wanted_at[level][region])
 
     def loads(self) -> Iterator[tuple[int, int]]:
         """Level and number of each region that is read and not assembled from tiles.
@@ -112,16 +121,12 @@ class Needs:
             yield level, region
 
     def _loads_of(self, level: LevelPlan) -> Iterator[tuple[Shape, int, int]]:
-        children = [edge.child.index for edge in self._way.edges_from(level.index)]
-        if not self._open[level.index] and not any(self._open[child] for child in children):
-            return
-        root = level.index == self._way.root
-        if not root and not self._done[level.index]:
-            return
+        read = self._wanted[level.index]
+        if level.index != self._way.root:
+            read = read & ~self._todo[level.index]
         order = slow_to_fast(self._way.plan)
-        for index in in_order(grid_shape(level.shape, level.block), order):
-            if (root or self.is_done(level.index, index)) and self.wants(level.index, index):
-                yield self._passed(level.index, index, order), level.index, index
+        for index in in_order(read.shape, order, read):
+            yield self._passed(level.index, index, order), level.index, index
 
     def _passed(self, level: int, index: int, order: Shape) -> Shape:
         """Where on the way the region would be whole, were it assembled from tiles.
@@ -137,17 +142,26 @@ class Needs:
         return tuple(at[axis] for axis in order)
 
 
-def in_order(grid: Shape, order: Sequence[int]) -> Iterator[int]:
-    """Numbers of a grid's cells, the first axis of ``order`` slowest.
+def _todo(level: LevelPlan, done: Collection[int]) -> Flags:
+    """A flag for each region of a level that is not done."""
+    found = np.ones(level.regions, bool)
+    found[np.fromiter(done, np.int64, len(done))] = False
+    return found.reshape(grid_shape(level.shape, level.block))
+
+
+def in_order(grid: Shape, order: Sequence[int], flags: Flags | None = None) -> Iterator[int]:
+    """Numbers of a grid's cells, or of those with a flag; the first axis of ``order`` slowest.
 
     >>> list(in_order((2, 3), (1, 0)))
     [0, 3, 1, 4, 2, 5]
     """
-    at = [0] * len(grid)
-    for cell in product(*(range(grid[axis]) for axis in order)):
-        for axis, i in zip(order, cell, strict=True):
-            at[axis] = i
-        yield number(at, grid)
+    flags = np.ones(grid, bool) if flags is None else flags
+    strides = [math.prod(grid[axis + 1 :]) for axis in order]
+    # A section at a time: the numbers of all would take more room than the flags.
+    for slow, section in enumerate(flags.transpose(order)):
+        cells = np.nonzero(np.atleast_1d(section))
+        numbers = sum(at * n for at, n in zip(cells, strides[1:] or [0], strict=True))
+        yield from (numbers + slow * strides[0]).tolist()
 
 
 def held_bytes(edge: Edge, order: Shape, itemsize: int, in_flight: int) -> int:

@@ -9,7 +9,7 @@ stores and stores before loads, so that what is in memory leaves it as soon as i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -31,8 +31,8 @@ class Track(Protocol):
     """What a pass asks of a level's storage. Loading and storing are done by threads."""
 
     @property
-    def done(self) -> frozenset[int]:
-        """Regions that were stored before."""
+    def done(self) -> Collection[int]:
+        """Regions that were stored before; what is stored later does not join them."""
         ...
 
     def load(self, region: int) -> Block:

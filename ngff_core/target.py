@@ -18,7 +18,7 @@ from ngff_core.ledger import Ledger
 from ngff_core.plan import PyramidPlan
 from ngff_core.publish import is_published, unpublish
 from ngff_core.store import StorageOptions, Store, open_store, retrying
-from ngff_core.verify import NO_RECEIPT, find_missing
+from ngff_core.verify import find_lost
 
 PLAN_KEY = "plan.json"
 
@@ -97,11 +97,13 @@ def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -
 
 def drop_missing(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> int:
     """Take back the receipts whose objects a listing does not show as recorded; how many."""
-    findings = find_missing(plan, ledgers, retrying(store.objects))
+    lost: dict[int, set[int]] = {level.index: set() for level in plan.levels}
+    for finding in find_lost(store, plan, ledgers):
+        if finding.level is not None and finding.region is not None:
+            lost[finding.level].add(finding.region)
     for level, ledger in zip(plan.levels, ledgers, strict=True):
-        lost = {f.region for f in findings if f.level == level.index and f.region is not None}
-        ledger.drop(lost & ledger.receipts.keys())
-    return len({(f.level, f.region) for f in findings if f.what != NO_RECEIPT})
+        ledger.drop(lost[level.index])
+    return sum(map(len, lost.values()))
 
 
 def read_plan(target: Store, beside: Store) -> PyramidPlan:

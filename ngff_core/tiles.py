@@ -15,6 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise, product
+from math import prod
+from typing import Any
+
+import numpy as np
 
 from ngff_core.geometry import Region, Shape, Window, ceil_div, grid_shape, window_of
 from ngff_core.plan import LevelPlan
@@ -28,16 +32,22 @@ class Tile:
     window: Window
 
 
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+"""A flag for each cell of a grid, by its position."""
+
+_Table = tuple[tuple[int, ...], ...]
+
+
 @dataclass(frozen=True)
 class _Axis:
     """The tiles along one axis; each table has an entry per region of the parent."""
 
     out: tuple[tuple[int, int], ...]
-    parents: tuple[tuple[int, ...], ...]
+    parents: _Table
     """Positions of the parent's regions that a tile's window meets."""
-    users: tuple[tuple[int, ...], ...]
+    users: _Table
     """Positions of the tiles whose windows meet a region of the parent."""
-    children: tuple[tuple[int, ...], ...]
+    children: _Table
     """Positions of the child's regions that a tile adds to."""
 
     @cached_property
@@ -81,15 +91,23 @@ class Edge:
 
     def parents_of(self, tile: int) -> list[int]:
         """Regions of the parent that the tile's window meets; none where it is empty."""
-        return self._crossed(tile, "parents", self.parent_grid)
+        return self._crossed(tile, self._parents)
 
     def users_of(self, region: int) -> list[int]:
         """Tiles whose windows meet a region of the parent, in C order."""
-        return self._crossed(region, "users", self.parent_grid)
+        return self._crossed(region, self._users)
 
     def children_of(self, tile: int) -> list[int]:
         """Regions of the child that the tile adds to."""
-        return self._crossed(tile, "children", self.child_grid)
+        return self._crossed(tile, self._children)
+
+    def tiles_into(self, wanted: Flags) -> Flags:
+        """Which tiles add to a region of the child that is ``wanted``; both by position."""
+        return _any_met(wanted, [axis.children for axis in self._axes])
+
+    def regions_under(self, tiles: Flags) -> Flags:
+        """Which regions of the parent the windows of some tiles meet; both by position."""
+        return _any_met(tiles, [axis.users for axis in self._axes])
 
     def completing(self, region: int) -> int:
         """The tile after which a region of the child is whole, those before it being done."""
@@ -103,6 +121,13 @@ class Edge:
 
     def reach(self, axis: int) -> int:
         """Samples at most that a tile's window reaches back before its own region."""
+        return self._reach[axis]
+
+    @cached_property
+    def _reach(self) -> tuple[int, ...]:
+        return tuple(self._reach_along(axis) for axis in range(len(self._axes)))
+
+    def _reach_along(self, axis: int) -> int:
         block = self.parent.block[axis]
         starts = (
             window_of(
@@ -115,10 +140,21 @@ class Edge:
         )
         return max(0, *(i * block - start for i, start in enumerate(starts)))
 
-    def _crossed(self, index: int, table: str, grid: Shape) -> list[int]:
+    def _crossed(self, index: int, tables: Sequence[_Table]) -> list[int]:
         at = position(index, self.parent_grid)
-        lists = [getattr(axis, table)[i] for axis, i in zip(self._axes, at, strict=True)]
-        return [number(p, grid) for p in product(*lists)]
+        return list(map(sum, product(*(table[i] for table, i in zip(tables, at, strict=True)))))
+
+    @cached_property
+    def _parents(self) -> tuple[_Table, ...]:
+        return _numbered([axis.parents for axis in self._axes], self.parent_grid)
+
+    @cached_property
+    def _users(self) -> tuple[_Table, ...]:
+        return _numbered([axis.users for axis in self._axes], self.parent_grid)
+
+    @cached_property
+    def _children(self) -> tuple[_Table, ...]:
+        return _numbered([axis.children for axis in self._axes], self.child_grid)
 
     @cached_property
     def _axes(self) -> tuple[_Axis, ...]:
@@ -155,6 +191,27 @@ def _axis(n: int, block: int, out_n: int, out_block: int, step: int, halo: int) 
         tuple(range(a // out_block, ceil_div(b, out_block))) if a < b else () for a, b in out
     )
     return _Axis(out, tuple(parents), tuple(map(tuple, users)), tuple(children))
+
+
+def _any_met(flags: Flags, tables: Sequence[_Table]) -> Flags:
+    """For each cell whether any flag of the box is set that it meets, by one table an axis."""
+    for axis, table in enumerate(tables):
+        along = np.moveaxis(flags, axis, 0)
+        found = np.zeros((len(table), *along.shape[1:]), bool)
+        for i, met in enumerate(table):
+            if met:
+                along[met[0] : met[-1] + 1].any(axis=0, out=found[i])
+        flags = np.moveaxis(found, 0, axis)
+    return flags
+
+
+def _numbered(tables: Sequence[_Table], grid: Shape) -> tuple[_Table, ...]:
+    """Each axis's positions as what they add to the number of a cell of ``grid``."""
+    strides = [prod(grid[axis + 1 :]) for axis in range(len(grid))]
+    return tuple(
+        tuple(tuple(i * stride for i in met) for met in table)
+        for table, stride in zip(tables, strides, strict=True)
+    )
 
 
 def position(index: int, grid: Sequence[int]) -> Shape:

@@ -14,6 +14,7 @@ import zarr
 
 from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, checksum, open_level, same_document
 from ngff_core.engine import run_bounded
+from ngff_core.geometry import ceil_div, grid_shape
 from ngff_core.ledger import Ledger, Receipt
 from ngff_core.metadata import group_documents
 from ngff_core.plan import LevelPlan, PyramidPlan
@@ -21,6 +22,11 @@ from ngff_core.progress import Listener, PhaseProgress
 from ngff_core.store import ObjectInfo, Store, retrying
 
 NO_RECEIPT = "a region has no receipt"
+
+LISTED_TOGETHER = 100_000
+"""A pyramid of so many objects is listed as a whole, a larger one by folders."""
+
+_FOLDER = 1000
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,42 @@ def verify_store(
     )
 
 
+def find_lost(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Iterator[Finding]:
+    """Objects that the ledger records and a listing of the store does not show so.
+
+    A large level is listed by its folders, one after another, so that of a petabyte's
+    objects no more are at hand than those of one folder.
+    """
+    if sum(level.objects for level in plan.levels) <= LISTED_TOGETHER:
+        yield from _sizes(plan, ledgers, retrying(store.objects))
+        return
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        for regions, folders in _folders(plan, level):
+            listed: dict[str, ObjectInfo] = {}
+            for folder in folders if ledger.receipts else ():
+                listed |= retrying(store.objects, f"{level.path}/{folder}")
+            receipts = ledger.receipts.between(regions.start, regions.stop)
+            yield from _sizes_of(level, receipts, listed)
+
+
+def _folders(plan: PyramidPlan, level: LevelPlan) -> Iterator[tuple[range, list[str]]]:
+    """Runs of regions, and the folders that hold their objects and no others'."""
+    grid = grid_shape(level.shape, level.block)
+    axis = next((axis for axis, n in enumerate(grid) if n > 1), 0)
+    if level.objects <= max(LISTED_TOGETHER, grid[axis] * _FOLDER):
+        yield range(level.regions), [""]
+        return
+    run = level.regions // grid[axis]
+    per = level.block[axis] // level.write_unit[axis]
+    last = ceil_div(level.shape[axis], level.write_unit[axis])
+    for row in range(grid[axis]):
+        places = range(row * per, min((row + 1) * per, last))
+        yield (
+            range(row * run, (row + 1) * run),
+            [plan.object_key((*(0,) * axis, place)) for place in places],
+        )
+
+
 def find_missing(
     plan: PyramidPlan, ledgers: Sequence[Ledger], objects: Mapping[str, ObjectInfo]
 ) -> list[Finding]:
@@ -140,15 +182,21 @@ def _sizes(
     plan: PyramidPlan, ledgers: Sequence[Ledger], objects: Mapping[str, ObjectInfo]
 ) -> Iterator[Finding]:
     for level, ledger in zip(plan.levels, ledgers, strict=True):
-        for receipt in ledger.receipts.values():
-            for recorded in receipt.objects:
-                key = f"{level.path}/{recorded.key}"
-                found = objects.get(key)
-                if found is None:
-                    yield Finding(key, "missing", level.index, receipt.region)
-                elif found.size != recorded.size:
-                    what = f"{found.size} bytes, {recorded.size} recorded"
-                    yield Finding(key, what, level.index, receipt.region)
+        yield from _sizes_of(level, ledger.receipts.values(), objects)
+
+
+def _sizes_of(
+    level: LevelPlan, receipts: Iterable[Receipt], objects: Mapping[str, ObjectInfo]
+) -> Iterator[Finding]:
+    for receipt in receipts:
+        for recorded in receipt.objects:
+            key = f"{level.path}/{recorded.key}"
+            found = objects.get(key)
+            if found is None:
+                yield Finding(key, "missing", level.index, receipt.region)
+            elif found.size != recorded.size:
+                what = f"{found.size} bytes, {recorded.size} recorded"
+                yield Finding(key, what, level.index, receipt.region)
 
 
 def _strays(
@@ -207,4 +255,4 @@ def _region_checker(
 
 def stored_bytes(ledger: Ledger) -> int:
     """Bytes of a level's objects as stored."""
-    return sum(receipt.stored_bytes for receipt in ledger.receipts.values())
+    return ledger.receipts.stored_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError
-from ngff_core.ledger import Ledger, Receipt, StoredObject
+from ngff_core.ledger import SHORT_SEGMENTS, Ledger, Receipt, StoredObject
+from ngff_core.receipts import Receipts
 from ngff_core.store import Store, open_store
 
 DIGEST = "d" * 64
@@ -244,3 +246,113 @@ def test_phases_have_ledgers_of_their_own(store: Store) -> None:
 def test_a_receipt_adds_up_its_objects() -> None:
     """What a region takes as stored."""
     assert receipt(0).stored_bytes == 100
+
+
+def long_receipt(region: int, samples: int = 1) -> Receipt:
+    """A receipt as of a shard."""
+    return Receipt(region, samples, (StoredObject(f"c/{region}", 30_000_000, 2**32 - region - 1),))
+
+
+def test_segments_are_joined_so_that_a_resume_reads_few(store: Store) -> None:
+    """However long a build goes on; the same receipts are read back."""
+    found = ledger(store, total=500)
+    for region in range(500):
+        found.record(long_receipt(region))
+        found.flush()
+        assert len(store.objects()) <= SHORT_SEGMENTS
+    again = ledger(store, total=500)
+    assert again.receipts == {region: long_receipt(region) for region in range(500)}
+    again.finish()
+    assert list(store.objects()) == ["ledger/1/complete.jsonl"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 99)), max_size=40), st.data())
+def test_the_latest_receipt_of_a_region_counts(
+    taken: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Also where a kill left segments beside the one that they were joined in."""
+    store, killed = open_store("memory://joined"), open_store("memory://killed")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ngff_core.ledger.SHORT_SEGMENTS", 4)
+            found = ledger(store, total=10)
+            for region, samples in taken:
+                found.record(long_receipt(region, samples))
+                found.flush()
+                for key in store.objects():
+                    killed.write(key, store.read(key) or b"")
+        for key in set(killed.objects()) - set(store.objects()):
+            if data.draw(st.booleans()):
+                killed.delete(key)
+        latest = {region: long_receipt(region, samples) for region, samples in taken}
+        assert ledger(store, total=10).receipts == latest
+        assert ledger(killed, total=10).receipts == latest
+    finally:
+        store.delete_tree()
+        killed.delete_tree()
+
+
+def test_a_large_level_is_finished_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a bounded number of receipts; the document that says so comes last."""
+    monkeypatch.setattr("ngff_core.ledger.PART", 4)
+    found = finished(store, [9, 0, 8, 1, 7, 2, 6, 3, 5, 4])
+    assert list(store.objects()) == [
+        "ledger/1/complete.jsonl",
+        *(f"ledger/1/complete/{part:06}.jsonl" for part in range(3)),
+    ]
+    again = ledger(store, total=10)
+    assert again.complete
+    assert again.receipts == found.receipts == {i: receipt(i) for i in range(10)}
+    again.drop([3, 9])
+    lost = ledger(store, total=10)
+    assert (lost.complete, lost.remaining) == (False, [3, 9])
+    assert not any("complete" in key for key in store.objects())
+
+
+def test_a_part_that_was_removed_is_built_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the message about a damaged one says; what is built then survives another kill."""
+    monkeypatch.setattr("ngff_core.ledger.PART", 4)
+    finished(store, list(range(10)))
+    store.delete("ledger/1/complete/000001.jsonl")
+    found = ledger(store, total=10)
+    assert (found.complete, found.remaining) == (False, [4, 5, 6, 7])
+    found.record(receipt(5))
+    found.flush()
+    assert ledger(store, total=10).remaining == [4, 6, 7]
+
+
+def test_receipts_of_a_large_level_take_some_forty_bytes_each() -> None:
+    """And none of their own where nothing is done."""
+    tracemalloc.start()
+    try:
+        found = Receipts(20_000)
+        for region in reversed(range(20_000)):
+            found.put(long_receipt(region))
+        assert tracemalloc.get_traced_memory()[0] < 60 * 20_000
+    finally:
+        tracemalloc.stop()
+    assert found.nbytes < 45 * 20_000
+    assert (len(found), found.stored_bytes) == (20_000, 30_000_000 * 20_000)
+    assert [one.region for one in found.between(19_990, 30_000)] == list(range(19_990, 20_000))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans())))
+def test_packed_receipts_are_as_a_dictionary(steps: list[tuple[int, bool]]) -> None:
+    """Whatever is put and taken back."""
+    found, plain = Receipts(10), dict[int, Receipt]()
+    for step, (region, put) in enumerate(steps):
+        if put:
+            plain[region] = receipt(region, checksum=step)
+            found.put(plain[region])
+        else:
+            plain.pop(region, None)
+            found.discard(region)
+        before = found.snapshot()
+        assert found == plain
+        assert (list(found), len(found)) == (sorted(plain), len(plain))
+        assert found.stored_bytes == sum(one.stored_bytes for one in plain.values())
+        assert found.missing() == [i for i in range(10) if i not in plain]
+        assert list(before) == sorted(plain)
+        assert [i in before for i in range(-1, 11)] == [i in plain for i in range(-1, 11)]
