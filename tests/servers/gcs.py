@@ -92,9 +92,7 @@ class Shelf:
     def make_bucket(self, name: str) -> dict[str, Any]:
         with self.lock:
             if name in self.buckets:
-                raise RefusedError(
-                    409, "Your previous request to create the named bucket succeeded."
-                )
+                raise RefusedError(409, "The bucket exists already.")
             self.buckets[name] = {}
         return bucket_resource(name)
 

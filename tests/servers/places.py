@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,8 +15,6 @@ def storage_environment(gs: str, s3: str) -> Mapping[str, str]:
     """Variables by which fsspec's filesystems find emulators at these URLs, and get in."""
     return {
         "STORAGE_EMULATOR_HOST": gs,
-        "FSSPEC_GCS": json.dumps({"token": "anon"}),
-        "FSSPEC_GS": json.dumps({"token": "anon"}),
         "AWS_ENDPOINT_URL": s3,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
