@@ -46,6 +46,8 @@ ROOMS = (
     "options",
     "metadata",
     "progress",
+    "trouble",
+    "gcs",
     "store",
     "foreign_store",
     "sources",

@@ -66,13 +66,18 @@ def serving[S: Loopback](server: S) -> Iterator[S]:
 class Handler(BaseHTTPRequestHandler):
     """Keeps connections open; reads whole bodies, in one piece or in chunks.
 
-    ``Expect: 100-continue`` is answered by the base class.
+    ``Expect: 100-continue`` is answered at once: clients wait for it with their body.
     """
 
     protocol_version = "HTTP/1.1"
     # Headers and body leave in one packet: apart, each answer would wait 40 ms for an ACK.
     wbufsize = -1
     disable_nagle_algorithm = True
+
+    def handle_expect_100(self) -> bool:
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
 
     def log_message(self, *args: Any) -> None:
         """Tests are quiet."""

@@ -43,7 +43,7 @@ class Fault:
     method: str = ""
     """A regular expression that the whole method matches; empty is any."""
     path: str = ""
-    """A regular expression found in the unquoted path and query."""
+    """A regular expression found in the unquoted path and query, or where a body begins."""
     nth: Sequence[int] = ()
     """Which of the matching requests, from 1 on; empty is all."""
     chance: float = 1.0
@@ -66,6 +66,8 @@ class Fault:
         return str(self.status) if self.kind == "status" else self.kind
 
 
+_HEAD = 200
+
 # What belongs to one connection, or is made anew.
 _OF_CONNECTIONS = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
@@ -76,8 +78,11 @@ class _Through(Handler):
     server: Proxy
 
     def do_any(self) -> None:
-        path = unquote(self.path)
-        fault = self.server.fault_for(self.command, path)
+        length = 0 if self.chunked else int(self.headers.get("Content-Length") or 0)
+        self.head = self.rfile.read(min(_HEAD, length))
+        # Google's uploads name their object there.
+        what = f"{unquote(self.path)} {self.head.decode(errors='replace')}"
+        fault = self.server.fault_for(self.command, what)
         match fault:
             case None:
                 self.answer(*self.ask(self.body()))
@@ -88,7 +93,7 @@ class _Through(Handler):
                 self.body()
                 self.reset()
             case Fault(kind="reset upload"):
-                self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
+                self.rfile.read(max(0, length // 2 - len(self.head)))
                 self.reset()
             case Fault(kind="stall", seconds=seconds):
                 self.body()
@@ -116,6 +121,16 @@ class _Through(Handler):
                 self.reset()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_any  # noqa: N815
+
+    @property
+    def chunked(self) -> bool:
+        return "chunked" in self.headers.get("Transfer-Encoding", "")
+
+    def body(self) -> bytes:
+        if self.chunked:
+            return super().body()
+        rest = int(self.headers.get("Content-Length") or 0) - len(self.head)
+        return self.head + self.rfile.read(rest)
 
     def refusal(self, fault: Fault) -> tuple[bytes, dict[str, str]]:
         """A body as the service behind would word it, and the headers."""

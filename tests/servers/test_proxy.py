@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -66,6 +67,16 @@ def test_without_a_script_everything_passes(between):
     assert ask(between, "HEAD")[2]["Content-Length"] == "4"
     assert between.injected == {}
     assert between.seen == {"GET": 2, "PUT": 1, "HEAD": 1}
+
+
+def test_a_client_that_waits_to_be_told_to_go_on_is_told(between):
+    """``Expect: 100-continue``, as botocore asks before each upload."""
+    with socket.create_connection(between.server_address[:2], timeout=5) as raw:
+        raw.sendall(b"PUT /a HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+        assert b"100 Continue" in raw.recv(100)
+        raw.sendall(b"abc")
+        assert b"200" in raw.recv(1000)
+    assert Echo.kept == b"abc"
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
