@@ -9,7 +9,7 @@ import numpy as np
 
 from ngff_core.arrays import open_level, store_region
 from ngff_core.encoding import LevelEncoder
-from ngff_core.errors import StoredDataError
+from ngff_core.errors import PassingError, StoredDataError
 from ngff_core.geometry import Region, window_of
 from ngff_core.image import ArrayLike, Block
 from ngff_core.kernels.contract import Kernel
@@ -19,6 +19,10 @@ from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import PhaseProgress
 from ngff_core.receipts import Regions
 from ngff_core.store import Store, is_passing, retrying
+from ngff_core.trouble import kind_of, note
+
+_READINGS = 3
+"""Of what seems to be damaged, before it is called so."""
 
 
 def region_samples(parent: ArrayLike, level: LevelPlan, index: int, kernel: Kernel | None) -> Block:
@@ -28,25 +32,46 @@ def region_samples(parent: ArrayLike, level: LevelPlan, index: int, kernel: Kern
     """
     region = level.region(index)
     if kernel is None:
-        return np.asarray(retrying(parent.__getitem__, region.slices))
+        return _read(parent, region, "the source")
     window = window_of(region, level.step, kernel.halo(level.step), parent.shape)
     samples = _stored_samples(parent, window.box)
     return kernel.reduce(samples, window.lead, level.step, region.shape)
 
 
 def _stored_samples(parent: ArrayLike, box: Region) -> Block:
-    """A box of a level of our own; whatever keeps it from being decoded is damage."""
+    """A box of a level of our own; whatever keeps it from being decoded is damage.
+
+    It is read again first: an object may be damaged, or missed, in one answer only.
+    """
+    for left in reversed(range(_READINGS)):
+        try:
+            return _read(parent, box, "the level below")
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            if left:
+                note(kind_of(error))
+                continue
+            first = next((line for line in str(error).splitlines() if line), type(error).__name__)
+            raise StoredDataError(
+                f"the level below cannot be read ({first}); run the same command again to build "
+                "anew what is missing"
+            ) from error
+    raise AssertionError("the last reading returns or raises")
+
+
+def _read(array: ArrayLike, box: Region, what: str) -> Block:
+    """A box of an array; trouble that may pass is an OSError, whatever its client says."""
     try:
-        return np.asarray(retrying(parent.__getitem__, box.slices))
-    except (OSError, MemoryError):
+        return np.asarray(retrying(array.__getitem__, box.slices))
+    except OSError:
         raise
     except Exception as error:
-        if is_passing(error):
+        if not is_passing(error):
             raise
-        first = next((line for line in str(error).splitlines() if line), type(error).__name__)
-        raise StoredDataError(
-            f"the level below cannot be read ({first}); run the same command again to build "
-            "anew what is missing"
+        raise PassingError(
+            f"{what} could not be read: {kind_of(error)} ({error}); once storage answers, "
+            "the same command goes on"
         ) from error
 
 

@@ -7,11 +7,10 @@ fsspec, where a PUT is atomic by itself.
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import io
 import os
 import shutil
-import sys
 import threading
 import uuid
 from abc import ABC, abstractmethod
@@ -28,6 +27,8 @@ import zarr
 from zarr.abc.store import Store as ZarrStore
 
 from ngff_core.errors import InvalidOptionError, PassingError
+from ngff_core.trouble import google_crc32c, is_refusal, kind_of, note, retry_after
+from ngff_core.trouble import is_passing as is_passing  # noqa: PLC0414 - it belongs to `retrying`
 
 StorageOptions = Mapping[str, Any]
 
@@ -196,61 +197,116 @@ class Bucket(Store):
         self.fs = fs
         self.root = root.rstrip("/")
         self.uri = uri.rstrip("/")
+        protocols = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+        self._scheme = next((p for p in ("gs", "s3", "memory") if p in protocols), "")
+        # s3fs would first ask for the size, and a checksum is of whole objects only.
+        self._in_one_piece = {"max_concurrency": 1} if self._scheme == "s3" else {}
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}" if key else self.root
 
     def read(self, key: str) -> bytes | None:
         try:
-            return cast(bytes, self.fs.cat_file(self._path(key)))
+            with self._telling(key, "read"):
+                return cast(bytes, self.fs.cat_file(self._path(key), **self._in_one_piece))
         except (FileNotFoundError, IsADirectoryError):
             return None
 
     def write(self, key: str, data: Buffer) -> None:
-        self.fs.pipe_file(self._path(key), bytes(data))
+        data = bytes(data)
+        with self._telling(key, "written"):
+            self._compare(key, data, self.fs.pipe_file(self._path(key), data))
 
     def create(self, key: str, data: Buffer) -> bool:
-        turn = _create_in_memory if self.fs.protocol == "memory" else nullcontext()
+        data = bytes(data)
+        turn = _create_in_memory if self._scheme == "memory" else nullcontext()
         try:
-            with turn:
-                self.fs.pipe_file(self._path(key), bytes(data), mode="create")
+            with turn, self._telling(key, "created"):
+                reply = self.fs.pipe_file(self._path(key), data, mode="create")
         except FileExistsError:
             # Where the reply to our own create was lost, the retry meets our own bytes.
-            return self.read(key) == bytes(data)
+            return self.read(key) == data
+        try:
+            with self._telling(key, "created"):
+                self._compare(key, data, reply)
+        except PassingError:
+            # The object is ours, and damaged: creating it again would only meet it.
+            retrying(self.write, key, data)
         return True
 
+    def _compare(self, key: str, data: bytes, reply: Any) -> None:
+        """Hold what the service stored against what it was sent."""
+        if self._scheme == "gs":
+            # The reply to an upload in several requests is but where it went.
+            told = reply if isinstance(reply, Mapping) else self._fresh_info(key)
+            found = told.get("crc32c")
+            same = found is None or found == google_crc32c(data)
+        elif self._scheme == "s3" and isinstance(reply, Mapping):
+            same = _s3_has(data, reply)
+        else:
+            same = True
+        if not same:
+            raise PassingError(f"{self.uri}/{key} arrived damaged")
+
+    @contextmanager
+    def _telling(self, key: str, done: str) -> Iterator[None]:
+        """Say of a client's error what it was about, in one of our types."""
+        where = f"{self.uri}/{key}" if key else self.uri
+        try:
+            yield
+        except (PassingError, FileNotFoundError, FileExistsError, IsADirectoryError):
+            raise
+        except Exception as error:
+            told = f"{where} could not be {done}: {_short(error)}"
+            if is_refusal(error):
+                raise PermissionError(f"{told}; permission is missing") from error
+            if is_passing(error):
+                raise PassingError(
+                    f"{told}; once storage answers, the same command goes on"
+                ) from error
+            raise
+
     def delete(self, key: str) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._telling(key, "deleted"):
             self.fs.rm_file(self._path(key))
 
     def delete_tree(self, prefix: str = "") -> None:
         paths = [self._path(key) for key in self.objects(prefix)]
         # In bulk, but for names that a filesystem would take for patterns of others.
         plain = [path for path in paths if not _looks_like_a_pattern(path)]
-        if plain:
-            self.fs.rm(plain)
-        for path in paths:
-            if _looks_like_a_pattern(path):
-                self.fs.rm_file(path)
+        odd = [path for path in paths if _looks_like_a_pattern(path)]
+        with self._telling(prefix, "deleted"):
+            if plain:
+                # Where the reply was lost, or another process was quicker, they are gone.
+                with suppress(FileNotFoundError):
+                    self.fs.rm(plain)
+            for path in odd:
+                with suppress(FileNotFoundError):
+                    self.fs.rm_file(path)
 
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
         # A filesystem remembers listings, and other processes write to the same prefix.
         self.fs.invalidate_cache()
-        listing = self.fs.find(self._path(prefix), detail=True)
+        with self._telling(prefix, "listed"):
+            listing = self.fs.find(self._path(prefix), detail=True)
         skip = len(self.root.lstrip("/")) + 1
         found = {path.lstrip("/")[skip:]: _fsspec_info(info) for path, info in listing.items()}
         return dict(sorted(found.items()))
 
     def info(self, key: str) -> ObjectInfo | None:
-        self.fs.invalidate_cache()
         try:
-            found = self.fs.info(self._path(key))
+            with self._telling(key, "found"):
+                found = self._fresh_info(key)
         except FileNotFoundError:
             return None
         return _fsspec_info(found) if found["type"] == "file" else None
 
+    def _fresh_info(self, key: str) -> Mapping[str, Any]:
+        self.fs.invalidate_cache()
+        return cast(Mapping[str, Any], self.fs.info(self._path(key)))
+
     def open(self, key: str) -> BinaryIO:
-        if self.fs.protocol == "memory":
+        if self._scheme == "memory":
             # It would hand every caller one and the same file object.
             return io.BytesIO(self.fs.cat_file(self._path(key)))
         return cast(BinaryIO, self.fs.open(self._path(key), "rb"))
@@ -262,7 +318,8 @@ class Bucket(Store):
 
     def is_empty(self) -> bool:
         self.fs.invalidate_cache()
-        return not self.fs.exists(self.root)
+        with self._telling("", "found"):
+            return not self.fs.exists(self.root)
 
     def child(self, name: str) -> Bucket:
         return Bucket(self.fs, self._path(name), f"{self.uri}/{name}")
@@ -313,34 +370,31 @@ def is_remote(uri: str) -> bool:
     return bool(separator) and scheme not in ("file", "memory", "local")
 
 
-def is_passing(error: BaseException) -> bool:
-    """Whether ``error``'s type says that trying again may help."""
-    if isinstance(error, PassingError | TimeoutError | ConnectionError):
-        return True
-    if isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EREMOTEIO):
-        return True
-    http = _loaded("gcsfs.retry", "HttpError")
-    if http is not None and isinstance(error, http):
-        code = int(getattr(error, "code", 0) or 0)
-        return code in (408, 429) or code >= 500
-    kinds = (
-        _loaded("gcsfs.retry", "ChecksumError"),
-        _loaded("aiohttp", "ClientError"),
-        _loaded("requests", "RequestException"),
-        _loaded("botocore.exceptions", "HTTPClientError"),
-    )
-    return isinstance(error, tuple(kind for kind in kinds if kind is not None))
-
-
 def retrying[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """``work(...)``, tried again with growing, jittered pauses while its trouble may pass."""
     retry = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(_ATTEMPTS),
-        wait=tenacity.wait_random_exponential(multiplier=0.5, max=30),
+        wait=tenacity.wait_combine(
+            tenacity.wait_random_exponential(multiplier=0.5, max=30), _AsAsked()
+        ),
+        before_sleep=_take_note,
         retry=tenacity.retry_if_exception(is_passing),
         reraise=True,
     )
     return retry(work, *args, **kwargs)
+
+
+class _AsAsked(tenacity.wait.wait_base):
+    """As long as the service asked for."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
+        return retry_after(retry_state.outcome.exception() if retry_state.outcome else None)
+
+
+def _take_note(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if error is not None:
+        note(kind_of(error))
 
 
 @contextmanager
@@ -360,14 +414,25 @@ def fused_pipeline() -> Iterator[None]:
         yield
 
 
+def _short(error: BaseException) -> str:
+    text = next((line for line in str(error).splitlines() if line), "")
+    return f"{kind_of(error)} ({text})" if text else kind_of(error)
+
+
+def _s3_has(data: bytes, reply: Mapping[str, Any]) -> bool:
+    """Whether S3's reply to a PUT tells of these bytes, as far as it tells anything."""
+    if any(name.startswith("Checksum") for name in reply):
+        # botocore sent the checksum along, and S3 refuses what does not fit.
+        return True
+    etag = str(reply.get("ETag", "")).strip('"')
+    # An ETag is an MD5 in the plain case; of what is encrypted by a key it is another thing.
+    if len(etag) != 32 or reply.get("ServerSideEncryption") not in (None, "AES256"):
+        return True
+    return etag == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
 def _looks_like_a_pattern(path: str) -> bool:
     return any(character in path for character in "*?[]")
-
-
-def _loaded(module: str, name: str) -> type[BaseException] | None:
-    # An error of a client that was never imported cannot have been raised.
-    found = sys.modules.get(module)
-    return getattr(found, name, None)
 
 
 def _open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
@@ -375,26 +440,14 @@ def _open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
 
     try:
         if scheme in ("gs", "gcs"):
-            # gcsfs's default class asks each bucket for its layout by gRPC, and where that
-            # port cannot be reached every operation waits a minute.
-            from gcsfs.core import GCSFileSystem
+            from ngff_core.gcs import GoogleFiles
 
-            fs, root = (
-                GCSFileSystem(**_gcs_timeouts() | options),
-                GCSFileSystem._strip_protocol(uri),
-            )
+            fs, root = GoogleFiles(**options), GoogleFiles._strip_protocol(uri)
         else:
             fs, root = fsspec.core.url_to_fs(uri, **options)
     except (ValueError, ImportError) as error:
         raise InvalidOptionError(f"{uri}: {error}") from error
     return Bucket(fs, root, uri)
-
-
-def _gcs_timeouts() -> dict[str, Any]:
-    # gcsfs sets none by itself: a stalled connection would hang for ever.
-    import aiohttp
-
-    return {"requests_timeout": aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)}
 
 
 def _unless_gone(_function: object, _path: object, error: BaseException) -> None:

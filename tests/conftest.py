@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from fsspec.implementations.memory import MemoryFileSystem
+
+    from tests.servers.gcs import GcsServer
+    from tests.servers.places import Places
+    from tests.servers.s3 import S3Server
 
 # Asserts outside of test files explain themselves only when asked to.
 pytest.register_assert_rewrite("tests.oracles")
@@ -82,3 +87,44 @@ def memory_filesystem() -> Iterator[MemoryFileSystem]:
     yield filesystem
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[GcsServer]:
+    """Google Cloud Storage, emulated."""
+    from tests.servers.gcs import gcs_server
+
+    with gcs_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """S3, emulated."""
+    from tests.servers.s3 import s3_server
+
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def places(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Places:
+    """Gives an empty place of each kind; credentials are those of the environment."""
+    from tests.servers.places import storage_environment
+
+    def place(kind: str) -> str:
+        if kind == "local":
+            return str(tmp_path)
+        if kind == "memory":
+            request.getfixturevalue("memory_filesystem")
+            return "memory://place"
+        gs = request.getfixturevalue("gcs").url if kind == "gs" else ""
+        s3 = request.getfixturevalue("s3").url if kind == "s3" else ""
+        for name, value in storage_environment(gs, s3).items():
+            if value:
+                monkeypatch.setenv(name, value)
+        return f"{kind}://{request.getfixturevalue('gcs' if kind == 'gs' else 's3').make_bucket()}"
+
+    return place

@@ -47,6 +47,8 @@ ROOMS = (
     "options",
     "metadata",
     "progress",
+    "trouble",
+    "gcs",
     "store",
     "foreign_store",
     "sources",

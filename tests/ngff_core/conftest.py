@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from ngff_core.store import Store, open_store
+from tests.servers.places import PLACES, Places
 
 
-@pytest.fixture(params=["local", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+@pytest.fixture(params=PLACES)
+def store(request: pytest.FixtureRequest, places: Places) -> Store:
     """An empty store of each kind, at a place that is not there yet."""
-    if request.param == "local":
-        return open_store(tmp_path / "some" / "where")
-    request.getfixturevalue("memory_filesystem")
-    return open_store("memory://some/where")
+    return open_store(f"{places(request.param)}/some/where")

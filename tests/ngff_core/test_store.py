@@ -122,6 +122,8 @@ def quick_turns() -> Iterator[None]:
 def test_of_eight_that_create_one_wins(store: Store) -> None:
     """Exactly one, in every round, and its bytes are the ones stored."""
     threads = 8
+    # A bucket decides by itself, in one request: few rounds show that we leave it to it.
+    turns = 3 if store.uri.startswith(("gs:", "s3:")) else 100
     start = threading.Barrier(threads)
 
     def contend(key: str, me: int) -> bool:
@@ -129,7 +131,7 @@ def test_of_eight_that_create_one_wins(store: Store) -> None:
         return store.create(key, f"thread {me}".encode() * 50)
 
     with ThreadPoolExecutor(threads) as executor:
-        for turn in range(100):
+        for turn in range(turns):
             key = f"lease/{turn}"
             won = list(executor.map(contend, [key] * threads, range(threads)))
             assert won.count(True) == 1

@@ -1,0 +1,45 @@
+"""A small image, how it is built, and what such a build stores."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from ngff_core.store import StorageOptions, open_store
+
+OPTIONS: dict[str, Any] = {
+    "method": "itkwasm_bin_shrink",
+    "chunks": 16,
+    "shards": 32,
+    "scale_factors": [2],
+    "workers": 2,
+}
+REGIONS = [9, 4]
+"""Of the two levels, with these options."""
+
+
+def pixels() -> np.ndarray[Any, Any]:
+    """Noise on a slope, so that no two chunks are alike."""
+    shape = (20, 96, 80)
+    noise = np.random.default_rng(7).integers(0, 99, shape)
+    return (np.arange(np.prod(shape)).reshape(shape) // 3 + noise).astype("u2")
+
+
+def stored(target: str, storage_options: StorageOptions | None = None) -> dict[str, Any]:
+    """Objects of a target by key, and its finished ledgers without the plan's digest."""
+    store = open_store(target, storage_options)
+    beside = open_store(f"{target}.build", storage_options)
+    found: dict[str, Any] = {key: store.read(key) for key in store.objects()}
+    for key in beside.objects("ledger"):
+        document = beside.read(key)
+        assert document is not None
+        found[f"beside: {key}"] = [json.loads(row) for row in document.splitlines()[1:]]
+    return found
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Key by key: two thousand bytes of difference are no message."""
+    assert sorted(found) == sorted(expected)
+    assert [key for key in found if found[key] != expected[key]] == []

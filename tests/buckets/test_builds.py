@@ -1,0 +1,200 @@
+"""Builds on every kind of place do what local ones do, to the byte."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import fsspec.config
+import pytest
+
+import ngff_core
+from ngff_core.errors import SourceChangedError, TargetExistsError
+from ngff_core.progress import Advanced
+from ngff_core.store import open_store
+from tests.buckets.images import OPTIONS, REGIONS, assert_same, stored
+from tests.servers.places import PLACES, fsspec_config
+
+MIXES = [
+    ("gs", "s3", "zarr"),
+    ("s3", "local", "zarr"),
+    ("local", "gs", "zarr"),
+    ("s3", "gs", "tif"),
+    ("gs", "local", "tif"),
+]
+
+
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, places: Any) -> str:
+    return places(request.param)
+
+
+@pytest.fixture
+def source(local_sources: Any) -> str:
+    return str(local_sources / "image.zarr")
+
+
+def stopping_at(done: int) -> Any:
+    """A listener that interrupts level 0 after so many regions."""
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Advanced) and event.phase == "level-0" and event.done == done:
+            raise KeyboardInterrupt
+
+    return listen
+
+
+@pytest.mark.parametrize("ending", ["zarr", "tif"])
+def test_the_whole_way_at_one_place(place, source_at, whole, ending):
+    """Source and target beside each other: built, verified, and its status told."""
+    target = f"{place}/image.ome.zarr"
+    report = ngff_core.build_pyramid(source_at(ending, place), target, **OPTIONS)
+    assert report.verified
+    assert report.fresh == sum(REGIONS)
+    assert_same(stored(target), whole)
+    assert ngff_core.verify_pyramid(target).ok
+    deep = ngff_core.verify_pyramid(target, deep=True, workers=2)
+    assert deep.ok, deep.findings
+    status = ngff_core.build_status(target)
+    assert status.published
+    assert [level.done for level in status.levels] == REGIONS
+    assert status.builder is None
+
+
+@pytest.mark.parametrize(("origin", "goal", "ending"), MIXES)
+def test_from_one_place_to_another(places, source_at, whole, origin, goal, ending):
+    """Any source to any target, each with its own credentials."""
+    target = f"{places(goal)}/out/image.ome.zarr"
+    source = source_at(ending, f"{places(origin)}/in")
+    assert ngff_core.build_pyramid(source, target, **OPTIONS).verified
+    assert_same(stored(target), whole)
+
+
+def test_through_a_cache(place, source_at, whole):
+    """The cache is beside the target, and gone afterwards."""
+    target = f"{place}/image.ome.zarr"
+    report = ngff_core.build_pyramid(source_at("tif", place), target, **OPTIONS, cache="always")
+    assert report.cached
+    assert_same(stored(target), whole)
+    beside = {key.partition("/")[0] for key in open_store(f"{target}.build").objects()}
+    assert beside == {"plan.json", "lease", "ledger"}
+
+
+def test_an_interrupted_build_goes_on(place, source, whole, monkeypatch):
+    """No image before the end; the next run does what remains, and no more."""
+    monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
+    target = f"{place}/image.ome.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        ngff_core.build_pyramid(source, target, **OPTIONS, progress=stopping_at(4))
+    status = ngff_core.build_status(target)
+    assert not status.published
+    assert status.builder is None
+    assert open_store(target).read("zarr.json") is None
+    done = [level.done for level in status.levels]
+    assert 4 <= done[0] < REGIONS[0]
+    report = ngff_core.build_pyramid(source, target, **OPTIONS)
+    assert [level.fresh for level in report.levels] == [
+        n - d for n, d in zip(REGIONS, done, strict=True)
+    ]
+    assert_same(stored(target), whole)
+    assert ngff_core.build_pyramid(source, target, **OPTIONS).fresh == 0
+
+
+def test_another_plan_is_refused_and_may_overwrite(place, source, whole):
+    """A target with other options, or from another source, stays as it is until told."""
+    target = f"{place}/image.ome.zarr"
+    other = {**OPTIONS, "chunks": 32}
+    ngff_core.build_pyramid(source, target, **other)
+    before = stored(target)
+    with pytest.raises(TargetExistsError, match="chunks"):
+        ngff_core.build_pyramid(source, target, **OPTIONS)
+    assert_same(stored(target), before)
+    ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
+    assert_same(stored(target), whole)
+
+
+def test_a_foreign_target_is_not_touched(place, source):
+    """What we did not build is not ours to remove."""
+    target = f"{place}/image.ome.zarr"
+    open_store(target).write("theirs", b"x")
+    with pytest.raises(TargetExistsError, match="not built by"):
+        ngff_core.build_pyramid(source, target, **OPTIONS)
+    assert list(open_store(target).objects()) == ["theirs"]
+
+
+def test_a_changed_source_is_noticed(place, source_at):
+    """By its generation, its ETag, or its size and time."""
+    source, target = source_at("npy", place), f"{place}/image.ome.zarr"
+    with pytest.raises(KeyboardInterrupt):
+        ngff_core.build_pyramid(source, target, **OPTIONS, progress=stopping_at(2))
+    data = open_store(source).read("")
+    assert data is not None
+    open_store(place).write("image.npy", data[:-2] + bytes([1, 2]))
+    with pytest.raises(SourceChangedError):
+        ngff_core.build_pyramid(source, target, **OPTIONS)
+
+
+def test_damage_is_found_and_mended(place, source, whole):
+    """A missing object plainly, changed bytes of the same size by reading them."""
+    target = f"{place}/image.ome.zarr"
+    ngff_core.build_pyramid(source, target, **OPTIONS)
+    store, key = open_store(target), "scale0/image/c/0/1/0"
+    good = whole[key]
+    store.write(key, good[:-1] + bytes([good[-1] ^ 1]))
+    assert ngff_core.verify_pyramid(target).ok
+    assert [f.key for f in ngff_core.verify_pyramid(target, deep=True).findings] == [key]
+    store.delete(key)
+    assert [(f.key, f.what) for f in ngff_core.verify_pyramid(target).findings] == [
+        (key, "missing")
+    ]
+
+
+def test_two_builders_of_one_target(place, source, whole):
+    """One waits for the other, and finds it done."""
+    target = f"{place}/image.ome.zarr"
+    fresh: list[int] = []
+
+    def build() -> None:
+        fresh.append(ngff_core.build_pyramid(source, target, **OPTIONS).fresh)
+
+    threads = [threading.Thread(target=build) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(fresh) == [0, sum(REGIONS)]
+    assert_same(stored(target), whole)
+
+
+def options_for(kind: str, request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """A target's URI, and how ``storage_options`` say where it is."""
+    server = request.getfixturevalue("gcs" if kind == "gs" else "s3")
+    if kind == "gs":
+        options: dict[str, Any] = {"endpoint_url": server.url, "token": "anon"}
+    else:
+        options = {"endpoint_url": server.url, "key": "test", "secret": "test"}
+    return f"{kind}://{server.make_bucket()}/image.ome.zarr", options
+
+
+@pytest.mark.parametrize("kind", ["gs", "s3"])
+def test_credentials_by_storage_options(request, kind, source, whole):
+    """Given to each call; a local source has no use for them."""
+    target, options = options_for(kind, request)
+    report = ngff_core.build_pyramid(source, target, **OPTIONS, storage_options=options)
+    assert report.verified
+    assert ngff_core.build_status(target, storage_options=options).published
+    assert ngff_core.verify_pyramid(target, deep=True, storage_options=options).ok
+    assert_same(stored(target, options), whole)
+    texts = json.dumps(stored(target, options), default=repr)
+    assert options["endpoint_url"] not in texts
+
+
+def test_credentials_by_fsspec_configuration(gcs, s3, source_at, whole, monkeypatch):
+    """``~/.config/fsspec``, or ``FSSPEC_*`` variables read at the start."""
+    for protocol, options in fsspec_config(gcs.url, s3.url).items():
+        monkeypatch.setitem(fsspec.config.conf, protocol, options)
+    source = source_at("zarr", f"gs://{gcs.make_bucket()}")
+    target = f"s3://{s3.make_bucket()}/image.ome.zarr"
+    assert ngff_core.build_pyramid(source, target, **OPTIONS).verified
+    assert_same(stored(target), whole)

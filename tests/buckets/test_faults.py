@@ -1,0 +1,247 @@
+"""Builds on buckets whose requests fail, in all the ways that a proxy can think of."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import tenacity
+
+import ngff_core
+from ngff_core import trouble
+from ngff_core.errors import PassingError, StoredDataError
+from ngff_core.progress import Advanced
+from ngff_core.store import Store, open_store, retrying
+from tests.buckets.images import OPTIONS, REGIONS, assert_same, stored
+from tests.servers.proxy import Fault, Proxy, proxy
+
+WRITES = "PUT|POST"
+CHUNK = "scale0/image/c/0/1/0"
+
+
+@dataclass
+class Place:
+    """A bucket, and the proxy before it."""
+
+    root: str
+    options: dict[str, Any]
+    between: Proxy
+
+    @property
+    def target(self) -> str:
+        return f"{self.root}/image.ome.zarr"
+
+    def build(self, source: str, **more: Any) -> ngff_core.BuildReport:
+        return ngff_core.build_pyramid(
+            source, self.target, **OPTIONS, storage_options=self.options, **more
+        )
+
+    def stored(self) -> dict[str, Any]:
+        self.between.script()
+        return stored(self.target, self.options)
+
+    def store(self) -> Store:
+        return open_store(self.root, self.options)
+
+
+@pytest.fixture(scope="module")
+def proxies(gcs: Any, s3: Any) -> Iterator[dict[str, Proxy]]:
+    with proxy(gcs.url, seed=5) as before_gcs, proxy(s3.url, seed=5, xml=True) as before_s3:
+        yield {"gs": before_gcs, "s3": before_s3}
+
+
+@pytest.fixture(params=["gs", "s3"])
+def place(request: pytest.FixtureRequest, gcs: Any, s3: Any, proxies: Any) -> Place:
+    between = proxies[request.param]
+    between.script()
+    if request.param == "gs":
+        options = {"endpoint_url": between.url, "token": "anon"}
+        return Place(f"gs://{gcs.make_bucket()}", options, between)
+    options = {"endpoint_url": between.url, "key": "test", "secret": "test"}
+    return Place(f"s3://{s3.make_bucket()}", options, between)
+
+
+@pytest.fixture
+def source(local_sources: Any) -> str:
+    return str(local_sources / "image.zarr")
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the clients and our own; what a service asks for is waited."""
+    real = asyncio.sleep
+
+    def shortly(module: str) -> None:
+        names = {name: getattr(asyncio, name) for name in dir(asyncio) if name[0] != "_"}
+
+        async def sleep(seconds: float, *_: Any) -> None:
+            await real(seconds / 200)
+
+        monkeypatch.setattr(f"{module}.asyncio", SimpleNamespace(**names | {"sleep": sleep}))
+
+    import aiobotocore.endpoint  # noqa: F401
+    import gcsfs.retry  # noqa: F401
+    import s3fs.core  # noqa: F401
+
+    for module in ("gcsfs.retry", "aiobotocore.endpoint", "s3fs.core"):
+        shortly(module)
+    monkeypatch.setattr(
+        "ngff_core.store.tenacity.wait_random_exponential", lambda **_: tenacity.wait_none()
+    )
+
+
+def test_one_request_in_twenty_fails(place, source_at, local_sources, whole):
+    """Of any kind, source and target alike: one build, nothing to see of it in the bytes."""
+    place.store().write("image.npy", (local_sources / "image.npy").read_bytes())
+    place.between.script(
+        Fault("status", status=503, chance=0.01),
+        Fault("status", status=500, chance=0.01),
+        Fault("status", status=429, chance=0.01),
+        Fault("reset", chance=0.01),
+        Fault("truncate", method="GET", chance=0.01),
+        Fault("reset upload", method=WRITES, chance=0.01),
+        Fault("drop reply", method=WRITES, chance=0.02),
+    )
+    report = place.build(f"{place.root}/image.npy")
+    assert report.verified
+    deep = ngff_core.verify_pyramid(
+        place.target, deep=True, workers=2, storage_options=place.options
+    )
+    assert deep.ok, deep.findings
+    assert sum(place.between.injected.values()) >= 4
+    assert_same(place.stored(), whole)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_missing_permission_is_told_at_once(place, source, status):
+    """Not tried again, and named."""
+    place.between.script(Fault("status", method=WRITES, path="image.ome.zarr", status=status))
+    began = time.monotonic()
+    with pytest.raises(PermissionError, match=r"image\.ome\.zarr.*permission is missing"):
+        place.build(source)
+    assert time.monotonic() - began < 5
+    assert sum(place.between.injected.values()) <= 3
+
+
+def test_a_bucket_that_may_not_be_listed(place, source):
+    """Is refused before anything is written: resuming and publishing look at listings."""
+    place.between.script(Fault("status", method="GET", path=r"\?(.*&)?prefix=", status=403))
+    with pytest.raises(PermissionError):
+        place.build(source)
+    assert not [key for key in place.stored() if "/c/" in key]
+
+
+def test_an_outage_is_told_and_the_same_command_goes_on(place, source, whole):
+    """Longer than all retries: the error names the object; what was done is kept."""
+    key = "scale1/image/c/0/1/0"
+    place.between.script(Fault("status", method=WRITES, path=key, status=503))
+    with pytest.raises(PassingError, match=rf"{key} could not be written: 503") as caught:
+        place.build(source)
+    assert "the same command goes on" in str(caught.value)
+    place.between.script()
+    status = ngff_core.build_status(place.target, storage_options=place.options)
+    assert not status.published
+    report = place.build(source)
+    assert report.fresh == sum(REGIONS) - sum(level.done for level in status.levels)
+    assert_same(place.stored(), whole)
+
+
+def test_a_lost_reply_to_a_create_is_our_own(place, source, whole):
+    """Plan, lease and receipts: created, though nobody heard of it."""
+    names = ("plan.json", "lease/000001", "ledger/0/segments/000000")
+    place.between.script(*(Fault("drop reply", method=WRITES, path=n, nth=[1]) for n in names))
+    assert place.build(source).verified
+    assert place.between.injected == {"drop reply": 3}
+    assert_same(place.stored(), whole)
+
+
+def interrupt_before_level_1(place: Place, source: str, monkeypatch: Any) -> None:
+    """Leave a build whose level 0 is stored, and level 1 not."""
+    monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
+
+    def listen(event: Any) -> None:
+        if isinstance(event, Advanced) and event.phase == "level-0" and event.done == REGIONS[0]:
+            raise KeyboardInterrupt
+
+    place.between.script(Fault("status", method=WRITES, path="scale1/image/c/", status=503))
+    with pytest.raises((KeyboardInterrupt, PassingError)):
+        place.build(source, progress=listen)
+    place.between.script()
+
+
+def test_a_404_of_our_own_chunk_is_never_background(place, source, whole, monkeypatch):
+    """Said once, it is read again; said always, it is damage."""
+    interrupt_before_level_1(place, source, monkeypatch)
+    read = {"method": "GET|HEAD", "path": "scale0/image/c/"}
+    place.between.script(Fault("status", status=404, **read))
+    with pytest.raises(StoredDataError, match="level below cannot be read"):
+        place.build(source)
+    place.between.script(Fault("status", status=404, nth=[1, 4], **read))
+    assert place.build(source).verified
+    assert place.between.injected == {"404": 2}
+    assert_same(place.stored(), whole)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_flipped_bit_on_the_way_there(place, source, whole, nth):
+    """What arrived is compared with what was sent."""
+    place.between.script(Fault("flip upload", method=WRITES, path="scale0/image/c/", nth=[nth]))
+    assert place.build(source).verified
+    assert place.between.injected == {"flip upload": 1}
+    assert_same(place.stored(), whole)
+
+
+def test_a_flipped_bit_in_what_is_created(place, source, whole):
+    """Put again: creating it again would only meet the damaged one."""
+    path = "ledger/0/segments/000000"
+    place.between.script(Fault("flip upload", method=WRITES, path=path, nth=[1]))
+    assert place.build(source).verified
+    assert_same(place.stored(), whole)
+
+
+def test_a_flipped_bit_on_the_way_back(place, local_sources):
+    """Whole objects are held against the checksum that comes with them."""
+    data = (local_sources / "image.npy").read_bytes()
+    place.store().write("image.npy", data)
+    place.between.script(Fault("flip download", method="GET", path="image.npy", nth=[1]))
+    assert retrying(place.store().read, "image.npy") == data
+    assert place.between.injected == {"flip download": 1}
+
+
+def test_retry_after_is_heeded_and_counted(place):
+    """A service that asks for a second gets it."""
+    place.store().write("key", b"x")
+    before = trouble.met()
+    place.between.script(
+        Fault("status", method="GET", path="key", nth=[1], status=429, retry_after="1")
+    )
+    began = time.monotonic()
+    assert retrying(place.store().read, "key") == b"x"
+    assert place.between.injected == {"429": 1}
+    if place.root.startswith("gs:"):
+        # botocore passes over the first of them by itself, in its own way.
+        assert time.monotonic() - began >= 1
+        assert (trouble.met() - before)["429"] == 1
+
+
+def test_a_stalled_connection_is_given_up(gcs, proxies):
+    """After the timeout, and tried again."""
+    import aiohttp
+
+    between = proxies["gs"]
+    options = {
+        "endpoint_url": between.url,
+        "token": "anon",
+        "requests_timeout": aiohttp.ClientTimeout(total=None, sock_read=0.3),
+    }
+    store = open_store(f"gs://{gcs.make_bucket()}", options)
+    store.write("key", b"x")
+    between.script(Fault("stall", path="key", nth=[1], seconds=20))
+    began = time.monotonic()
+    assert store.read("key") == b"x"
+    assert 0.3 <= time.monotonic() - began < 10
