@@ -1,0 +1,175 @@
+"""Operations are counted: a build decodes its source once, and no level of its own."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from ngff_core import NgffImage, build_pyramid, level, verify_pyramid
+from ngff_core.build import Build
+from ngff_core.level import LevelTrack
+from ngff_core.options import BuildOptions
+from ngff_core.store import LocalFiles
+from tests.doubles import Counted
+
+METHODS = ["itkwasm_gaussian", "itkwasm_bin_shrink"]
+IMAGES = [
+    # shape, chunks of the source, chunks and shards of the pyramid
+    ((60, 70, 90), (12, 16, 16), 16, 32),
+    ((500, 610), (48, 64), 64, 128),
+]
+
+
+@dataclass
+class Reads:
+    """What zarr was given, by key, and how many samples came from levels of our own."""
+
+    keys: Counter[str] = field(default_factory=Counter)
+    nbytes: int = 0
+    own_samples: int = 0
+
+    def below(self, folder: Path) -> tuple[int, int]:
+        """Requests for chunks below a folder, and how many chunks they were for."""
+        found = {k: n for k, n in self.keys.items() if k.startswith(f"{folder}/c/")}
+        return sum(found.values()), len(found)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
+    """Counts what any local zarr store reads, and what levels read back."""
+    found = Reads()
+    # All of zarr's ways to a local file, synchronous or not, end in this function.
+    inner = zarr.storage._local._get
+
+    def get(path: Path, *rest: Any) -> Any:
+        result = inner(path, *rest)
+        found.keys[str(path)] += 1
+        found.nbytes += len(result) if "/c/" in str(path) else 0
+        return result
+
+    monkeypatch.setattr(zarr.storage._local, "_get", get)
+    stored = level._stored_samples
+
+    def counted(parent: Any, box: Any) -> Any:
+        found.own_samples += box.size
+        return stored(parent, box)
+
+    monkeypatch.setattr(level, "_stored_samples", counted)
+    yield found
+
+
+def source(folder: Path, shape: Any, chunks: Any) -> Path:
+    samples = np.random.default_rng(5).integers(0, 2**16, shape, "u2")
+    zarr.create_array(folder / "in.zarr", data=samples, chunks=chunks, compressors=None)
+    return folder / "in.zarr"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("shape", "chunks", "own", "shards"), IMAGES, ids=["3-D", "2-D"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_source_is_decoded_once_and_no_level_is_read_back(
+    method: str, shape: Any, chunks: Any, own: int, shards: int, workers: int, tmp_path: Path,
+    reads: Reads,
+) -> None:  # fmt: skip
+    """In chunks that divide the regions: each is asked for once, for all levels together."""
+    whole = tuple(-(-n // own) * own for n in shape)
+    path = source(tmp_path, shape, tuple(own // 2 for _ in shape))
+    options = BuildOptions(
+        method=method, scale_factors=[2, 4, 8], chunks=own, shards=shards, workers=workers
+    )
+    with Build.open(path, tmp_path / "out.zarr", options) as build:
+        assert build.planned.projection.streamed == (1, 2, 3)
+        assert not build.cache_needed
+        for k in range(4):
+            build.write_level(k)
+        requests, asked = reads.below(path)
+        assert requests == asked == math.prod(-(-2 * n // own) for n in shape)
+        assert reads.nbytes <= 1.05 * math.prod(whole) * 2
+        assert reads.own_samples == 0
+        assert not any("out.zarr/" in k and "/c/" in k for k in reads.keys)
+        build.publish()
+        assert build.verify().ok
+    assert reads.below(path) == (requests, asked)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("shape", "chunks", "own", "shards"), IMAGES, ids=["3-D", "2-D"])
+def test_an_array_is_asked_once_a_region_for_each_sample_once(
+    method: str, shape: Any, chunks: Any, own: int, shards: int, tmp_path: Path
+) -> None:
+    """As many readings as level 0 has regions."""
+    counted = Counted(np.random.default_rng(5).integers(0, 2**16, shape, "u2"))
+    image = NgffImage(counted, "zyx"[-len(shape) :])
+    options: dict[str, Any] = {"scale_factors": [2, 3, 6], "chunks": own, "shards": shards}
+    before = Counted(counted.array)
+    report = build_pyramid(
+        NgffImage(before, image.dims), tmp_path / "a.zarr", method=method, **options
+    )
+    # What tells one array in memory from another reads it too.
+    extra = before.reads - report.levels[0].regions
+    assert 0 <= extra <= 1
+    assert before.times.max() <= 1 + extra
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_level_read_back_is_decoded_where_it_is_needed(
+    method: str, tmp_path: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a level whose children are all missing, each region once: no halo is read twice."""
+    path = source(tmp_path, (60, 70, 90), (16, 16, 16))
+    options: dict[str, Any] = {"scale_factors": [2, 4], "chunks": 16, "shards": 32}
+
+    class Stop(Exception):
+        pass
+
+    stored = LevelTrack.store
+
+    def store(self: LevelTrack, region: int, samples: Any) -> Any:
+        if self._level.index:
+            raise Stop
+        return stored(self, region, samples)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LevelTrack, "store", store)
+        # Level 0 alone is written, as by a build that was killed; then the others.
+        with pytest.raises(Stop):
+            build_pyramid(path, tmp_path / "out.zarr", method=method, **options)
+    assert reads.own_samples == 0
+    done = sum(1 for p in (tmp_path / "out.zarr/scale0/image/c").rglob("*") if p.is_file())
+    report = build_pyramid(path, tmp_path / "out.zarr", method=method, **options)
+    assert report.levels[0].fresh == report.levels[0].regions - done
+    assert reads.own_samples <= done * 32**3
+    requests, asked = reads.below(path)
+    assert requests <= asked + 2 * 8 * 4  # those that were loaded and not stored any more
+    assert verify_pyramid(tmp_path / "out.zarr", deep=True).ok
+
+
+def test_a_region_is_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object written for each, and none read, listed or looked at in between."""
+    calls: Counter[str] = Counter()
+    for name in ("read", "write", "info", "objects", "delete"):
+        inner = getattr(LocalFiles, name)
+
+        def call(self: Any, *given: Any, name: str = name, inner: Any = inner) -> Any:
+            calls[name] += 1
+            return inner(self, *given)
+
+        monkeypatch.setattr(LocalFiles, name, call)
+    image = np.random.default_rng(5).integers(0, 99, (64, 96, 96), "u1")
+    options = BuildOptions(scale_factors=[2, 4], chunks=8, shards=16)
+    with Build.open(image, tmp_path / "a.zarr", options) as build:
+        build.write_level(0)  # arrays are created, and the others under way
+        build.write_level(1)
+        build.write_level(2)
+        regions = build.plan.levels[0].regions + sum(lv.regions for lv in build.plan.levels[1:])
+    documents = 20  # arrays, plan, receipts, lease
+    assert regions <= calls["write"] <= regions + documents
+    assert calls["read"] + calls["info"] + calls["objects"] + calls["delete"] <= documents
