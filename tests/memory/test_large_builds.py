@@ -60,8 +60,13 @@ class Case:
     def write(self, folder: Path) -> Path:
         if self.tiff:
             path = folder / "source.ome.tif"
-            write_tiff(path, self.shape, rowsperstrip=self.shape[1], compression="zlib",
-                       metadata={"axes": "ZYX"})  # fmt: skip
+            write_tiff(
+                path,
+                self.shape,
+                rowsperstrip=self.shape[1],
+                compression="zlib",
+                metadata={"axes": "ZYX"},
+            )
             return path
         write_zarr(folder, self.shape, self.chunks, dtype=self.dtype, bits=self.bits)
         return folder / "image"
@@ -88,7 +93,7 @@ CASES = [
         (2, 2, 64, 256, 256),
         "1GiB",
         options={"chunks": {"t": 2, "c": 2}},
-    ),  # fmt: skip
+    ),
     Case("plane", (24576, 24576), (1024, 1024), "1GiB"),
     Case(
         "plane without shards",
@@ -96,10 +101,8 @@ CASES = [
         (1024, 1024),
         "1GiB",
         options={"ome_zarr_version": "0.4"},
-    ),  # fmt: skip
-    Case(
-        "large shards", (512, 1024, 1024), CUBE, "2GiB", options={"shards": (256, 512, 512)}
-    ),  # fmt: skip
+    ),
+    Case("large shards", (512, 1024, 1024), CUBE, "2GiB", options={"shards": (256, 512, 512)}),
     Case("source chunks of 128 MiB", (512, 1024, 1024), (64, 1024, 1024), "1GiB"),
     Case(
         "source chunks of 128 MiB, no cache",
@@ -107,10 +110,8 @@ CASES = [
         (64, 1024, 1024),
         "2GiB",
         options={"cache": "never"},
-    ),  # fmt: skip
-    Case(
-        "TIFF strips of 128 MiB", (6, 8192, 8192), (1, 8192, 8192), "2GiB", bits=4, tiff=True
-    ),  # fmt: skip
+    ),
+    Case("TIFF strips of 128 MiB", (6, 8192, 8192), (1, 8192, 8192), "2GiB", bits=4, tiff=True),
 ]
 
 

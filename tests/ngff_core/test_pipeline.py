@@ -14,7 +14,7 @@ from ngff_core.pipeline import Pipeline, StoppedError
 from ngff_core.stream import LevelFailedError
 
 
-class Trouble(Exception):
+class TroubleError(Exception):
     """What a driver raises."""
 
 
@@ -101,7 +101,7 @@ def test_a_whole_level_returns_at_once_and_starts_nothing() -> None:
 
 def test_all_that_wait_hear_of_a_failure_and_the_next_starts_another() -> None:
     """The very error, for each level that is not whole; those that are go on."""
-    error = Trouble()
+    error = TroubleError()
     levels = Levels(4, seconds=0.001)
     levels.gate = threading.Event()
     levels.fails = [None, error]
@@ -118,7 +118,7 @@ def test_all_that_wait_hear_of_a_failure_and_the_next_starts_another() -> None:
 
 def test_a_level_not_told_of_a_failure_is_told_first() -> None:
     """It is not tried again in silence, however late it comes; once it was told, it is."""
-    error = Trouble()
+    error = TroubleError()
     levels = Levels(3)
     levels.fails = [error]
     assert outcome(levels.pipeline, 2) is error
@@ -157,9 +157,10 @@ def test_an_interrupted_waiter_stops_the_driver_and_all_who_wait(
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(outcome, levels.pipeline, 2)
         time.sleep(0.03)
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(threading.Condition, "wait_for", interrupted)
-            levels.pipeline.wait_for(1)
+            with pytest.raises(KeyboardInterrupt):
+                levels.pipeline.wait_for(1)
         assert levels.ends == ["StoppedError"]
         assert isinstance(other.result(timeout=10), StoppedError)
     levels.gate.set()

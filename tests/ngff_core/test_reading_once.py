@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ class Reads:
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
     """Counts what any local zarr store reads, and what levels read back."""
     found = Reads()
     # All of zarr's ways to a local file, synchronous or not, end in this function.
@@ -63,7 +62,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Reads]:
         return stored(parent, box)
 
     monkeypatch.setattr(level, "_stored_samples", counted)
-    yield found
+    return found
 
 
 def source(folder: Path, shape: Any, chunks: Any) -> Path:
@@ -127,20 +126,20 @@ def test_a_level_read_back_is_decoded_where_it_is_needed(
     path = source(tmp_path, (60, 70, 90), (16, 16, 16))
     options: dict[str, Any] = {"scale_factors": [2, 4], "chunks": 16, "shards": 32}
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     stored = LevelTrack.store
 
     def store(self: LevelTrack, region: int, samples: Any) -> Any:
         if self._level.index:
-            raise Stop
+            raise StoppedError
         return stored(self, region, samples)
 
     with monkeypatch.context() as patch:
         patch.setattr(LevelTrack, "store", store)
         # Level 0 alone is written, as by a build that was killed; then the others.
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             build_pyramid(path, tmp_path / "out.zarr", method=method, **options)
     assert reads.own_samples == 0
     done = sum(1 for p in (tmp_path / "out.zarr/scale0/image/c").rglob("*") if p.is_file())

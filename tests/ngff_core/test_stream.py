@@ -114,7 +114,7 @@ PLAN = plan_of("yx", (96, 96), chunks=16, shards=16, scale_factors=[2, 4], dtype
 LEVELS = computed(PLAN)
 
 
-class Trouble(Exception):
+class TroubleError(Exception):
     """What a test raises."""
 
 
@@ -130,7 +130,7 @@ class FailingKernel:
     def reduce(self, window: Array, *given: Any) -> Array:
         self.left -= 1
         if self.left == 0:
-            raise Trouble("tile")
+            raise TroubleError("tile")
         return self._kernel.reduce(window, *given)
 
 
@@ -157,7 +157,7 @@ def test_a_job_that_fails_names_its_level_and_nothing_is_begun_after(
                     calls.append(region)
                     if len(calls) == 3:
                         failed.set()
-                        raise Trouble(name)
+                        raise TroubleError(name)
                 time.sleep(0.003)
                 return inner(region, *rest)
 
@@ -167,7 +167,7 @@ def test_a_job_that_fails_names_its_level_and_nothing_is_begun_after(
         work = work_of(WAY, tracks, executor, in_flight=in_flight, kernel=kernel)
         with pytest.raises(LevelFailedError) as caught:
             work.run()
-    assert isinstance(caught.value.__cause__, Trouble)
+    assert isinstance(caught.value.__cause__, TroubleError)
     assert str(caught.value.__cause__) == kind
     assert caught.value.level == level or (level is None and caught.value.level in (1, 2))
     # Each slot may have begun one more before the driver heard of it.
@@ -186,10 +186,10 @@ def test_what_a_check_raises_goes_through_after_stores_under_way_are_recorded() 
         nonlocal asked
         asked += 1
         if asked == 12:
-            raise Trouble
+            raise TroubleError
 
     before = set(threading.enumerate())
-    with ThreadPoolExecutor(2) as executor, pytest.raises(Trouble):
+    with ThreadPoolExecutor(2) as executor, pytest.raises(TroubleError):
         work_of(WAY, tracks, executor, check=check).run()
     assert set(threading.enumerate()) == before
     assert asked == 12

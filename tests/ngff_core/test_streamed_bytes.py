@@ -20,11 +20,11 @@ from tests.folders import files
 METHODS = [m for m in Methods if not m.startswith("itk_")]
 UNEVEN = [{"z": 1, "y": 2, "x": 2}, {"z": 2, "y": 4, "x": 4}]
 IMAGES: list[tuple[str, tuple[int, ...], Any]] = [
-    ("yx", (150, 131), [2, 4, 8]),
-    ("yx", (120, 140), [2, 3, 6]),
-    ("zyx", (30, 47, 52), UNEVEN),
-    ("cyx", (3, 70, 60), [2, 3, 6]),
-    ("tczyx", (2, 3, 14, 34, 30), UNEVEN),
+    ("yx", (90, 71), [2, 4, 8]),
+    ("yx", (72, 80), [2, 3, 6]),
+    ("zyx", (20, 37, 34), UNEVEN),
+    ("cyx", (3, 40, 36), [2, 3, 6]),
+    ("tczyx", (2, 2, 10, 20, 18), UNEVEN),
 ]
 SAMPLES = {
     shape: np.random.default_rng(11).integers(0, 7, shape, "u2") * 9000 for _, shape, _ in IMAGES
@@ -87,8 +87,7 @@ def test_too_little_memory_to_stream_changes_nothing(
 
 
 @every_image
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("method", METHODS[:3])
+@pytest.mark.parametrize(("method", "seed"), [(METHODS[0], 0), (METHODS[2], 1)])
 def test_what_is_lost_before_publishing_is_made_again(
     method: Methods, seed: int, dims: str, shape: Any, factors: Any, tmp_path: Path
 ) -> None:
@@ -117,7 +116,7 @@ def test_what_is_lost_before_publishing_is_made_again(
 def test_levels_asked_for_in_any_order_are_the_same(workers: int, tmp_path: Path) -> None:
     """The coarsest first, or by a thread for each."""
     given = options(Methods.ITKWASM_GAUSSIAN, [2, 4], workers=workers)
-    make = partial(image, "zyx", (30, 47, 52))
+    make = partial(image, "zyx", (20, 37, 34))
     build_pyramid(make(), tmp_path / "a", **given)
     with Build.open(make(), tmp_path / "b", BuildOptions(**given)) as backwards:
         for level in (2, 0, 1):
