@@ -197,7 +197,8 @@ def undeclared(root: Path) -> list[str]:
     A package that only comes along with another goes when that one drops it.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    extras = project["optional-dependencies"]
+    asked = [*project["dependencies"], *extras["cluster"], *extras["demo"]]
     declared = {canonical(re.split(r"[^\w.-]", requirement)[0]) for requirement in asked}
     installed = distributions()
     return [
