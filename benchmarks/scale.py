@@ -249,8 +249,9 @@ def plan_table(folder: str) -> str:
         "",
         (
             f"{cost.objects:,} objects; {cost.puts:,} PUT, {cost.gets:,} GET and {cost.lists:,} "
-            f"list requests; {bytes_text(cost.bytes_read)} read and {bytes_text(cost.bytes_written)} "
-            f"written, raw; {bytes_text(cost.bytes_stored)} stored at {cost.compression:g} to 1; "
+            f"list requests; {bytes_text(cost.bytes_read)} read and "
+            f"{bytes_text(cost.bytes_written)} written, raw; "
+            f"{bytes_text(cost.bytes_stored)} stored at {cost.compression:g} to 1; "
             f"{cost.worker_hours:,.0f} worker-hours at {cost.throughput:g} MB/s. "
             f"Planned in {seconds:.2f} s with {peak / 2**20:.1f} MiB allocated at most."
         ),

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import crc32c
@@ -14,7 +15,7 @@ import zarr
 
 from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, checksum, open_level, same_document
 from ngff_core.engine import run_bounded
-from ngff_core.geometry import ceil_div, grid_shape
+from ngff_core.geometry import grid_shape
 from ngff_core.ledger import Ledger, Receipt
 from ngff_core.metadata import group_documents
 from ngff_core.plan import LevelPlan, PyramidPlan
@@ -114,7 +115,7 @@ def find_lost(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Ite
         for regions, folders in _folders(plan, level):
             listed: dict[str, ObjectInfo] = {}
             for folder in folders if ledger.receipts else ():
-                listed |= retrying(store.objects, f"{level.path}/{folder}")
+                listed |= retrying(store.objects, f"{level.path}/{folder}".rstrip("/"))
             receipts = ledger.receipts.between(regions.start, regions.stop)
             yield from _sizes_of(level, receipts, listed)
 
@@ -122,19 +123,18 @@ def find_lost(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Ite
 def _folders(plan: PyramidPlan, level: LevelPlan) -> Iterator[tuple[range, list[str]]]:
     """Runs of regions, and the folders that hold their objects and no others'."""
     grid = grid_shape(level.shape, level.block)
+    objects = grid_shape(level.shape, level.write_unit)
     axis = next((axis for axis, n in enumerate(grid) if n > 1), 0)
-    if level.objects <= max(LISTED_TOGETHER, grid[axis] * _FOLDER):
+    # Along the last axis there are no folders, only objects.
+    if level.objects <= max(LISTED_TOGETHER, grid[axis] * _FOLDER) or axis == len(grid) - 1:
         yield range(level.regions), [""]
         return
     run = level.regions // grid[axis]
     per = level.block[axis] // level.write_unit[axis]
-    last = ceil_div(level.shape[axis], level.write_unit[axis])
+    before = [range(n) for n in objects[:axis]]
     for row in range(grid[axis]):
-        places = range(row * per, min((row + 1) * per, last))
-        yield (
-            range(row * run, (row + 1) * run),
-            [plan.object_key((*(0,) * axis, place)) for place in places],
-        )
+        places = product(*before, range(row * per, min((row + 1) * per, objects[axis])))
+        yield range(row * run, (row + 1) * run), [plan.object_key(place) for place in places]
 
 
 def find_missing(

@@ -127,8 +127,35 @@ def test_plan_tells_and_does_nothing(run: Command, source: Path, target: Path) -
     assert f"to {target}" in answer.out
     assert "level-0  y 64, x 64" in answer.out
     assert "20 objects, about " in answer.out
+    assert " PUT, " in answer.out
+    assert " worker-hours at 200 MB/s" in answer.out
     assert "memory at most " in answer.out
     assert contents(source.parent) == before
+
+
+def test_plan_prices_the_build(run: Command, source: Path, target: Path) -> None:
+    """Requests, bytes and worker-hours, at the throughput and compression that are given."""
+    plan = run(
+        "plan", source, target, *SMALL, "--throughput", "0.001", "--compression", "4", "--json"
+    )
+    cost, total = plan.document["price"], plan.document
+    assert cost["puts"] - (cost["objects"] - total["objects"]) == total["objects"] == 20
+    assert cost["gets"] == total["requests"] - 20
+    assert cost["lists"] == 2
+    assert cost["bytes_stored"] == round(total["bytes_written"] / 4)
+    moved = total["bytes_read"] + total["bytes_written"]
+    assert cost["worker_hours"] == pytest.approx(moved / 1000 / 3600)
+
+
+@pytest.mark.parametrize("option", ["--throughput", "--compression"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_a_price_needs_positive_numbers(
+    run: Command, source: Path, target: Path, option: str, value: str
+) -> None:
+    """The caller's mistake is named."""
+    answer = run("plan", source, target, *SMALL, option, value)
+    assert answer.status == 2
+    assert f"{option.removeprefix('--')}: {value} is not a positive number" in answer.err
 
 
 def test_status_of_a_finished_build(run: Command, source: Path, target: Path) -> None:
