@@ -69,10 +69,7 @@ def _read(array: ArrayLike, box: Region, what: str) -> Block:
     except Exception as error:
         if not is_passing(error):
             raise
-        raise PassingError(
-            f"{what} could not be read: {kind_of(error)} ({error}); once storage answers, "
-            "the same command goes on"
-        ) from error
+        raise PassingError(f"{what} could not be read: {kind_of(error)} ({error})") from error
 
 
 class LevelTrack:

@@ -259,11 +259,9 @@ class Bucket(Store):
         except Exception as error:
             told = f"{where} could not be {done}: {_short(error)}"
             if is_refusal(error):
-                raise PermissionError(f"{told}; permission is missing") from error
+                raise PermissionError(told) from error
             if is_passing(error):
-                raise PassingError(
-                    f"{told}; once storage answers, the same command goes on"
-                ) from error
+                raise PassingError(told) from error
             raise
 
     def delete(self, key: str) -> None:

@@ -57,8 +57,8 @@ def is_passing(error: BaseException) -> bool:
 
 
 def passing_status(status: int) -> bool:
-    """Whether a service that answers so may answer otherwise later."""
-    return status in (408, 429) or status >= 500
+    """Whether a service that answers so may answer otherwise later; 501 is for good."""
+    return status in (408, 429) or (status >= 500 and status != 501)
 
 
 def is_refusal(error: BaseException) -> bool:
