@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -57,16 +58,13 @@ class Projection:
     memory_limit: int
     streamed: tuple[int, ...] = ()
     """Levels that are computed together with their parent, which is not read again."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory for samples on their way from level to level."""
-        return sum(phase.held_bytes for phase in self.phases)
+    held_bytes: int = 0
+    """Memory at most for samples on their way from level to level."""
 
     @property
     def peak_bytes(self) -> int:
         """Memory over that of an interpreter with the packages imported, at most."""
-        return _peak(self.phases, self.in_flight)
+        return _peak(self.phases, self.in_flight, self.held_bytes)
 
     @property
     def objects(self) -> int:
@@ -112,25 +110,26 @@ def project(
     first.append(_cost("level-0", plan, plan.levels[0], read_unit, container))
     apart = [_from_store(plan, level, read_unit) for level in plan.levels[1:]]
     # Made once: of a petabyte their tables are most of what projecting takes.
-    edges = _edges(plan)
+    edges = _edges(plan) if stream else {}
 
     def within(limit: int, in_flight: int) -> Projection | None:
         phases = _phases(plan, first, apart, edges, in_flight, limit if stream else 0)
-        if _peak(phases, in_flight) > limit:
+        held = _held_at_once(plan, phases)
+        if _peak(phases, in_flight, held) > limit:
             return None
         streamed = (
             level.index
             for level, phase in zip(plan.levels[1:], phases[len(first) :], strict=True)
             if phase.held_bytes
         )
-        return Projection(phases, in_flight, memory_limit, tuple(streamed))
+        return Projection(phases, in_flight, memory_limit, tuple(streamed), held)
 
     for in_flight in range(workers, 0, -1):
         found = within(memory_limit, in_flight)
         if found is not None:
             return found
     worst = max((*first, *apart), key=lambda phase: phase.region_bytes)
-    enough = range(ceil_div(_peak((*first, *apart), 1), _MIB) + 1)
+    enough = range(ceil_div(_peak((*first, *apart), 1, 0), _MIB) + 1)
     least = bisect_left(enough, True, key=lambda n: within(n * _MIB, 1) is not None)
     raise MemoryLimitError(
         f"memory_limit: {mebibytes(memory_limit)} is too little; one region of {worst.phase} "
@@ -138,10 +137,20 @@ def project(
     )
 
 
-def _peak(phases: Sequence[PhaseCost], in_flight: int) -> int:
+def _held_at_once(plan: PyramidPlan, phases: Sequence[PhaseCost]) -> int:
+    """What the streamed levels of one pass hold together; passes come one after another."""
+    root_of: dict[int | None, int] = {}
+    held: Counter[int] = Counter()
+    for level, phase in zip(plan.levels, phases[-len(plan.levels) :], strict=True):
+        root_of[level.index] = root_of[level.parent] if phase.held_bytes else level.index
+        held[root_of[level.index]] += phase.held_bytes
+    return max(held.values())
+
+
+def _peak(phases: Sequence[PhaseCost], in_flight: int, held: int) -> int:
     at_work = max(phase.region_bytes * min(in_flight, phase.regions) for phase in phases)
     kept = in_flight * max(phase.kept_bytes for phase in phases)
-    return PROCESS_BYTES + at_work + kept + sum(phase.held_bytes for phase in phases)
+    return PROCESS_BYTES + at_work + kept + held
 
 
 def _phases(
@@ -159,7 +168,10 @@ def _phases(
             continue
         streamed = _from_memory(plan, edges[level.index], phases[place], in_flight)
         other = [*phases[:place], streamed, *phases[place + 1 :]]
-        if _peak(other, in_flight) <= max(memory_limit, _peak(phases, in_flight) - 1):
+        need, before = (
+            _peak(some, in_flight, _held_at_once(plan, some)) for some in (other, phases)
+        )
+        if need <= max(memory_limit, before - 1):
             phases = other
     return tuple(phases)
 

@@ -534,8 +534,8 @@ def test_memory_limit_names_the_need(
     else:
         tifffile.imwrite(source, samples, compression="zlib", rowsperstrip=4096)
         given = ("plan", source, target, "--chunks", "64", "--shards", "64")
-    answer = run(*given, "--memory-limit", "193MiB")
-    assert_refused(answer, "193MiB is too little; one region of ")
+    answer = run(*given, "--memory-limit", "129MiB")
+    assert_refused(answer, "129MiB is too little; one region of ")
     if source_of != "npy":
         assert "can only be decoded together" in answer.err
     need = answer.err.partition(" needs ")[2].partition("MiB")[0]

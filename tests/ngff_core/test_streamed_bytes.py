@@ -57,7 +57,7 @@ def test_streamed_and_read_back_are_one(
     found = []
 
     def apart(*given: Any, **named: Any) -> Any:
-        found.append(project(*given, **named, stream=False))
+        found.append(project(*given, **(named | {"stream": False})))
         return found[-1]
 
     monkeypatch.setattr(planning, "project", apart)
@@ -70,7 +70,7 @@ def test_streamed_and_read_back_are_one(
 def test_too_little_memory_to_stream_changes_nothing(
     dims: str, shape: Any, factors: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As little as the refusal names, and no more."""
+    """As little as takes a build that reads every level back."""
     monkeypatch.setattr("ngff_core.projection.PROCESS_BYTES", 0)
     given = options(Methods.ITKWASM_GAUSSIAN, factors, workers=2)
     with Build.open(image(dims, shape), tmp_path / "much", BuildOptions(**given)) as much:
@@ -80,8 +80,6 @@ def test_too_little_memory_to_stream_changes_nothing(
         )
     build_pyramid(image(dims, shape), tmp_path / "much", **given)
     given["memory_limit"] = apart.peak_bytes
-    with Build.open(image(dims, shape), tmp_path / "little", BuildOptions(**given)) as little:
-        assert len(little.planned.projection.streamed) < len(factors)
     build_pyramid(image(dims, shape), tmp_path / "little", **given)
     assert files(tmp_path / "much") == files(tmp_path / "little")
 
