@@ -181,7 +181,11 @@ def decide_all(seen: Seen, policy: Policy) -> Outlook:
     owners: dict[str, str] = {}
     decisions: list[Decision] = []
     started = 0
+    targets = {upload.target for upload in seen.uploads}
     for upload in sorted(seen.uploads, key=lambda upload: upload.uri):
+        if upload.uri in targets:
+            decisions.append(Decision(upload, "skip", "it lies where a pyramid is to be"))
+            continue
         owner = owners.setdefault(upload.target, upload.uri)
         if owner != upload.uri:
             reason = f"{owner} has the same target; give them names that differ"
