@@ -15,6 +15,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect.events import emit_event
@@ -53,6 +54,7 @@ def upload_event(upload: UploadCreated) -> dict[str, Any]:
     return {
         "id": str(uuid.uuid5(_NAMESPACE, name) if upload.generation else uuid.uuid4()),
         "event": UPLOAD_CREATED,
+        "occurred": datetime.now(UTC).isoformat(),
         "resource": {
             "prefect.resource.id": upload.uri,
             "prefect.resource.name": upload.uri.rstrip("/").rpartition("/")[2],

@@ -47,7 +47,12 @@ class Inbox:
 
     @property
     def root(self) -> str:
-        return absolute_uri(self.uri)
+        # A bucket's own URI has no last part that could be told from its folder.
+        return (
+            self.uri.rstrip("/")
+            if "://" in self.uri.removeprefix("file://")
+            else absolute_uri(self.uri)
+        )
 
     @property
     def state_store(self) -> Store:

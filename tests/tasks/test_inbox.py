@@ -216,3 +216,12 @@ def test_state_may_lie_elsewhere(place: str) -> None:
     put(f"{place}/kept/x.tif")
     put(f"{place}/a.tif")
     assert paths(elsewhere) == ["a.tif"]
+
+
+@pytest.mark.usefixtures("memory_filesystem")
+@pytest.mark.parametrize("uri", ["memory://bucket", "memory://bucket/"])
+def test_whole_bucket_may_be_watched(uri: str) -> None:
+    put("memory://bucket/a.tif")
+    (upload,) = inbox.find_uploads(watched(uri))
+    assert upload.uri == "memory://bucket/a.tif"
+    assert inbox.find_upload(watched(uri), upload.uri) == (upload,)
