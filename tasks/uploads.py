@@ -226,7 +226,8 @@ def decide(
         return Decision(upload, "wait", moving), record
     if last is None:
         # The run of an attempt that Prefect forgot is asked for again, under the same key.
-        return _start(upload, record, max(record.attempt, 1))
+        again = any(run.job.attempt == record.attempt for run in _own(upload, runs))
+        return _start(upload, record, record.attempt + 1 if again else max(record.attempt, 1))
     return _after_failure(upload, record, last, seen, policy)
 
 
@@ -298,7 +299,7 @@ def _record(upload: Upload, seen: Seen, runs: Sequence[Run]) -> Record:
         record = replace(before, replaces=before.replaces or others)
     # A clock that was ahead must not keep an upload waiting for it to come again.
     record = replace(record, since=min(record.since, seen.now))
-    attempts = [run.job.attempt for run in runs if _is_of(run.job, upload)]
+    attempts = [run.job.attempt for run in _own(upload, runs)]
     record = replace(record, attempt=max([record.attempt, *attempts]))
     return replace(record, forgiven=record.attempt) if _released(upload, seen) else record
 
@@ -314,11 +315,18 @@ def _released(upload: Upload, seen: Seen) -> bool:
 
 def _last(upload: Upload, runs: Sequence[Run], record: Record) -> Run | None:
     """The run of the last attempt; a run that did it, if there is any."""
-    own = [run for run in runs if _is_of(run.job, upload)]
+    own = _own(upload, runs)
+    # Where a file was put back to what it was, the target has another version by now.
+    others = [run.ended for run in runs if run not in own and run.outcome == "done"]
+    own = [run for run in own if run.outcome != "done" or run.ended >= max(others, default=0.0)]
     done = [run for run in own if run.outcome == "done"]
     latest = [run for run in own if run.job.attempt == record.attempt]
     running = [run for run in own if run.outcome == "running"]
     return next(iter(done or running or latest), None)
+
+
+def _own(upload: Upload, runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if _is_of(run.job, upload)]
 
 
 def _last_attempt(seen: Seen, upload: Upload, runs: Mapping[str, Sequence[Run]]) -> int:

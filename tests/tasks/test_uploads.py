@@ -120,6 +120,20 @@ def test_new_version_waits_for_the_build_of_the_earlier_one() -> None:
     assert (after.action, after.overwrite) == ("start", True)
 
 
+def test_upload_that_was_put_back_is_built_again() -> None:
+    """Its own run is done, but what lies at the target was built of the version between."""
+    between = replace(A, version="generation:2")
+    runs = (ran(1, "done", 100), ran(1, "done", 200, between))
+    before = Outlook((), {A.uri: Record("generation:2", "w", 150, attempt=1, done=True)})
+    seen = look(300, before=before, runs=runs)
+    started = look(360, before=seen, runs=runs)
+    assert only(started).job == Job(A.uri, A.version, A.work, 2)
+    assert only(started).overwrite
+    assert only(look(400, before=started, runs=(*runs, ran(2, "running")))).action == "wait"
+    done = look(500, before=started, runs=(*runs, ran(2, "done", 490)))
+    assert only(done).reason == "built by attempt 2"
+
+
 def test_other_options_build_anew_without_waiting_for_stillness() -> None:
     done = look(120, before=look(60, before=look(0)), runs=(ran(1, "done"),))
     other = replace(A, work="other")
