@@ -267,6 +267,8 @@ def main(
     import uvicorn
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # A line of its own for each notification is enough.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         receiver = Receiver.from_environment()
         if not os.environ.get("PREFECT_API_URL"):
