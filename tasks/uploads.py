@@ -222,7 +222,7 @@ def decide(
         if run.outcome == "running":
             reason = f"the build of an earlier version still runs: attempt {run.job.attempt}"
             return Decision(upload, "wait", reason, run=run.id), record
-    if (moving := _moving(upload, record, seen, policy)) is not None:
+    if (moving := _moving(upload, record, seen.now, policy)) is not None:
         return Decision(upload, "wait", moving), record
     if last is None:
         # The run of an attempt that Prefect forgot is asked for again, under the same key.
@@ -273,15 +273,13 @@ def _told(upload: Upload, action: Action, reason: str, run: Run | None) -> Decis
     return Decision(upload, action, reason, run=run.id if run is not None else "")
 
 
-def _moving(upload: Upload, record: Record, seen: Seen, policy: Policy) -> str | None:
+def _moving(upload: Upload, record: Record, now: float, policy: Policy) -> str | None:
     """Why the upload is not still yet, or None."""
     if upload.whole or policy.settle_seconds <= 0:
         return None
-    before = seen.records.get(upload.uri)
-    if before is None or before.version != upload.version or before.gone is not None:
-        return f"seen for the first time; still in {policy.settle_seconds:.0f} s at the earliest"
-    left = policy.settle_seconds - (seen.now - record.since)
-    return f"changed lately; still in {left:.0f} s" if left > 0 else None
+    # The look that first sees a version dates it, so that a later one must see it again.
+    left = policy.settle_seconds - (now - record.since)
+    return f"new or changed; to be still for another {left:.0f} s" if left > 0 else None
 
 
 def _record(upload: Upload, seen: Seen, runs: Sequence[Run]) -> Record:

@@ -134,6 +134,26 @@ def test_upload_that_was_put_back_is_built_again() -> None:
     assert only(done).reason == "built by attempt 2"
 
 
+def test_clock_that_was_ahead_keeps_nothing_waiting() -> None:
+    """Neither stillness nor a pause is measured from a time that has not come."""
+    ahead = look(100_000)
+    back = look(1000, before=ahead)
+    assert only(back).action == "wait"
+    assert only(look(1060, before=back)).action == "start"
+    failed = (ran(1, "failed", ended=100_000),)
+    decision = only(look(1060, before=back, runs=failed))
+    assert decision.reason == "attempt 1 failed: it broke; the next in 10 s"
+
+
+def test_earlier_attempt_that_was_retried_by_hand_counts() -> None:
+    """An operator may retry any run in Prefect: while it runs nothing is started or parked."""
+    outlook = look(60, before=look(0))
+    first, second = ran(1, "failed"), ran(2, "failed")
+    outlook = look(120, before=outlook, runs=(first, second))
+    assert only(look(500, before=outlook, runs=(ran(1, "running"), second))).action == "wait"
+    assert only(look(500, before=outlook, runs=(ran(1, "done"), second))).action == "skip"
+
+
 def test_other_options_build_anew_without_waiting_for_stillness() -> None:
     done = look(120, before=look(60, before=look(0)), runs=(ran(1, "done"),))
     other = replace(A, work="other")
@@ -222,6 +242,7 @@ def test_one_look_starts_no_more_than_allowed() -> None:
     policy = replace(POLICY, starts=2)
     first = decide_all(Seen(tuple(many), 0), policy)
     assert [decision.action for decision in first.decisions] == ["start"] * 2 + ["wait"] * 3
+    assert [record.attempt for record in first.records.values()] == [1, 1, 0, 0, 0]
     runs = tuple(Run(d.job, "running") for d in first.decisions if d.job is not None)
     second = decide_all(Seen(tuple(many), 60, first.records, runs), policy)
     assert [d.upload.path for d in second.decisions if d.action == "start"] == ["2.tif", "3.tif"]
