@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from prefect import flow
 from prefect.runtime import flow_run
 
 from flows.options import PyramidOptions
 from ngff_core import BuildReport
-from tasks import pyramid
+from tasks import events, pyramid
 
 
 def _run_name() -> str:
@@ -30,6 +32,17 @@ def build_pyramid(
         target: Path or URI of the pyramid, by custom ending in .ome.zarr.
         options: How the pyramid is made.
     """
+    began = time.monotonic()
+    try:
+        report = _build(source, target, options)
+    except Exception as error:
+        events.tell_failed(source, target, error, time.monotonic() - began)
+        raise
+    events.tell_completed(report)
+    return report
+
+
+def _build(source: str, target: str, options: PyramidOptions) -> BuildReport:
     with pyramid.plan(source, target, options.to_core()) as build:
         if build.cache_needed:
             pyramid.cache_source(build)
