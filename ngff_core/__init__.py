@@ -43,6 +43,7 @@ from ngff_core.orientation import (
 )
 from ngff_core.planning import PlannedBuild, plan_pyramid
 from ngff_core.progress import NgffProgress, NgffProgressCallback
+from ngff_core.repair import Repair, repair_pyramid
 from ngff_core.report import BuildReport, BuildStatus, LevelReport
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ __all__ = [
     "NgffProgress",
     "NgffProgressCallback",
     "PlannedBuild",
+    "Repair",
     "Scale",
     "Translation",
     "build_pyramid",
@@ -78,6 +80,7 @@ __all__ = [
     "config",
     "from_ngff_zarr",
     "plan_pyramid",
+    "repair_pyramid",
     "to_multiscales",
     "to_ngff_image",
     "to_ngff_zarr",

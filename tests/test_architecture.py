@@ -66,6 +66,8 @@ ROOMS = (
     "report",
     "thumbnail",
     "build",
+    "repair",
+    "survey",
     "pieces",
     "lazy",
     "lazy_input",
