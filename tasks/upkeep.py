@@ -82,7 +82,7 @@ def tell_damage(audit: Audit) -> None:
     emit_event(
         DAMAGED,
         resource={
-            "prefect.resource.id": f"ngff.pyramid.{audit.target}",
+            "prefect.resource.id": audit.target,
             "prefect.resource.name": audit.target.rpartition("/")[2],
             "ngff.target": audit.target,
         },
