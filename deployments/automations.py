@@ -17,7 +17,21 @@ from prefect.settings import get_current_settings
 RESUMES = 3
 """A build that crashed so often once more is left for a person to look at."""
 
+REST = timedelta(seconds=60)
+"""A crash rests so long before the run goes on. A process worker reports one twice, some ten
+seconds apart; where the run was under way again by then, the second report crashed it
+again, and two processes came to run it."""
+
 _RUN = "prefect.flow-run.*"
+_MOVED = (
+    "Scheduled",
+    "AwaitingRetry",
+    "Pending",
+    "Submitting",
+    "Running",
+    "Cancelled",
+    "Completed",
+)
 _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "AwaitingRetry")
 
 
@@ -41,6 +55,7 @@ def dead_runs(silence: timedelta) -> AutomationCore:
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
+                name=None,
                 force=False,
                 message="No heartbeat any more: its process or machine died. What it did is kept.",
             )
@@ -58,7 +73,9 @@ def crashed_builds() -> AutomationCore:
         name="ngff: crashed builds go on",
         description=f"At most {RESUMES} times; the ledger beside the target has what was done.",
         trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
+            after={"prefect.flow-run.Crashed"},
+            # whoever is quicker, a person or a worker, is left to it
+            expect={f"prefect.flow-run.{name}" for name in _MOVED},
             match={
                 "prefect.resource.id": _RUN,
                 "prefect.run-count": [str(count) for count in range(1, RESUMES + 1)],
@@ -68,9 +85,9 @@ def crashed_builds() -> AutomationCore:
                 "prefect.resource.name": "build-pyramid",
             },
             for_each={"prefect.resource.id"},
-            posture=Posture.Reactive,
+            posture=Posture.Proactive,
             threshold=1,
-            within=timedelta(0),
+            within=REST,
         ),
         actions=[
             ChangeFlowRunState(

@@ -8,6 +8,7 @@ Running it again changes what differs and nothing else.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,9 +62,13 @@ def _limit_builds(client: Any, pool: str, builds: int) -> None:
 
 def _prefect(*arguments: str) -> None:
     """Prefect's own command, quiet unless it fails."""
+    from prefect.settings import get_current_settings
+
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
         cwd=ROOT,
+        # also what this process was told otherwise than by its environment
+        env=os.environ | get_current_settings().to_environment_variables(exclude_unset=True),
         capture_output=True,
         text=True,
         check=False,

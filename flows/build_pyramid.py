@@ -40,4 +40,4 @@ def build_pyramid(
             pyramid.write_level(build, level.index, shown.get(level.index))
         pyramid.write_metadata(build)
         pyramid.verify(build)
-        return pyramid.show_results(build)
+        return pyramid.show_results(build, options.public_url)

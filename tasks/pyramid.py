@@ -112,15 +112,15 @@ def verify(build: Build) -> Verification:
         first = found.findings[0]
         raise StoredDataError(
             f"{build.planned.target} does not hold against its ledger: {first.key}: {first.what} "
-            f"({len(found.findings)} findings in all); see `ngff-flows verify`"
+            f"({len(found.findings)} findings in all); mend it by `ngff-flows verify --repair`"
         )
     return found
 
 
-def show_results(build: Build) -> BuildReport:
+def show_results(build: Build, public_url: str | None = None) -> BuildReport:
     """Leave the artifacts of a finished build in the UI."""
     report = build.report()
     show_levels(report)
-    show_report(report)
+    show_report(report, public_url)
     show_thumbnail(report, build.thumbnail())
     return report
