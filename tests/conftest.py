@@ -26,6 +26,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 # What shares a costly fixture, by a part of its tests' names: each group has one process.
 GROUPS = {
     "tests/flows/test_build_pyramid.py": "prefect",
+    "tests/deployments/test_deployments.py": "prefect",
     "tests/flows/test_upkeep.py": "prefect",
     "tests/tasks/test_pyramid.py": "prefect",
     "::test_json_of_a_build_through_prefect": "prefect",
