@@ -52,11 +52,12 @@ def _result(target: str, state: State[Any]) -> Audit:
 def _state(audits: list[Audit], repair: bool) -> State[list[Audit]]:
     bad = [one for one in audits if not one.ok]
     if not bad:
+        finished = sum(one.finished for one in audits)
         mended = sum(one.mended for one in audits)
-        told = f"{counted(len(audits), 'pyramids')} right"
-        return Completed(
-            message=f"{told}, {mended} regions or documents mended" if mended else told, data=audits
-        )
+        told = [f"{counted(finished, 'pyramids')} right"]
+        told += [f"{len(audits) - finished} not finished"] if finished < len(audits) else []
+        told += [f"{mended} regions or documents mended"] if mended else []
+        return Completed(message=", ".join(told), data=audits)
     remedy = "" if repair else "; run with repair, or: ngff-flows verify --repair TARGET"
     return Failed(
         message=f"{len(bad)} of {counted(len(audits), 'pyramids')} damaged, the first is "

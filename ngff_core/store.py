@@ -261,8 +261,10 @@ class Bucket(Store):
             found = self.fs.ls(self.root, detail=True)
         except FileNotFoundError:
             return {}
-        named = {e["name"].rstrip("/").rpartition("/")[2]: e["type"] == "directory" for e in found}
-        return dict(sorted(named.items()))
+        paths = {e["name"].strip("/"): e["type"] == "directory" for e in found}
+        # Some consoles put an empty object where they make a folder.
+        paths.pop(self.root.strip("/"), None)
+        return {path.rpartition("/")[2]: is_folder for path, is_folder in sorted(paths.items())}
 
     def info(self, key: str) -> ObjectInfo | None:
         self.fs.invalidate_cache()

@@ -32,6 +32,7 @@ class Audit:
     verdict: str
     findings: tuple[str, ...] = ()
     mended: int = 0
+    finished: bool = True
 
     @property
     def damaged(self) -> bool:
@@ -62,7 +63,7 @@ def audit(target: str, deep: bool, repair: bool) -> Audit:
     try:
         status = build_status(target)
         if not all(level.done == level.total for level in status.levels):
-            return Audit(target, _unfinished(status.builder is not None))
+            return Audit(target, _unfinished(status.builder is not None), finished=False)
         found = verify_pyramid(target, deep=deep, progress=log)
         if found.ok or not repair:
             return Audit(target, _verdict(found.deep, found.findings), _texts(found.findings))

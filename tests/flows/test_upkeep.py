@@ -134,6 +134,7 @@ def test_an_unfinished_build_is_no_damage(folder: Path, told: list[dict[str, Any
     shutil.rmtree(folder / "one.ome.zarr.build/ledger/1")
     state = audit_pyramids([str(folder)], return_state=True)
     assert state.is_completed()
+    assert state.message == "1 pyramid right, 1 not finished"
     assert told == []
 
 

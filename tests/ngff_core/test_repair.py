@@ -6,9 +6,12 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ngff_core import build_pyramid, build_status, repair_pyramid, verify_pyramid
 from ngff_core.errors import StoredDataError, TargetNotFoundError
@@ -103,6 +106,34 @@ def region_keys(target: Path, finding: Finding) -> set[str]:
     rows = [json.loads(line) for line in document.read_text().splitlines()[1:]]
     [row] = [row for row in rows if row["region"] == finding.region]
     return {f"scale{finding.level}/image/{key}" for key, *_ in row["objects"]}
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2), st.integers(0, 10**6), st.sampled_from([flip, truncate, remove])
+        ),
+        min_size=1,
+        max_size=6,
+        unique_by=lambda victim: victim[:2],
+    )
+)
+def test_any_damage_is_mended_to_the_byte(
+    built: Path, whole: dict[str, bytes], victims: list[tuple[int, int, Damage]]
+) -> None:
+    """Whatever objects are damaged, and in whatever way: all bytes are as built again."""
+    with TemporaryDirectory() as folder:
+        target = Path(folder, "image.ome.zarr")
+        for name in (target.name, f"{target.name}.build"):
+            shutil.copytree(built / name, Path(folder, name))
+        found = {level: objects(target, level) for level in (0, 1, 2)}
+        for path, damage in {
+            found[level][i % len(found[level])]: damage for level, i, damage in victims
+        }.items():
+            damage(path)
+        assert repair_pyramid(target, workers=2).ok
+        assert files(target) == whole
 
 
 def test_damage_at_several_levels_is_mended_from_the_finest(
