@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look test test-memory lint bench bench-kernels bench-scale lock clean
+.PHONY: help install demo look serve test test-memory lint bench bench-kernels bench-scale lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -17,9 +17,9 @@ BENCH_STAMP := .venv/.installed-bench
 $(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(BENCH_STAMP))
 
 # Prefect's database stays inside this folder, and no telemetry leaves it.
-demo look: export PREFECT_HOME := $(CURDIR)/.prefect
-demo look test test-memory: export PREFECT_SERVER_ANALYTICS_ENABLED := false
-demo look test test-memory: export DO_NOT_TRACK := 1
+demo look serve: export PREFECT_HOME := $(CURDIR)/.prefect
+demo look serve test test-memory: export PREFECT_SERVER_ANALYTICS_ENABLED := false
+demo look serve test test-memory: export DO_NOT_TRACK := 1
 # Compiled kernels and bytecode are kept for the next run, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -34,6 +34,9 @@ demo: $(RUN_STAMP) ## build a small pyramid, from image file to published OME-Za
 look: $(RUN_STAMP) ## start the Prefect server and see the demo's runs in a browser
 	@echo "The runs:  http://127.0.0.1:4200/runs  (Ctrl-C ends the server)"
 	@$(VENV) -m prefect server start
+
+serve: $(RUN_STAMP) ## run it all here: server, worker, deployments, automations (Ctrl-C ends it)
+	@exec $(VENV) -m deployments.serve
 
 test: $(TEST_STAMP) ## run all tests, docstring and README examples included
 	@$(VENV) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST_ARGS)
@@ -71,7 +74,7 @@ lock: $(VENV) ## pin all dependencies anew in requirements/ (UPGRADE=1: to the n
 clean: ## remove everything that make made
 	rm -rf .venv .prefect demo dist build benchmarks/.data
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
-	find flows tasks ngff_core tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find flows tasks ngff_core deployments tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV):
 	$(eval FOUND := $(shell sh scripts/find-python '$(PYTHON)' 2>&1))

@@ -53,4 +53,4 @@ def _build(source: str, target: str, options: PyramidOptions) -> BuildReport:
             pyramid.write_level(build, level.index, shown.get(level.index))
         pyramid.write_metadata(build)
         pyramid.verify(build)
-        return pyramid.show_results(build)
+        return pyramid.show_results(build, options.public_url)

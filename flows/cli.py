@@ -21,6 +21,7 @@ from flows.spelling import parse_sizes
 from flows.terminal import (
     listening,
     show_plan,
+    show_repair,
     show_report,
     show_status,
     show_verification,
@@ -30,6 +31,7 @@ from ngff_core import (
     BuildReport,
     build_status,
     check_build,
+    repair_pyramid,
     verify_pyramid,
 )
 from ngff_core.build import run_build
@@ -264,21 +266,39 @@ def status(target: Target, as_json: Json = False) -> None:
     _print(as_json, found.to_dict, lambda: show_status(found))
 
 
-@app.command(epilog="Example:\n\n`ngff-flows verify brain.ome.zarr --deep`")
+@app.command(
+    epilog="Examples:\n\n`ngff-flows verify brain.ome.zarr --deep`\n\n"
+    "`ngff-flows verify brain.ome.zarr --repair`"
+)
 def verify(
     target: Target,
     deep: Annotated[
         bool, typer.Option("--deep", help="Read and decode every object as well.")
     ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Look deep, and build anew what is damaged."),
+    ] = False,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Hold what is published at TARGET against its plan and ledger."""
+    if repair:
+        _repair(target, workers, as_json)
+        return
     with listening() as listener:
         found = verify_pyramid(target, deep=deep, workers=workers, progress=listener)
     document = {**asdict(found), "ok": found.ok, "target": target}
     _print(as_json, lambda: document, lambda: show_verification(target, found))
     if not found.ok:
+        raise typer.Exit(1)
+
+
+def _repair(target: str, workers: int | None, as_json: bool) -> None:
+    with listening() as listener:
+        done = repair_pyramid(target, workers=workers, progress=listener)
+    _print(as_json, done.to_dict, lambda: show_repair(done))
+    if not done.ok:
         raise typer.Exit(1)
 
 

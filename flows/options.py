@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ngff_core import BuildOptions, Methods
 from ngff_core.codecs import DEFAULT_COMPRESSOR
 from ngff_core.plan import DEFAULT_MIN_LENGTH, OmeZarrVersion
+
+_OF_CORE = tuple(field.name for field in fields(BuildOptions))
 
 
 class PyramidOptions(BaseModel):
@@ -79,10 +82,17 @@ class PyramidOptions(BaseModel):
         ge=1,
     )
 
+    public_url: str | None = Field(
+        default=None,
+        description="http(s) address at which browsers can read the target; the report then has "
+        "links to viewers. `derive` makes it from a gs:// target; the bucket must be public.",
+        pattern="^(derive|https?://.+)$",
+    )
+
     @classmethod
     def from_core(cls, options: BuildOptions) -> PyramidOptions:
         """The form filled in with a caller's options."""
-        given = {name: getattr(options, name) for name in cls.model_fields}
+        given = {name: getattr(options, name) for name in _OF_CORE}
         plain = {
             "chunks": _plain(options.chunks),
             "shards": _plain(options.shards),
@@ -92,7 +102,7 @@ class PyramidOptions(BaseModel):
 
     def to_core(self) -> BuildOptions:
         """The same options as the core takes them."""
-        return BuildOptions(**{name: getattr(self, name) for name in type(self).model_fields})
+        return BuildOptions(**{name: getattr(self, name) for name in _OF_CORE})
 
 
 def _text(limit: int | str | None) -> str | None:

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ngff_core import BuildReport, BuildStatus, PlannedBuild
+from ngff_core import BuildReport, BuildStatus, PlannedBuild, Repair
 from ngff_core.plan import PyramidPlan
 from ngff_core.pricing import Price
 from ngff_core.progress import Advanced, Event, Finished, Listener, Message, Started
@@ -179,6 +179,17 @@ def show_verification(target: str, found: Verification) -> None:
     for finding in found.findings:
         console.print(f"{finding.key}: {finding.what}", soft_wrap=True, highlight=False)
     console.print(f"{target}: {_verdict(found)}", soft_wrap=True)
+
+
+def show_repair(done: Repair) -> None:
+    """What a repair mended and what it left, for people."""
+    console = _console()
+    lines = [f"{finding.key}: {finding.what}: mended" for finding in done.mended]
+    lines += [f"{left.finding.key}: {left.finding.what}: {left.why}" for left in done.left]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+    told = f"{len(done.mended)} mended, {len(done.left)} left" if lines else "nothing to mend"
+    console.print(f"{done.target}: {told}; {_verdict(done.verification)}", soft_wrap=True)
 
 
 def _verdict(found: Verification | None) -> str:

@@ -40,7 +40,15 @@ from tasks.uploads import (
 BUILD_DEPLOYMENT = "build-pyramid/on-upload"
 
 # How a pyramid is made, and not what it is: a change of these builds nothing anew.
-_NO_BYTE = ("workers", "memory_limit", "cache", "overwrite")
+_NO_BYTE = (
+    "workers",
+    "memory_limit",
+    "cache",
+    "overwrite",
+    "dask_address",
+    "dask_workers",
+    "public_url",
+)
 
 _ROWS = 500
 

@@ -43,7 +43,9 @@ from ngff_core.orientation import (
 )
 from ngff_core.planning import PlannedBuild, plan_pyramid
 from ngff_core.progress import NgffProgress, NgffProgressCallback
+from ngff_core.repair import Repair, repair_pyramid
 from ngff_core.report import BuildReport, BuildStatus, LevelReport
+from ngff_core.survey import Leftover, clean_build, find_targets
 
 if TYPE_CHECKING:
     from ngff_core.ngff_zarr_io import from_ngff_zarr, to_ngff_zarr
@@ -61,6 +63,7 @@ __all__ = [
     "BuildStatus",
     "Dataset",
     "Identity",
+    "Leftover",
     "LevelReport",
     "Metadata",
     "Methods",
@@ -70,14 +73,18 @@ __all__ = [
     "NgffProgress",
     "NgffProgressCallback",
     "PlannedBuild",
+    "Repair",
     "Scale",
     "Translation",
     "build_pyramid",
     "build_status",
     "check_build",
+    "clean_build",
     "config",
+    "find_targets",
     "from_ngff_zarr",
     "plan_pyramid",
+    "repair_pyramid",
     "to_multiscales",
     "to_ngff_image",
     "to_ngff_zarr",

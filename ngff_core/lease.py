@@ -23,7 +23,7 @@ import psutil
 
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, TargetBusyError
-from ngff_core.progress import Listener, Message, silent
+from ngff_core.progress import Listener, Message, Waiting, silent
 from ngff_core.store import Store, is_passing, retrying
 
 
@@ -87,9 +87,11 @@ class Lease:
                     "and run the same command again"
                 )
             if not told:
-                self._listener(Message(f"waiting: {who} is building this target"))
+                self._listener(Waiting(f"waiting: {who} is building this target"))
                 told = True
             time.sleep(min(1.0, deadline - time.monotonic()))
+        if told:
+            self._listener(Message("the target is free, and this build goes on"))
         self._stop.clear()
         self._renewed_at = time.time()
         self._renewer = threading.Thread(target=self._renew, name="ngff-lease", daemon=True)

@@ -207,6 +207,15 @@ class Ledger:
             retrying(self._store.delete, self._complete_key)
             retrying(self._store.delete_tree, self._parts)
 
+    def replace(self, receipts: Collection[Receipt]) -> None:
+        """Take receipts in the place of those of the same regions, of a finished phase."""
+        changed = [found for found in receipts if self._receipts.get(found.region) != found]
+        if not changed:
+            return
+        self._receipts.update({receipt.region: receipt for receipt in changed})
+        ordered = [self._receipts[region] for region in sorted(self._receipts)]
+        retrying(self._store.write, self._complete_key, self._document(ordered))
+
     def forget(self) -> None:
         """Remove the phase's receipts."""
         retrying(self._store.delete_tree, self._folder)

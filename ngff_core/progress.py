@@ -50,6 +50,11 @@ class Message:
     text: str
 
 
+@dataclass(frozen=True)
+class Waiting(Message):
+    """A sentence that says for whom the work is standing still."""
+
+
 Event = Started | Advanced | Finished | Message
 Listener = Callable[[Event], None]
 

@@ -16,8 +16,8 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Buffer, Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -51,6 +51,8 @@ class ObjectInfo:
     size: int
     version: str
     """Changes whenever the object does: generation, ETag, or modification time."""
+    modified: float | None = field(default=None, compare=False)
+    """When it was last written, in seconds since 1970; None where the store does not tell."""
 
 
 class Store(ABC):
@@ -82,6 +84,11 @@ class Store(ABC):
     @abstractmethod
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
         """Every object below ``prefix`` by key (relative to the store), in key order."""
+
+    def entries(self) -> dict[str, bool]:
+        """Names right below the prefix, in order, and whether each is a folder."""
+        parts = [key.partition("/") for key in self.objects()]
+        return {name: bool(slash) for name, slash, _ in parts}
 
     @abstractmethod
     def info(self, key: str) -> ObjectInfo | None:
@@ -156,6 +163,13 @@ class LocalFiles(Store):
                 with suppress(FileNotFoundError):
                     found[path.relative_to(self.root).as_posix()] = _local_info(path)
         return dict(sorted(found.items()))
+
+    def entries(self) -> dict[str, bool]:
+        if not self.root.is_dir():
+            return {}
+        with os.scandir(self.root) as found:
+            # A link may lead back to where it stands.
+            return dict(sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found))
 
     def info(self, key: str) -> ObjectInfo | None:
         path = self.root / key
@@ -290,6 +304,17 @@ class Bucket(Store):
         skip = len(self.root.lstrip("/")) + 1
         found = {path.lstrip("/")[skip:]: _fsspec_info(info) for path, info in listing.items()}
         return dict(sorted(found.items()))
+
+    def entries(self) -> dict[str, bool]:
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.ls(self.root, detail=True)
+        except FileNotFoundError:
+            return {}
+        paths = {e["name"].strip("/"): e["type"] == "directory" for e in found}
+        # Some consoles put an empty object where they make a folder.
+        paths.pop(self.root.strip("/"), None)
+        return {path.rpartition("/")[2]: is_folder for path, is_folder in sorted(paths.items())}
 
     def info(self, key: str) -> ObjectInfo | None:
         try:
@@ -456,15 +481,29 @@ def _unless_gone(_function: object, _path: object, error: BaseException) -> None
 
 def _local_info(path: Path) -> ObjectInfo:
     stat = path.stat()
-    return ObjectInfo(stat.st_size, f"mtime:{stat.st_mtime_ns}")
+    return ObjectInfo(stat.st_size, f"mtime:{stat.st_mtime_ns}", stat.st_mtime)
 
 
 def _fsspec_info(info: Mapping[str, Any]) -> ObjectInfo:
-    for field in ("generation", "ETag", "etag", "mtime", "created", "LastModified"):
-        value = info.get(field)
+    for name in ("generation", "ETag", "etag", "mtime", "created", "LastModified"):
+        value = info.get(name)
         if isinstance(value, datetime):
             # fsspec's memory filesystem has a time in `info`, and its seconds in `find`.
             value = value.timestamp()
         if value is not None:
-            return ObjectInfo(int(info["size"] or 0), f"{field}:{value}")
-    return ObjectInfo(int(info["size"] or 0), "unknown")
+            return ObjectInfo(int(info["size"] or 0), f"{name}:{value}", _modified(info))
+    return ObjectInfo(int(info["size"] or 0), "unknown", _modified(info))
+
+
+def _modified(info: Mapping[str, Any]) -> float | None:
+    for name in ("mtime", "LastModified", "updated", "created"):
+        value = info.get(name)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                value = datetime.fromisoformat(value)
+        if isinstance(value, datetime):
+            # fsspec's memory filesystem has times in UTC without saying so.
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+    return None

@@ -23,6 +23,7 @@ from ngff_core.progress import Listener, PhaseProgress
 from ngff_core.store import ObjectInfo, Store, retrying
 
 NO_RECEIPT = "a region has no receipt"
+STRAY = "not of this build"
 
 LISTED_TOGETHER = 100_000
 """A pyramid of so many objects is listed as a whole, a larger one by folders."""
@@ -208,7 +209,7 @@ def _strays(
             known |= {f"{level.path}/{recorded.key}" for recorded in receipt.objects}
     for key in objects:
         if key not in known:
-            yield Finding(key, "not of this build")
+            yield Finding(key, STRAY)
 
 
 def _deep(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import quote
 
 from prefect.artifacts import (
     create_image_artifact,
@@ -25,10 +27,12 @@ def show_levels(report: BuildReport) -> None:
     )
 
 
-def show_report(report: BuildReport) -> None:
+def show_report(report: BuildReport, public_url: str | None = None) -> None:
     """The report, as markdown."""
     create_markdown_artifact(
-        key="report", markdown=report_markdown(report), description=f"Build of {report.target}"
+        key="report",
+        markdown=report_markdown(report, public_url),
+        description=f"Build of {report.target}",
     )
 
 
@@ -41,7 +45,36 @@ def show_thumbnail(report: BuildReport, picture: str) -> None:
     )
 
 
-def report_markdown(report: BuildReport) -> str:
+def viewer_links(target: str, ome_zarr_version: str, public_url: str | None) -> dict[str, str]:
+    """Addresses that show a pyramid in a browser; none where browsers cannot read it.
+
+    ``public_url`` is where they can; ``derive`` makes it from a target in Google's storage.
+
+    >>> viewer_links("gs://lab/brain.ome.zarr", "0.5", "derive")["vizarr"]
+    'https://hms-dbmi.github.io/vizarr/?source=https://storage.googleapis.com/lab/brain.ome.zarr'
+    """
+    url = _derived(target) if public_url == "derive" else public_url
+    if url is None:
+        return {}
+    url = url.rstrip("/")
+    source = quote(url, safe=":/")
+    zarr = "zarr2" if ome_zarr_version == "0.4" else "zarr3"
+    scene = {"layers": [{"name": url.rpartition("/")[2], "source": f"{url}/|{zarr}:"}]}
+    return {
+        "Neuroglancer": f"https://neuroglancer-demo.appspot.com/#!{quote(json.dumps(scene))}",
+        "vizarr": f"https://hms-dbmi.github.io/vizarr/?source={source}",
+        "ome-ngff-validator": f"https://ome.github.io/ome-ngff-validator/?source={source}",
+    }
+
+
+def _derived(target: str) -> str | None:
+    scheme, _, path = target.partition("://")
+    if scheme not in ("gs", "gcs"):
+        return None
+    return f"https://storage.googleapis.com/{quote(path)}"
+
+
+def report_markdown(report: BuildReport, public_url: str | None = None) -> str:
     """The report of a build for people who watch it."""
     checked = report.verification
     if checked is None:
@@ -53,7 +86,7 @@ def report_markdown(report: BuildReport) -> str:
         )
     else:
         found = counted(len(checked.findings), "findings")
-        verdict = f"**{found}**: run `ngff-flows verify {report.target}`"
+        verdict = f"**{found}**: run `ngff-flows verify --repair {report.target}`"
     ratio = report.raw_bytes / report.stored_bytes if report.stored_bytes else 1.0
     facts = {
         "Source": f"`{report.source}`" + (" (through a cache)" if report.cached else ""),
@@ -67,6 +100,9 @@ def report_markdown(report: BuildReport) -> str:
         "Plan": f"`{report.plan_digest[:16]}`",
         "Versions": ", ".join(f"{name} {version(name)}" for name in ("ngff-flows", "zarr")),
     }
+    links = viewer_links(report.target, report.ome_zarr_version, public_url)
+    if links:
+        facts["Look at it"] = ", ".join(f"[{name}]({url})" for name, url in links.items())
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     name = report.target.rstrip("/").rpartition("/")[2]
     # Markdown has no table without a header row, so the verdict is the header.

@@ -18,6 +18,7 @@ from ngff_core.progress import (
     Listener,
     Message,
     Started,
+    Waiting,
     silent,
 )
 
@@ -78,6 +79,9 @@ class RunLog:
                 self._advance(event)
             case Finished():
                 self._finish(event)
+            case Waiting(text):
+                # Nobody looks for a reason among the lines of progress.
+                self._logger.warning(text)
             case Message(text):
                 self._logger.info(text)
 

@@ -37,7 +37,7 @@ def trouble_may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) ->
     return False
 
 
-_RETRIES: dict[str, Any] = {
+RETRIES: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(backoff_factor=10),
     "retry_jitter_factor": 0.5,
@@ -45,7 +45,7 @@ _RETRIES: dict[str, Any] = {
 }
 
 
-@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, **RETRIES)
 def plan(source: str, target: str, options: BuildOptions) -> Build:
     """Plan the build and claim the target; the open build is for the tasks that follow."""
     logger = get_run_logger()
@@ -59,7 +59,7 @@ def plan(source: str, target: str, options: BuildOptions) -> Build:
     return build
 
 
-@task(name="cache-source", task_run_name="cache-source", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="cache-source", task_run_name="cache-source", cache_policy=NO_CACHE, **RETRIES)
 def cache_source(build: Build) -> None:
     """Rewrite a source that cannot be read region by region."""
     show = progress_artifact("cache-source", "Source rewritten for reading by region")
@@ -81,7 +81,7 @@ def show_progress(build: Build) -> dict[int, Callable[[float], None]]:
     return shown
 
 
-@task(name="write-level", task_run_name="level-{index}", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="write-level", task_run_name="level-{index}", cache_policy=NO_CACHE, **RETRIES)
 def write_level(
     build: Build, index: int, show: Callable[[float], None] | None = None
 ) -> LevelReport | State[LevelReport]:
@@ -95,7 +95,7 @@ def write_level(
     return report
 
 
-@task(name="write-metadata", task_run_name="write-metadata", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="write-metadata", task_run_name="write-metadata", cache_policy=NO_CACHE, **RETRIES)
 def write_metadata(build: Build) -> State[None] | None:
     """Make the store an image."""
     before = build.finished
@@ -103,7 +103,7 @@ def write_metadata(build: Build) -> State[None] | None:
     return Completed(name="Skipped", message="published before") if before else None
 
 
-@task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, **_RETRIES)
+@task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, **RETRIES)
 def verify(build: Build) -> Verification:
     """Hold what was published against plan and ledger; fail where it does not hold."""
     found = build.verify(listener=RunLog(get_run_logger()))
@@ -112,15 +112,15 @@ def verify(build: Build) -> Verification:
         first = found.findings[0]
         raise StoredDataError(
             f"{build.planned.target} does not hold against its ledger: {first.key}: {first.what} "
-            f"({len(found.findings)} findings in all); see `ngff-flows verify`"
+            f"({len(found.findings)} findings in all); mend it by `ngff-flows verify --repair`"
         )
     return found
 
 
-def show_results(build: Build) -> BuildReport:
+def show_results(build: Build, public_url: str | None = None) -> BuildReport:
     """Leave the artifacts of a finished build in the UI."""
     report = build.report()
     show_levels(report)
-    show_report(report)
+    show_report(report, public_url)
     show_thumbnail(report, build.thumbnail())
     return report

@@ -71,6 +71,8 @@ ROOMS = (
     "report",
     "thumbnail",
     "build",
+    "repair",
+    "survey",
     "pieces",
     "lazy",
     "lazy_input",

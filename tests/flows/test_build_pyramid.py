@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     LogFilter,
     LogFilterFlowRunId,
+    LogFilterLevel,
 )
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import APILogHandler
@@ -33,7 +37,7 @@ from pydantic import ValidationError
 import ngff_core
 from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
-from ngff_core import BuildOptions, BuildReport, Methods
+from ngff_core import Build, BuildOptions, BuildReport, Methods
 from tasks import pyramid
 from tests.folders import files
 
@@ -264,6 +268,31 @@ def test_foreign_target_fails_with_our_words(
         run.state.result()
 
 
+def test_run_that_waits_says_for_whom(prefect_server: None, tmp_path: Path, source: Path) -> None:
+    """While another process builds the same target the server has the line already, as a
+    warning; the run goes on when the other one ends."""
+    target = tmp_path / "busy.ome.zarr"
+    chosen = PyramidOptions(scale_factors=[2], cache="never")
+    other = Build.open(source, target, chosen.to_core())
+    with ThreadPoolExecutor(1) as executor:
+        waiting = executor.submit(build, source, target, chosen)
+        wanted = LogFilter(level=LogFilterLevel(ge_=logging.WARNING))
+
+        def read(client: SyncPrefectClient) -> list[str]:
+            lines = [entry.message for entry in client.read_logs(wanted, limit=200)]
+            assert any(line.startswith(f"waiting: process {os.getpid()} on ") for line in lines)
+            return lines
+
+        try:
+            Run.ask(read)
+            assert not waiting.done()
+        finally:
+            other.close()
+        run = waiting.result(timeout=60)
+    assert run.state.is_completed()
+    assert "the target is free, and this build goes on" in run.logs
+
+
 def test_corrupt_source_fails_with_our_words(
     prefect_server: None, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +325,8 @@ def refusal(run: Run) -> str:
 def test_form_describes_every_field() -> None:
     """Whoever fills in the form reads what each field means and what it is by default."""
     schema = PyramidOptions.model_json_schema()
-    assert set(schema["properties"]) == set(BuildOptions.__dataclass_fields__)
+    # the core builds a pyramid, and knows no browsers
+    assert set(schema["properties"]) == {*BuildOptions.__dataclass_fields__, "public_url"}
     for name, field in schema["properties"].items():
         assert len(field.get("description", "")) > 20, name
         assert "default" in field, name

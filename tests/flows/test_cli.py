@@ -191,6 +191,32 @@ def test_verify_names_what_is_damaged(run: Command, source: Path, target: Path) 
     assert verdict == f"{target}: 2 findings: not as plan and ledger say"
 
 
+def test_repair_mends_what_is_damaged(run: Command, source: Path, target: Path) -> None:
+    """One line for each thing mended; afterwards a deep look finds nothing."""
+    run("build", source, target, "--no-prefect", *SMALL)
+    before = contents(target)
+    (target / "scale0/image/c/1/2").unlink()
+    answer = run("verify", target, "--repair")
+    assert answer.status == 0
+    assert answer.out.splitlines()[0] == "scale0/image/c/1/2: missing: mended"
+    assert "1 mended, 0 left; verified: " in answer.out.splitlines()[1]
+    assert contents(target) == before
+    assert run("verify", target, "--repair", "--json").document["mended"] == []
+
+
+def test_repair_says_what_it_cannot_mend(run: Command, source: Path, target: Path) -> None:
+    """Without its source level 0 stays damaged: status 1, and why."""
+    run("build", source, target, "--no-prefect", *SMALL)
+    (target / "scale0/image/c/1/2").unlink()
+    source.unlink()
+    answer = run("verify", target, "--repair")
+    assert answer.status == 1
+    line, verdict = answer.out.splitlines()
+    assert line.startswith("scale0/image/c/1/2: missing: ")
+    assert str(source) in line
+    assert "0 mended, 1 left; 1 finding" in verdict
+
+
 def test_deep_verify_finds_a_flipped_bit(run: Command, source: Path, target: Path) -> None:
     """Damage that leaves the size alone is found where every object is read."""
     run("build", source, target, "--no-prefect", *SMALL)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from ngff_core import BuildReport, NgffImage, build_pyramid
 from ngff_core.verify import Finding
 from tasks import artifacts
-from tasks.artifacts import report_markdown
+from tasks.artifacts import report_markdown, viewer_links
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_report_tells_damage_and_what_to_do(report: BuildReport) -> None:
     damaged = replace(report.verification, findings=(Finding("scale0/image/0/0/0", "missing"),))
     found = facts(report_markdown(replace(report, verification=damaged)))
     assert found["Verdict"].startswith("**1 finding**: ")
-    assert f"`ngff-flows verify {report.target}`" in found["Verdict"]
+    assert f"`ngff-flows verify --repair {report.target}`" in found["Verdict"]
 
 
 def test_report_of_a_build_that_nobody_verified(report: BuildReport) -> None:
@@ -97,3 +99,25 @@ def test_table_has_a_row_a_level(report: BuildReport, monkeypatch: pytest.Monkey
     assert [row["path"] for row in table["table"]] == [level.path for level in report.levels]
     assert all(row["written now"] == row["regions"] for row in table["table"])
     assert all(row["shards"] == "" for row in table["table"])
+
+
+def test_viewers_are_linked_only_where_browsers_can_read(report: BuildReport) -> None:
+    """No link by default, none for a folder; three where a public address is given."""
+    assert "Look at it" not in facts(report_markdown(report))
+    assert "Look at it" not in facts(report_markdown(report, "derive"))
+    linked = facts(report_markdown(report, "https://lab.example/cells.ome.zarr"))["Look at it"]
+    assert (
+        "(https://hms-dbmi.github.io/vizarr/?source=https://lab.example/cells.ome.zarr)" in linked
+    )
+    assert "(https://ome.github.io/ome-ngff-validator/?source=https://lab.example/" in linked
+    assert linked.count("](https://") == 3
+
+
+def test_neuroglancer_is_given_a_scene() -> None:
+    """Its address holds JSON; the format is named, so that it does not guess."""
+    for version, kind in (("0.4", "zarr2"), ("0.5", "zarr3")):
+        link = viewer_links("gs://lab/a b.ome.zarr", version, "derive")["Neuroglancer"]
+        head, _, scene = link.partition("#!")
+        assert head == "https://neuroglancer-demo.appspot.com/"
+        [layer] = json.loads(unquote(scene))["layers"]
+        assert layer["source"] == f"https://storage.googleapis.com/lab/a%20b.ome.zarr/|{kind}:"

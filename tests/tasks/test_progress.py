@@ -10,15 +10,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngff_core.progress import Advanced, Event, Finished, Message, Started
+from ngff_core.progress import Advanced, Event, Finished, Message, Started, Waiting
 from tasks.progress import RunLog, counted, watched_by
 
 
 class Lines(list[str]):
     """A logger that keeps its lines."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
     def info(self, line: str) -> None:
         self.append(line)
+
+    def warning(self, line: str) -> None:
+        self.append(line)
+        self.warnings.append(line)
 
 
 class Watched:
@@ -112,8 +120,15 @@ def test_phase_too_fast_for_the_clock_is_no_trouble(watched: Watched) -> None:
 
 def test_messages_are_lines(watched: Watched) -> None:
     """A sentence for whoever watches stands in the log as it is."""
-    watched.tell(Message("waiting: process 7 on ward is building this target"))
-    assert watched.lines == ["waiting: process 7 on ward is building this target"]
+    watched.tell(Message("removing what is at out.ome.zarr"))
+    assert watched.lines == ["removing what is at out.ome.zarr"]
+    assert watched.lines.warnings == []
+
+
+def test_waiting_is_a_warning(watched: Watched) -> None:
+    """That a run stands still, and for whom, is seen at once among the lines of its log."""
+    watched.tell(Waiting("waiting: process 7 on ward is building this target"))
+    assert watched.lines.warnings == ["waiting: process 7 on ward is building this target"]
     assert watched.shown == []
 
 

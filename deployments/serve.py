@@ -1,0 +1,164 @@
+"""Everything on one machine: server, worker, deployments, automations. Ctrl-C ends it.
+
+    make serve
+
+State stays in `.prefect/` of the clone, so that it goes on where it was ended.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+_HOST = "127.0.0.1"
+# The first start migrates the database, half a minute and more on a small machine.
+_START_SECONDS = 180.0
+_END_SECONDS = 15.0
+
+
+def main() -> None:
+    """Serve until Ctrl-C, SIGTERM, or the end of the server or the worker."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    home = Path(os.environ.get("PREFECT_HOME") or ROOT / ".prefect")
+    port = _port()
+    address = f"http://{_HOST}:{port}"
+    os.environ.update(_environment(home, address))
+    with suppress(KeyboardInterrupt), _alone(home, address), _processes() as started:
+        print(f"Starting the server (its log: {home / 'server.log'})", flush=True)
+        server = _start(home / "server.log", "server", "start", "--host", _HOST, "--port", port)
+        started.append(server)
+        _wait_until_healthy(f"{address}/api/health", server)
+        # Prefect reads its settings when it is imported: not before they are made.
+        from deployments.prepare import PREFECT_FILE, pool_of, prepare
+
+        for line in prepare():
+            print(line, flush=True)
+        pool = pool_of(PREFECT_FILE)
+        worker = _start(home / "worker.log", "worker", "start", "--pool", pool, "--name", "serve")
+        started.append(worker)
+        print(f"Ready: {address}  (Ctrl-C ends server, worker and runs)", flush=True)
+        _watch(started)
+
+
+def _environment(home: Path, address: str) -> dict[str, str]:
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"{address}/api",
+        "PREFECT_SERVER_UI_API_URL": f"{address}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "DO_NOT_TRACK": "1",
+        # with leases in memory a restart would leave limits taken for ever
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+            "prefect.server.concurrency.lease_storage.filesystem"
+        ),
+    }
+
+
+def _port() -> str:
+    """Port 4200, or a free one where somebody has it."""
+    for port in (4200, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((_HOST, port))
+            return str(probe.getsockname()[1])
+    sys.exit("no free port on this machine")
+
+
+@contextmanager
+def _alone(home: Path, address: str) -> Iterator[None]:
+    """Two servers on one database would do everything twice."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "serve.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            sys.exit(f"already serving from {home}: {lock.read()}")
+        lock.truncate(0)
+        lock.write(address)
+        lock.flush()
+        yield
+
+
+def _start(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "prefect", *arguments],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A session of its own: Ctrl-C reaches it in order, and not all of it at once.
+            start_new_session=True,
+        )
+
+
+@contextmanager
+def _processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that end with the block, the last one first, and all that they started."""
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        yield started
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("Ending", flush=True)
+        for process in reversed(started):
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END_SECONDS)
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    _, alive = psutil.wait_procs(family, _END_SECONDS)
+    for member in alive:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.kill()
+    process.wait()
+
+
+def _wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.5)
+    sys.exit("the server did not start; its log says why")
+
+
+def _watch(started: list[subprocess.Popen[bytes]]) -> None:
+    while all(process.poll() is None for process in started):
+        time.sleep(0.5)
+    sys.exit("server or worker ended by itself; its log says why")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
