@@ -21,6 +21,7 @@ from typing import Any
 
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError
+from ngff_core.geometry import ceil_div
 from ngff_core.receipts import Receipt, Receipts, StoredObject
 from ngff_core.store import Store, retrying
 
@@ -176,16 +177,21 @@ class Ledger:
             raise StoredDataError(f"{self._folder}: {left} regions have no receipt")
         if self._complete:
             return
-        parts = range(0, self.total, PART) if self.total > PART else ()
-        for part, start in enumerate(parts):
-            rows = self._receipts.between(start, start + PART)
-            retrying(self._store.write, self._part_key(part), self._document(rows))
-        # Last, since it is what says that the phase is finished.
-        rows = iter(()) if parts else self._receipts.between(0, self.total)
-        retrying(self._store.write, self._complete_key, self._document(rows, len(parts)))
+        self._put_down(range(ceil_div(self.total, PART)))
         self._complete = True
         self._pending = array("q")
         self.tidy()
+
+    def _put_down(self, parts: Iterable[int]) -> None:
+        """Write the document of a finished phase, and some of the parts of a long one."""
+        long = self.total > PART
+        for part in parts if long else ():
+            rows = self._receipts.between(part * PART, (part + 1) * PART)
+            retrying(self._store.write, self._part_key(part), self._document(rows))
+        # Last, since it is what says that the phase is finished.
+        rows = iter(()) if long else self._receipts.between(0, self.total)
+        count = ceil_div(self.total, PART) if long else 0
+        retrying(self._store.write, self._complete_key, self._document(rows, count))
 
     def tidy(self) -> None:
         """Remove the segments of a finished phase, which its one document stands for."""
@@ -212,9 +218,9 @@ class Ledger:
         changed = [found for found in receipts if self._receipts.get(found.region) != found]
         if not changed:
             return
-        self._receipts.update({receipt.region: receipt for receipt in changed})
-        ordered = [self._receipts[region] for region in sorted(self._receipts)]
-        retrying(self._store.write, self._complete_key, self._document(ordered))
+        for receipt in changed:
+            self._receipts.put(receipt)
+        self._put_down({receipt.region // PART for receipt in changed})
 
     def forget(self) -> None:
         """Remove the phase's receipts."""
