@@ -92,7 +92,9 @@ def test_an_interrupted_build_goes_on(place, source, whole, monkeypatch):
     assert status.builder is None
     assert open_store(target).read("zarr.json") is None
     done = [level.done for level in status.levels]
-    assert 4 <= done[0] < REGIONS[0]
+    # more regions are in flight where they are far away, and those are counted too
+    assert done[0] >= 4
+    assert sum(done) < sum(REGIONS)
     report = ngff_core.build_pyramid(source, target, **OPTIONS)
     assert [level.fresh for level in report.levels] == [
         n - d for n, d in zip(REGIONS, done, strict=True)
