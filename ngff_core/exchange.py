@@ -13,7 +13,7 @@ import numpy as np
 
 from ngff_core.geometry import Region
 from ngff_core.image import Block
-from ngff_core.memory import Room
+from ngff_core.memory import Room, regions
 from ngff_core.plan import LevelPlan
 from ngff_core.tiles import Edge
 
@@ -147,7 +147,7 @@ class Assembly:
         """The region's array, of samples not filled yet where it is new."""
         if region not in self._filling:
             box = self.level.region(region)
-            self._filling[region] = _Filling(np.empty(box.shape, self.dtype), box.size)
+            self._filling[region] = _Filling(regions.array(box.shape, self.dtype), box.size)
             self.account.hold(self._filling[region].samples)
         return self._filling[region].samples
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 
-import numpy as np
-
 from ngff_core.arrays import open_level, store_region
 from ngff_core.encoding import LevelEncoder
 from ngff_core.errors import PassingError, StoredDataError
@@ -18,7 +16,8 @@ from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import PhaseProgress
 from ngff_core.receipts import Regions
-from ngff_core.store import Store, is_passing, retrying
+from ngff_core.sources.base import Reader
+from ngff_core.store import Store, is_passing, read_region, retrying
 from ngff_core.trouble import kind_of, note
 
 _READINGS = 3
@@ -63,13 +62,17 @@ def _stored_samples(parent: ArrayLike, box: Region) -> Block:
 def _read(array: ArrayLike, box: Region, what: str) -> Block:
     """A box of an array; trouble that may pass is an OSError, whatever its client says."""
     try:
-        return np.asarray(retrying(array.__getitem__, box.slices))
+        return retrying(_region, array, box.slices)
     except OSError:
         raise
     except Exception as error:
         if not is_passing(error):
             raise
         raise PassingError(f"{what} could not be read: {kind_of(error)} ({error})") from error
+
+
+def _region(array: ArrayLike, box: tuple[slice, ...]) -> Block:
+    return array.region(box) if isinstance(array, Reader) else read_region(array, box)
 
 
 class LevelTrack:

@@ -22,11 +22,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
+import numpy as np
 import tenacity
 import zarr
 from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer.cpu import NDBuffer
 
 from ngff_core.errors import InvalidOptionError, PassingError
+from ngff_core.memory import regions
 from ngff_core.trouble import google_crc32c, is_refusal, kind_of, note, retry_after
 from ngff_core.trouble import is_passing as is_passing  # noqa: PLC0414 - it belongs to `retrying`
 
@@ -435,6 +438,15 @@ def fused_pipeline() -> Iterator[None]:
         zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}),
     ):
         yield
+
+
+def read_region(array: Any, box: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+    """A box inside an array; of a zarr array in memory that is used again afterwards."""
+    if not isinstance(array, zarr.Array):
+        return np.asarray(array[box])
+    samples = regions.array(tuple(s.stop - s.start for s in box), np.dtype(array.dtype))
+    array.get_basic_selection(box, out=NDBuffer.from_numpy_array(samples))
+    return samples
 
 
 def _short(error: BaseException) -> str:

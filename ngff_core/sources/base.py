@@ -16,7 +16,7 @@ from ngff_core.errors import NgffError, SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.image import ArrayLike, Block, NgffImage, in_canonical_order
 from ngff_core.plan import is_sound_name
-from ngff_core.store import is_passing
+from ngff_core.store import is_passing, read_region
 
 Pins = tuple[tuple[str, str], ...]
 
@@ -83,6 +83,11 @@ class Reader:
             return np.empty(tuple(s.stop - s.start for s in box), self.dtype)
         with refusing(f"{self.uri}: cannot decode the box {_box_text(box)}"):
             return np.asarray(self.array[box]).astype(self.dtype, copy=False)
+
+    def region(self, box: tuple[slice, ...]) -> Block:
+        """The same in memory that is used again when the array is gone; ``box`` lies inside."""
+        with refusing(f"{self.uri}: cannot decode the box {_box_text(box)}"):
+            return read_region(self.array, box).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
