@@ -6,7 +6,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from ngff_core.lease import current_holder
-from ngff_core.options import resolve_workers
+from ngff_core.options import resolve_memory_limit, resolve_workers
 from ngff_core.progress import Listener, silent
 from ngff_core.publish import is_published
 from ngff_core.report import BuildStatus, PhaseStatus
@@ -48,14 +48,18 @@ def verify_pyramid(
     *,
     deep: bool = False,
     workers: int | None = None,
+    memory_limit: int | str | None = None,
     storage_options: StorageOptions | None = None,
     progress: Listener | None = None,
 ) -> Verification:
     """Hold what is published at ``target`` against its plan and ledger.
 
-    Deep reads and decodes every object as well. Raises TargetNotFoundError where there
-    is no build; damage is not raised but listed in ``findings``.
+    Deep reads and decodes every object as well, ``workers`` regions at a time and no more than
+    ``memory_limit`` has room for. Raises TargetNotFoundError where there is no build, and a
+    MemoryLimitError where not even one region fits; damage is not raised but listed in
+    ``findings``.
     """
+    limit = resolve_memory_limit(memory_limit)
     stores = target_stores(absolute_uri(target), storage_options)
     plan = read_plan(*stores)
     workers = resolve_workers(workers)
@@ -66,6 +70,7 @@ def verify_pyramid(
             load_ledgers(stores[1], plan),
             deep=deep,
             executor=executor,
-            in_flight=workers,
+            workers=workers,
+            memory_limit=limit,
             listener=progress or silent,
         )

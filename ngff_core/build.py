@@ -283,7 +283,8 @@ class Build:
             self._claim.ledgers,
             deep=deep,
             executor=self._executor,
-            in_flight=self.planned.projection.in_flight,
+            workers=self.planned.projection.in_flight,
+            memory_limit=self.planned.projection.memory_limit,
             listener=listener or self._listener,
         )
         return self._verification
