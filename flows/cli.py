@@ -280,23 +280,26 @@ def verify(
         typer.Option("--repair", help="Look deep, and build anew what is damaged."),
     ] = False,
     workers: Workers = None,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Hold what is published at TARGET against its plan and ledger."""
     if repair:
-        _repair(target, workers, as_json)
+        _repair(target, workers, memory_limit, as_json)
         return
     with listening() as listener:
-        found = verify_pyramid(target, deep=deep, workers=workers, progress=listener)
+        found = verify_pyramid(
+            target, deep=deep, workers=workers, memory_limit=memory_limit, progress=listener
+        )
     document = {**asdict(found), "ok": found.ok, "target": target}
     _print(as_json, lambda: document, lambda: show_verification(target, found))
     if not found.ok:
         raise typer.Exit(1)
 
 
-def _repair(target: str, workers: int | None, as_json: bool) -> None:
+def _repair(target: str, workers: int | None, memory_limit: str | None, as_json: bool) -> None:
     with listening() as listener:
-        done = repair_pyramid(target, workers=workers, progress=listener)
+        done = repair_pyramid(target, workers=workers, memory_limit=memory_limit, progress=listener)
     _print(as_json, done.to_dict, lambda: show_repair(done))
     if not done.ok:
         raise typer.Exit(1)

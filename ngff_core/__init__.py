@@ -14,13 +14,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ngff_core.build import (
-    Build,
-    build_pyramid,
-    build_status,
-    check_build,
-    verify_pyramid,
-)
+from ngff_core.audit import build_status, verify_pyramid
+from ngff_core.build import Build, build_pyramid, check_build
 from ngff_core.config import config
 from ngff_core.image import NgffImage
 from ngff_core.methods import Methods

@@ -293,7 +293,8 @@ class _Mender:
             self._ledgers,
             deep=deep,
             executor=self._executor,
-            in_flight=self._workers,
+            workers=self._workers,
+            memory_limit=self._memory_limit,
             listener=self._listener,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -15,11 +16,13 @@ import zarr
 
 from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, checksum, open_level, same_document
 from ngff_core.engine import run_bounded
+from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import grid_shape
-from ngff_core.ledger import Ledger, Receipt
+from ngff_core.ledger import Ledger, Receipt, StoredObject
 from ngff_core.metadata import group_documents
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress
+from ngff_core.projection import PROCESS_BYTES, mebibytes
 from ngff_core.store import ObjectInfo, Store, retrying
 
 NO_RECEIPT = "a region has no receipt"
@@ -62,7 +65,8 @@ def verify_store(
     *,
     deep: bool,
     executor: Executor,
-    in_flight: int,
+    workers: int,
+    memory_limit: int,
     listener: Listener,
 ) -> Verification:
     """Hold a published store against its plan and ledger.
@@ -70,9 +74,11 @@ def verify_store(
     Shallow: the documents are the plan's and valid OME-Zarr, every region has its
     receipt, every object is there with the recorded size, and nothing else is. Deep:
     every object is read as well, against its checksum, and every region decoded,
-    against the checksum of its samples.
+    against the checksum of its samples: up to ``workers`` at a time, and no more than
+    ``memory_limit`` has room for. A MemoryLimitError names the need where not even one fits.
     """
     ledgers = tuple(ledgers)
+    at_once = _regions_at_once(plan, workers, memory_limit) if deep else {}
     objects = store.objects()
     findings = [
         *_documents(store, plan),
@@ -90,7 +96,7 @@ def verify_store(
                 level=level,
                 ledger=ledger,
                 executor=executor,
-                in_flight=in_flight,
+                in_flight=at_once[level.index],
                 progress=progress,
             )
             known = {(finding.level, finding.region) for finding in findings}
@@ -212,6 +218,32 @@ def _strays(
             yield Finding(key, STRAY)
 
 
+def _regions_at_once(plan: PyramidPlan, workers: int, memory_limit: int) -> dict[int, int]:
+    """How many regions of each level are looked into at a time; refuses what cannot fit."""
+    need = {level.index: _region_bytes(plan, level) for level in plan.levels}
+    worst = max(need, key=need.__getitem__)
+    least = PROCESS_BYTES + need[worst]
+    if least > memory_limit:
+        raise MemoryLimitError(
+            f"memory_limit: {mebibytes(memory_limit)} is too little; looking into one region of "
+            f"level-{worst} at a time needs {mebibytes(least)}"
+        )
+    return {
+        index: min(workers, (memory_limit - PROCESS_BYTES) // nbytes)
+        for index, nbytes in need.items()
+    }
+
+
+def _region_bytes(plan: PyramidPlan, level: LevelPlan) -> int:
+    """Memory that looking into a region takes at most, where its samples are noise.
+
+    The samples, once more while they are put in their places, and an object as it is stored
+    and as it is taken apart: of noise 3 to 4.1 times a region's bytes were measured.
+    """
+    block = math.prod(min(n, b) for n, b in zip(level.shape, level.block, strict=True))
+    return 2 * (block + math.prod(level.write_unit)) * plan.dtype.itemsize
+
+
 def _deep(
     store: Store,
     plan: PyramidPlan,
@@ -241,17 +273,22 @@ def _region_checker(
     def check(receipt: Receipt) -> Finding | None:
         for recorded in receipt.objects:
             key = f"{level.path}/{recorded.key}"
-            stored = retrying(store.read, key)
-            if stored is None:
-                return Finding(key, "missing", level.index, receipt.region)
-            if int(crc32c.crc32c(stored)) != recorded.crc32c:
-                return Finding(key, "its bytes have changed", level.index, receipt.region)
+            what = _damage(retrying(store.read, key), recorded)
+            if what:
+                return Finding(key, what, level.index, receipt.region)
         region = level.region(receipt.region)
         if checksum(np.asarray(array[region.slices])) != receipt.samples:
             return Finding(level.path, "its samples have changed", level.index, receipt.region)
         return None
 
     return check
+
+
+def _damage(stored: bytes | None, recorded: StoredObject) -> str | None:
+    """What is wrong with an object, if anything; a call, so that its bytes go with the answer."""
+    if stored is None:
+        return "missing"
+    return None if int(crc32c.crc32c(stored)) == recorded.crc32c else "its bytes have changed"
 
 
 def stored_bytes(ledger: Ledger) -> int:

@@ -275,10 +275,10 @@ def test_a_region_that_fails_ends_the_build_with_its_error(
     options = BuildOptions(**OPTIONS, dask_address=local.scheduler_address)
     secret = {"token": "s3cr3t"}
     with Build.open(broken, earlier, options, storage_options=secret) as build:
-        build._begun_here = False  # as if an earlier run had begun it, so that it is kept
+        build._claim.begun_here = False  # as if an earlier run had begun it, so that it is kept
         with pytest.raises(SourceFormatError, match="cannot decode"):
             build.write_level(0)
-        assert 0 < len(build._ledgers[0].receipts) < REGIONS[0]
+        assert 0 < len(build._claim.ledgers[0].receipts) < REGIONS[0]
     told = str(client.get_worker_logs()) + str(client.get_scheduler_logs())
     assert "build_region" in told, "dask tells of the task that failed"
     assert "s3cr3t" not in told

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError
 from ngff_core.ledger import SHORT_SEGMENTS, Ledger, Receipt, StoredObject
-from ngff_core.receipts import Receipts
+from ngff_core.receipts import ObjectRow, Receipts, Row
 from ngff_core.store import Store, open_store
 
 DIGEST = "d" * 64
@@ -160,6 +160,8 @@ def test_a_phase_with_regions_left_cannot_be_finished(store: Store) -> None:
         "no objects",
         "objects of another kind",
         "a word for a number",
+        "a number of no checksum",
+        "an object of four parts",
         "not utf-8",
     ],
 )
@@ -194,6 +196,10 @@ def test_damage_is_told_with_the_objects_name_and_what_to_do(
             "a word for a number": header
             + b"\n"
             + json.dumps(fields | {"samples": "many"}).encode(),
+            "a number of no checksum": header
+            + b"\n"
+            + json.dumps(fields | {"samples": 2**32}).encode(),
+            "an object of four parts": header + b"\n" + row.replace(b"]]", b", 1]]"),
             "not utf-8": header + b"\n\xff\xfe",
         }[damage],
     )
@@ -336,6 +342,44 @@ def test_receipts_of_a_large_level_take_some_forty_bytes_each() -> None:
     assert found.nbytes < 45 * 20_000
     assert (len(found), found.stored_bytes) == (20_000, 30_000_000 * 20_000)
     assert [one.region for one in found.between(19_990, 30_000)] == list(range(19_990, 20_000))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.text(max_size=3), st.integers(0, 3))), st.data())
+def test_receipts_taken_together_are_as_one_by_one(
+    given: list[tuple[int, str, int]], data: st.DataObject
+) -> None:
+    """Also several of one region, without objects or with many, whatever their keys."""
+    rows = [
+        Row(region, at, tuple(ObjectRow(f"{key}{k}", at + k, k) for k in range(count)))
+        for at, (region, key, count) in enumerate(given)
+    ]
+    plain, together = Receipts(10), Receipts(10)
+    for row in rows:
+        plain.put(Receipt(row.region, row.samples, tuple(map(stored, row.objects))))
+    cut = data.draw(st.integers(0, len(rows)))
+    for some in (rows[:cut], rows[cut:]):
+        assert together.put_rows(some) == [row.region for row in some]
+    assert together == plain
+    assert (len(together), together.stored_bytes) == (len(plain), plain.stored_bytes)
+
+
+def stored(row: ObjectRow) -> StoredObject:
+    return StoredObject(row.key, row.size, row.crc32c)
+
+
+def test_a_receipt_that_none_can_be_is_refused() -> None:
+    """A number of objects, or a key, that would not fit where it is packed."""
+    for objects in ((ObjectRow("c" * 2**16, 1, 1),), (ObjectRow("c", 1, 1),) * 2**16):
+        with pytest.raises(ValueError, match="than any can have"):
+            Receipts(1).put_rows([Row(0, 1, objects)])
+
+
+def test_a_long_document_is_read_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut at the ends of lines, wherever those are."""
+    finished(store, list(range(20)))
+    for piece in (1, 150, 151, 2**20):
+        monkeypatch.setattr("ngff_core.ledger._PIECE", piece)
+        assert ledger(store, total=20).receipts == {i: receipt(i) for i in range(20)}
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans())))

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ngff_core import build, build_pyramid, projection, stream
+from ngff_core import build_pyramid, projection, stream
 from ngff_core.exchange import gather
 from ngff_core.geometry import Region
 from ngff_core.kernels.contract import Kernel
@@ -313,4 +313,3 @@ def test_memory_is_given_back_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> No
     with ThreadPoolExecutor(2) as executor:
         work_of(WAY, shelves(PLAN, LEVELS), executor).run()
     assert calls == [1]
-    assert build.Pass is Pass

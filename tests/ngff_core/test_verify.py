@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from ngff_core import BuildReport, build_pyramid, verify_pyramid
-from ngff_core.errors import TargetNotFoundError
+from ngff_core import BuildReport, build_pyramid, verify, verify_pyramid
+from ngff_core.engine import run_bounded
+from ngff_core.errors import MemoryLimitError, TargetNotFoundError
 from ngff_core.progress import Advanced, Event, Finished, Started
+from ngff_core.projection import PROCESS_BYTES
 from ngff_core.verify import Finding
 from tests.folders import contents
 
@@ -232,6 +236,53 @@ def test_progress_ends_with_everything_looked_at(target: Path, deep: bool) -> No
     assert counts == list(range(1, total + 1))
     assert isinstance(events[-1], Finished)
     assert (events[-1].total, events[-1].fresh) == (total, total)
+
+
+@pytest.fixture(scope="module")
+def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pyramid of eight regions of 4 MiB, and one level above."""
+    target = tmp_path_factory.mktemp("noise") / "image.ome.zarr"
+    samples = np.random.default_rng(0).integers(0, 2**16, (256, 256, 256), "u2")
+    options: dict[str, Any] = {"chunks": 64, "shards": 128, "scale_factors": [2]}
+    assert build_pyramid(samples, target, method="itkwasm_bin_shrink", **options).verified
+    return target
+
+
+@pytest.mark.parametrize("regions", [1, 3])
+def test_a_deep_look_keeps_to_its_memory_limit(
+    noise: Path, regions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many regions at a time as there is room for, however many workers there are."""
+    at_once = []
+
+    def spied(items: Any, work: Any, executor: Any, in_flight: int, on_done: Any) -> None:
+        at_once.append(in_flight)
+        run_bounded(items, work, executor, in_flight, on_done)
+
+    monkeypatch.setattr(verify, "run_bounded", spied)
+    limit = PROCESS_BYTES + regions * 16 * 2**20
+    assert verify_pyramid(noise, deep=True, workers=8, memory_limit=limit).ok
+    assert at_once == [regions, regions]
+
+
+def test_a_region_beyond_the_memory_limit_is_refused(noise: Path) -> None:
+    """With the numbers, before anything is read; a shallow look needs none of it."""
+    limit = PROCESS_BYTES + 15 * 2**20
+    with pytest.raises(MemoryLimitError, match=r"143MiB is too little; .* of level-0 .* 144MiB"):
+        verify_pyramid(noise, deep=True, memory_limit=limit)
+    assert verify_pyramid(noise, memory_limit=limit).ok
+
+
+def test_the_memory_of_a_deep_look_is_as_projected(noise: Path) -> None:
+    """Traced, so that what the process has beside does not count."""
+    verify_pyramid(noise)
+    limit = PROCESS_BYTES + 2 * 16 * 2**20
+    tracemalloc.start()
+    try:
+        assert verify_pyramid(noise, deep=True, workers=8, memory_limit=limit).ok
+        assert 8 * 2**20 < tracemalloc.get_traced_memory()[1] < 36 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_where_nothing_was_built_there_is_nothing_to_verify(tmp_path: Path) -> None:

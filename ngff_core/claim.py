@@ -1,0 +1,130 @@
+"""A target taken for a plan: begun, resumed or replaced, and held by a lease meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ngff_core.errors import SourceFormatError
+from ngff_core.lease import Lease
+from ngff_core.ledger import Ledger
+from ngff_core.plan import PyramidPlan
+from ngff_core.progress import Listener, Message
+from ngff_core.store import Store
+from ngff_core.stream import LevelFailedError
+from ngff_core.target import (
+    begin,
+    drop_missing,
+    forget_removed,
+    load_ledgers,
+    read_plan,
+    remove,
+    target_state,
+)
+
+
+class Claim:
+    """The claim of one run to a target; made by `take`, given up by `release`.
+
+    ``plan`` is the plan as it was put down, and ``ledgers`` are those of its levels, of
+    which ``recorded`` receipts were found. ``finished`` says that an earlier run finished
+    the build, ``begun_here`` that this run began it.
+    """
+
+    def __init__(self, stores: tuple[Store, Store], plan: PyramidPlan, listener: Listener) -> None:
+        self.target, self.beside = stores
+        self.plan = plan
+        self.ledgers: list[Ledger] = []
+        self.recorded: tuple[int, ...] = ()
+        self.finished = False
+        self.begun_here = False
+        self._listener = listener
+        self._lease: Lease | None = None
+        self._discarded = False
+
+    @classmethod
+    def take(
+        cls,
+        stores: tuple[Store, Store],
+        plan: PyramidPlan,
+        *,
+        overwrite: bool,
+        listener: Listener,
+    ) -> Claim:
+        """Resume, begin, or replace what is there; waits for another builder's lease."""
+        claim = cls(stores, plan, listener)
+        try:
+            claim._take(overwrite)
+        except BaseException:
+            claim.release()
+            raise
+        return claim
+
+    def check(self) -> None:
+        """Raise where the lease was lost, so that the work must not go on."""
+        if self._lease is not None:
+            self._lease.check()
+
+    def release(self) -> None:
+        """Let go of the target; what is done stays done."""
+        if self._lease is not None:
+            self._lease.__exit__(None, None, None)
+            if self._discarded and not self._lease.succeeded:
+                self.beside.delete_tree()
+            self._lease = None
+
+    @contextmanager
+    def discarding(self) -> Iterator[None]:
+        """Leave nothing of a build that this run began, where its source is broken.
+
+        The plan pins the source as it is, so no later run could finish it: a mended source
+        is another one. What earlier runs built stays: they could read the source, so this
+        may be trouble of the disk's.
+        """
+        try:
+            yield
+        except (SourceFormatError, LevelFailedError) as error:
+            broken = isinstance(error, SourceFormatError) or isinstance(
+                error.__cause__, SourceFormatError
+            )
+            if broken and self.begun_here:
+                remove(self.target, self.beside)
+                self._discarded = True
+            raise
+
+    def _take(self, overwrite: bool) -> None:
+        state = target_state(self.target, self.beside, self.plan, overwrite)
+        if state == "finished" and not overwrite:
+            self.finished = True
+        else:
+            lease = Lease(self.beside, self._listener)
+            self._lease = lease.__enter__()
+            self._take_over(overwrite)
+        # The plan as it was put down: its metadata name the versions of that day.
+        self.plan = read_plan(self.target, self.beside)
+        self.ledgers = load_ledgers(self.beside, self.plan)
+        if not self.finished:
+            self._forget_missing()
+        self.recorded = tuple(len(ledger.receipts) for ledger in self.ledgers)
+
+    def _take_over(self, overwrite: bool) -> None:
+        # Another builder may have come and gone while this one waited for the lease.
+        state = target_state(self.target, self.beside, self.plan, overwrite)
+        if state == "finished" and not overwrite:
+            self.finished = True
+        if state == "foreign":
+            self._listener(Message(f"removing what is at {self.target.uri}"))
+        self.begun_here = state in ("free", "foreign")
+        begin(self.target, self.beside, self.plan, state)
+
+    def _forget_missing(self) -> None:
+        """What was recorded and is there no more is built anew."""
+        removed = forget_removed(self.target, self.plan, self.ledgers)
+        if removed:
+            self._listener(
+                Message(f"{', '.join(removed)}: removed since, although recorded; built anew")
+            )
+        if any(ledger.receipts for ledger in self.ledgers):
+            lost = drop_missing(self.target, self.plan, self.ledgers)
+            if lost:
+                self._listener(Message(f"{lost} regions lost objects since; built anew"))

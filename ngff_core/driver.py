@@ -1,0 +1,316 @@
+"""The driver: it writes what remains of a build's levels, pass by pass, here or on a cluster."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from functools import partial
+
+from ngff_core import cache as cache_pass
+from ngff_core.arrays import open_level
+from ngff_core.cache import cache_plan
+from ngff_core.claim import Claim
+from ngff_core.cluster import Cluster, ClusterPass
+from ngff_core.errors import LeaseLostError, SourceChangedError
+from ngff_core.image import ArrayLike
+from ngff_core.ledger import Ledger
+from ngff_core.level import LevelTrack
+from ngff_core.methods import kernel_for
+from ngff_core.pipeline import Pipeline
+from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.planning import PlannedBuild
+from ngff_core.progress import Listener, PhaseProgress, Relay
+from ngff_core.publish import create_arrays
+from ngff_core.schedule import Needs, PassPlan, passes
+from ngff_core.sources import Source
+from ngff_core.store import StorageOptions, absolute_uri
+from ngff_core.stream import LevelFailedError, Pass, TooMuchHeldError
+from ngff_core.target import forget_removed
+from ngff_core.workshop import Commission
+
+
+class Crew:
+    """A cluster that does the work, and what its workers are told of a build."""
+
+    def __init__(self, cluster: Cluster, commission: Commission) -> None:
+        self._cluster = cluster
+        self._commission = commission
+
+    @classmethod
+    def of(
+        cls,
+        cluster: Cluster,
+        planned: PlannedBuild,
+        source: Source,
+        uri: str,
+        storage_options: StorageOptions | None,
+    ) -> Crew:
+        """A crew for a build of the source at ``uri``."""
+        commission = Commission(
+            token=uuid.uuid4().hex,
+            source=absolute_uri(uri),
+            target=planned.target,
+            digest=planned.plan.digest,
+            read_unit=source.read_unit,
+            cached=planned.cached,
+            at_once=planned.projection.in_flight,
+            storage_options=storage_options,
+        )
+        return cls(cluster, commission)
+
+    def close(self) -> None:
+        """Have the workers let go of the build; a cluster that was started for it ends."""
+        self._cluster.end(self._commission.token)
+        self._cluster.close()
+
+    def work(
+        self,
+        way: PassPlan,
+        tracks: Mapping[int, LevelTrack],
+        *,
+        from_source: bool,
+        cache: bool,
+        check: Callable[[], None],
+    ) -> ClusterPass:
+        """A pass, to be run."""
+        self._cluster.begin(self._commission, needs_source=from_source)
+        track = tracks[way.root]
+        needed = Needs(way, {way.root: track.done}).loads()
+        return ClusterPass(
+            self._cluster,
+            self._commission,
+            track,
+            None if cache else way.root,
+            (region for _, region in needed),
+            check=check,
+        )
+
+
+class Driver:
+    """Writes what remains of the levels of a claimed target, and before them of the cache.
+
+    Levels are written side by side, each region as soon as what it is computed from is
+    there. Threads may wait for several levels at once.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        planned: PlannedBuild,
+        source: Source,
+        reopen: Callable[[], Source],
+        executor: Executor,
+        *,
+        listener: Listener,
+        crew: Crew | None = None,
+    ) -> None:
+        self._claim = claim
+        self._plan = claim.plan
+        self._planned = planned
+        self._source = source
+        self._reopen = reopen
+        self._executor = executor
+        self._crew = crew
+        self.seconds: dict[int, float] = {}
+        """What each level took that was finished by this run."""
+        self._progress: dict[int, PhaseProgress] = {}
+        self._relays = [Relay(listener) for _ in self._plan.levels]
+        self._pipeline = Pipeline(self._write_levels, self.is_done)
+
+    def is_done(self, index: int) -> bool:
+        """Whether nothing remains to be done of a level."""
+        return self._claim.ledgers[index].complete
+
+    def listen(self, index: int, listener: Listener) -> None:
+        """Have ``listener`` hear of a level from now on, in place of who did before."""
+        self._relays[index].tell(listener, self._progress.get(index))
+
+    def wait_for(self, index: int) -> None:
+        """Return when a level is written; the first to wait sets all levels going."""
+        if self.is_done(index) and index not in self._progress:
+            self._started(index).finish()
+        self._pipeline.wait_for(index)
+
+    def stop(self) -> None:
+        """Begin nothing more, and wait for what is under way."""
+        self._pipeline.stop()
+
+    @property
+    def cache_ledger(self) -> Ledger:
+        """What is done of the cache pass, once it is loaded."""
+        whole = self._cache_plan
+        return Ledger(self._claim.beside, cache_pass.PHASE, whole.digest, whole.levels[0].regions)
+
+    def write_cache(self, listener: Listener) -> float:
+        """Rewrite the source so that it can be read by region; the seconds it took."""
+        whole, beside = self._cache_plan, self._claim.beside
+        ledger = self.cache_ledger.load()
+        forget_removed(beside, whole, [ledger])
+        create_arrays(beside, whole)
+        progress = PhaseProgress(listener, cache_pass.PHASE, ledger.total, len(ledger.receipts))
+        track = LevelTrack(
+            beside,
+            whole,
+            whole.levels[0],
+            ledger,
+            lambda: self._source.image.data,
+            progress=progress,
+            check=self._claim.check,
+            whole=partial(self._whole_cache, ledger),
+        )
+        try:
+            self._run_pass(PassPlan(whole, 0, ()), {0: track}, {0: ledger}, held_limit=0)
+        except LevelFailedError as error:
+            raise error.__cause__ or error from None
+        return progress.finish()
+
+    @property
+    def _cache_plan(self) -> PyramidPlan:
+        return cache_plan(self._plan, self._source.read_unit)
+
+    def _write_levels(self, going_on: Callable[[], None]) -> None:
+        """Write what remains of all levels: the driver's work."""
+        self._claim.check()
+        create_arrays(self._claim.target, self._plan)
+        projection = self._planned.projection
+        try:
+            for way in passes(self._plan, projection.streamed):
+                self._write_pass(way, projection.held_bytes, going_on)
+        except TooMuchHeldError:
+            # The projection was wrong. What is stored is right, and the rest needs no more
+            # than a region at a time where each level is read back.
+            for way in passes(self._plan, ()):
+                self._write_pass(way, 0, going_on)
+
+    def _write_pass(self, way: PassPlan, held_limit: int, going_on: Callable[[], None]) -> None:
+        ledgers = {level.index: self._claim.ledgers[level.index] for level in way.levels}
+        if all(ledger.complete for ledger in ledgers.values()):
+            return
+        tracks = {
+            level.index: LevelTrack(
+                self._claim.target,
+                self._plan,
+                level,
+                ledgers[level.index],
+                partial(self._parent, level.index),
+                progress=self._started(level.index),
+                check=self._claim.check,
+                whole=partial(self._whole, level),
+            )
+            for level in way.levels
+        }
+        for level in way.levels:
+            if ledgers[level.index].whole:
+                # Killed after its last region, and before its receipts were one document.
+                self._whole(level)
+        self._run_pass(way, tracks, ledgers, held_limit=held_limit, going_on=going_on)
+
+    def _run_pass(
+        self,
+        way: PassPlan,
+        tracks: Mapping[int, LevelTrack],
+        ledgers: Mapping[int, Ledger],
+        *,
+        held_limit: int,
+        going_on: Callable[[], None] = lambda: None,
+    ) -> None:
+        with self._claim.discarding():
+            try:
+                if self._crew is not None:
+                    self._by(self._crew, way, tracks, going_on).run()
+                else:
+                    self._here(way, tracks, held_limit, going_on).run()
+            except BaseException as error:
+                self._settle(error.__cause__ or error, ledgers.values())
+                raise
+
+    def _here(
+        self,
+        way: PassPlan,
+        tracks: Mapping[int, LevelTrack],
+        held_limit: int,
+        going_on: Callable[[], None],
+    ) -> Pass:
+        return Pass(
+            way,
+            tracks,
+            kernel_for(self._plan.method),
+            executor=self._executor,
+            in_flight=self._planned.projection.in_flight,
+            held_limit=held_limit,
+            check=going_on,
+        )
+
+    def _by(
+        self,
+        crew: Crew,
+        way: PassPlan,
+        tracks: Mapping[int, LevelTrack],
+        going_on: Callable[[], None],
+    ) -> ClusterPass:
+        cache = way.plan is not self._plan
+
+        def check() -> None:
+            going_on()
+            self._claim.check()
+
+        return crew.work(
+            way,
+            tracks,
+            from_source=way.levels[0].parent is None and (cache or not self._planned.cached),
+            cache=cache,
+            check=check,
+        )
+
+    def _settle(self, error: BaseException, ledgers: Iterable[Ledger]) -> None:
+        """Write down what was done before ``error``, so far as it counts."""
+        for ledger in ledgers:
+            if isinstance(error, SourceChangedError):
+                ledger.forget()
+            elif not isinstance(error, LeaseLostError):
+                # Of a lost lease's target the ledger is the other builder's now.
+                ledger.flush()
+
+    def _started(self, index: int) -> PhaseProgress:
+        level, ledger = self._plan.levels[index], self._claim.ledgers[index]
+        self._progress[index] = PhaseProgress(
+            self._relays[index], f"level-{index}", level.regions, len(ledger.receipts)
+        )
+        return self._progress[index]
+
+    def _whole(self, level: LevelPlan) -> None:
+        """The last region of a level is recorded."""
+        ledger = self._claim.ledgers[level.index]
+        if level.parent is None and not self._planned.cached:
+            self._check_source()
+        ledger.flush()
+        ledger.finish()
+        self.seconds[level.index] = self._progress[level.index].finish()
+        self._pipeline.tell()
+
+    def _whole_cache(self, ledger: Ledger) -> None:
+        self._check_source()
+        ledger.flush()
+        ledger.finish()
+
+    def _check_source(self) -> None:
+        """Refuse what was just read from a source that changed under the reading."""
+        if self._source.kind == "array":
+            return
+        with self._reopen() as again:
+            if again.identity == self._source.identity:
+                return
+        raise SourceChangedError(
+            f"{self._planned.source} changed while it was read, so what was written from it is "
+            "discarded; run the same command again with overwrite, once the source is at rest"
+        )
+
+    def _parent(self, index: int) -> ArrayLike:
+        parent = self._plan.levels[index].parent
+        if parent is not None:
+            return open_level(self._claim.target, self._plan, self._plan.levels[parent])
+        if self._planned.cached:
+            whole = self._cache_plan
+            return open_level(self._claim.beside, whole, whole.levels[0])
+        return self._source.image.data
