@@ -41,7 +41,7 @@ from ngff_core.report import BuildReport, BuildStatus, LevelReport, PhaseStatus
 from ngff_core.scale_factors import ScaleFactors
 from ngff_core.schedule import Needs, PassPlan, passes
 from ngff_core.sources import Source, open_source
-from ngff_core.store import StorageOptions, Store, absolute_uri
+from ngff_core.store import StorageOptions, Store, absolute_uri, delete_below
 from ngff_core.stream import LevelFailedError, Pass, TooMuchHeldError
 from ngff_core.target import (
     begin,
@@ -50,6 +50,7 @@ from ngff_core.target import (
     load_ledgers,
     read_plan,
     remove,
+    remove_cache,
     target_state,
     target_stores,
 )
@@ -243,7 +244,8 @@ class Build:
         if self._lease is not None:
             self._lease.__exit__(None, None, None)
             if self._discarded and not self._lease.succeeded:
-                self._beside.delete_tree()
+                # Where it cannot be listed, old leases stay, which say nothing.
+                delete_below(self._beside, "", lambda: ())
             self._lease = None
         self._source.close()
 
@@ -347,7 +349,7 @@ class Build:
         signs = ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")
         if any(self._beside.info(sign) is not None for sign in signs):
             # The receipts go last: they are what tells a later run of leftovers.
-            self._beside.delete_tree("cache")
+            remove_cache(self._beside)
             self._cache_ledger.forget()
 
     def thumbnail(self) -> str:

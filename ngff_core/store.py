@@ -14,7 +14,8 @@ import shutil
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Buffer, Callable, Iterator, Mapping
+from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,8 +27,8 @@ import tenacity
 import zarr
 from zarr.abc.store import Store as ZarrStore
 
-from ngff_core.errors import InvalidOptionError, PassingError
-from ngff_core.trouble import google_crc32c, is_refusal, kind_of, note, retry_after
+from ngff_core.errors import InvalidOptionError, PassingError, UnlistableError
+from ngff_core.trouble import google_crc32c, http_status, is_refusal, kind_of, note, retry_after
 from ngff_core.trouble import is_passing as is_passing  # noqa: PLC0414 - it belongs to `retrying`
 
 StorageOptions = Mapping[str, Any]
@@ -36,7 +37,21 @@ PARTIAL = ".partial"
 """Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
 
 
+DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+"""What a folder has where zarr's readers take it for something."""
+
 _ATTEMPTS = 6
+
+_AT_ONCE = 16
+
+# What S3 answers with 403 to somebody whom it does not know at all.
+_UNKNOWN_CALLER = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
 
 _pipeline_lock = threading.Lock()
 
@@ -83,7 +98,10 @@ class Store(ABC):
 
     @abstractmethod
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
-        """Every object below ``prefix`` by key (relative to the store), in key order."""
+        """Every object below ``prefix`` by key (relative to the store), in key order.
+
+        Raises UnlistableError where the store does not list, or not to us.
+        """
 
     def entries(self) -> dict[str, bool]:
         """Names right below the prefix, in order, and whether each is a folder."""
@@ -215,11 +233,21 @@ class Bucket(Store):
         self._scheme = next((p for p in ("gs", "s3", "memory") if p in protocols), "")
         # s3fs would first ask for the size, and a checksum is of whole objects only.
         self._in_one_piece = {"max_concurrency": 1} if self._scheme == "s3" else {}
+        self._unlistable = "http" in protocols
+        self._listed = False
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}" if key else self.root
 
     def read(self, key: str) -> bytes | None:
+        try:
+            return self._get(key)
+        except PermissionError as error:
+            if self._hidden(error):
+                return None
+            raise
+
+    def _get(self, key: str) -> bytes | None:
         try:
             with self._telling(key, "read"):
                 return cast(bytes, self.fs.cat_file(self._path(key), **self._in_one_piece))
@@ -238,8 +266,9 @@ class Bucket(Store):
             with turn, self._telling(key, "created"):
                 reply = self.fs.pipe_file(self._path(key), data, mode="create")
         except FileExistsError:
-            # Where the reply to our own create was lost, the retry meets our own bytes.
-            return self.read(key) == data
+            # Where the reply to our own create was lost, the retry meets our own bytes. It
+            # exists, so a refusal to read it does not mean that it does not.
+            return self._get(key) == data
         try:
             with self._telling(key, "created"):
                 self._compare(key, data, reply)
@@ -278,9 +307,47 @@ class Bucket(Store):
                 raise PassingError(told) from error
             raise
 
+    def _hidden(self, error: PermissionError) -> bool:
+        """Whether a refusal may be all that is told of what does not exist.
+
+        S3 and Google answer so to who may read objects and not list them. Who may not read
+        either is told so when creating what exists.
+        """
+        return not _is_stranger(error) and not self._lists()
+
+    def _lists(self) -> bool:
+        """Whether the store lists its objects; asked once, and only after a refusal."""
+        if not self._listed and not self._unlistable:
+            with suppress(UnlistableError), self._listing(""):
+                self.fs.invalidate_cache()
+                with suppress(FileNotFoundError):
+                    self.fs.ls(self.root)
+        return not self._unlistable
+
+    @contextmanager
+    def _listing(self, prefix: str) -> Iterator[None]:
+        """Say of a refusal to list that it is one, and ask no second time."""
+        where = f"{self.uri}/{prefix}" if prefix else self.uri
+        if self._unlistable:
+            raise UnlistableError(f"{where} cannot be listed")
+        try:
+            with self._telling(prefix, "listed"):
+                yield
+        except (PermissionError, NotImplementedError) as error:
+            if isinstance(error, PermissionError) and _is_stranger(error):
+                raise
+            self._unlistable = True
+            told = str(error) or f"{where} cannot be listed"
+            raise UnlistableError(told) from error
+        self._listed = True
+
     def delete(self, key: str) -> None:
-        with suppress(FileNotFoundError), self._telling(key, "deleted"):
-            self.fs.rm_file(self._path(key))
+        try:
+            with suppress(FileNotFoundError), self._telling(key, "deleted"):
+                self.fs.rm_file(self._path(key))
+        except PermissionError as error:
+            if not self._hidden(error) or self.info(key) is not None:
+                raise
 
     def delete_tree(self, prefix: str = "") -> None:
         paths = [self._path(key) for key in self.objects(prefix)]
@@ -299,8 +366,10 @@ class Bucket(Store):
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
         # A filesystem remembers listings, and other processes write to the same prefix.
         self.fs.invalidate_cache()
-        with self._telling(prefix, "listed"):
-            listing = self.fs.find(self._path(prefix), detail=True)
+        # fsspec's own walk leaves out what it may not list, and says nothing.
+        told = {} if self._scheme in ("gs", "s3") else {"on_error": _unless_absent}
+        with self._listing(prefix):
+            listing = self.fs.find(self._path(prefix), detail=True, **told)
         skip = len(self.root.lstrip("/")) + 1
         found = {path.lstrip("/")[skip:]: _fsspec_info(info) for path, info in listing.items()}
         return dict(sorted(found.items()))
@@ -308,7 +377,8 @@ class Bucket(Store):
     def entries(self) -> dict[str, bool]:
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self.root, detail=True)
+            with self._listing(""):
+                found = self.fs.ls(self.root, detail=True)
         except FileNotFoundError:
             return {}
         paths = {e["name"].strip("/"): e["type"] == "directory" for e in found}
@@ -322,6 +392,11 @@ class Bucket(Store):
                 found = self._fresh_info(key)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            # Where there is no such object, clients look for a folder by listing.
+            if self._hidden(error):
+                return None
+            raise
         return _fsspec_info(found) if found["type"] == "file" else None
 
     def _fresh_info(self, key: str) -> Mapping[str, Any]:
@@ -341,8 +416,13 @@ class Bucket(Store):
 
     def is_empty(self) -> bool:
         self.fs.invalidate_cache()
-        with self._telling("", "found"):
-            return not self.fs.exists(self.root)
+        try:
+            with self._telling("", "found"):
+                return not self.fs.exists(self.root)
+        except PermissionError as error:
+            if not self._hidden(error):
+                raise
+            return not look_up(self, ("", *DOCUMENTS))
 
     def child(self, name: str) -> Bucket:
         return Bucket(self.fs, self._path(name), f"{self.uri}/{name}")
@@ -358,9 +438,35 @@ def open_store(uri: str | os.PathLike[str], storage_options: StorageOptions | No
     return _open_bucket(scheme, text, dict(storage_options or {}))
 
 
+def look_up(store: Store, keys: Iterable[str]) -> dict[str, ObjectInfo]:
+    """Those of the objects that are there, asked for one by one, some at once."""
+    keys = list(keys)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ngff-look") as executor:
+        infos = executor.map(lambda key: retrying(store.info, key), keys)
+        return {key: info for key, info in zip(keys, infos, strict=True) if info is not None}
+
+
+def delete_below(store: Store, prefix: str, known: Callable[[], Iterable[str]]) -> None:
+    """Remove every object below ``prefix``; where the store cannot list, those ``known``."""
+    try:
+        retrying(store.delete_tree, prefix)
+    except UnlistableError:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ngff-delete") as executor:
+            for _ in executor.map(lambda key: retrying(store.delete, key), known()):
+                pass
+
+
 def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
-    """The URI of the folder that holds ``uri``, and the last part of its name."""
+    """The URI of the folder that holds ``uri``, and the last part of its name.
+
+    A bucket is in no folder.
+
+    >>> split_uri("gs://lab/brain.ome.zarr"), split_uri("gs://lab/")
+    (('gs://lab', 'brain.ome.zarr'), ('gs://lab', ''))
+    """
     text = os.fspath(uri).rstrip("/")
+    if is_bucket(text):
+        return text, ""
     if "://" in text and not text.startswith("file://"):
         head, _, name = text.rpartition("/")
         return head, name
@@ -369,9 +475,23 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def absolute_uri(uri: str | os.PathLike[str]) -> str:
-    """The URI with a local path made absolute, as plans and reports name it."""
+    """The URI with a local path made absolute, as plans and reports name it.
+
+    >>> absolute_uri("gs://lab/"), absolute_uri("gs://lab/brain.ome.zarr/")
+    ('gs://lab', 'gs://lab/brain.ome.zarr')
+    """
     head, name = split_uri(uri)
-    return f"{head}/{name}" if "://" in head else str(PurePosixPath(head) / name)
+    return f"{head}/{name}".rstrip("/") if "://" in head else str(PurePosixPath(head) / name)
+
+
+def is_bucket(uri: str) -> bool:
+    """Whether a URI names a bucket and nothing in it.
+
+    >>> is_bucket("gs://lab/"), is_bucket("gs://lab/in"), is_bucket("/data")
+    (True, False, False)
+    """
+    scheme, separator, path = uri.partition("://")
+    return bool(separator) and scheme != "file" and "/" not in path.rstrip("/")
 
 
 def canonical_uri(uri: str) -> str:
@@ -435,6 +555,24 @@ def fused_pipeline() -> Iterator[None]:
         zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}),
     ):
         yield
+
+
+def _is_stranger(error: BaseException) -> bool:
+    """Whether a service refused since it does not know who asks."""
+    cause: BaseException | None = error
+    while cause is not None:
+        response = getattr(cause, "response", None)
+        if isinstance(response, Mapping):
+            return response.get("Error", {}).get("Code") in _UNKNOWN_CALLER
+        if http_status(cause) == 401:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _short(error: BaseException) -> str:
