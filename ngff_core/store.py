@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import tenacity
 import zarr
@@ -32,6 +32,7 @@ from ngff_core.trouble import google_crc32c, http_status, is_refusal, kind_of, n
 from ngff_core.trouble import is_passing as is_passing  # noqa: PLC0414 - it belongs to `retrying`
 
 StorageOptions = Mapping[str, Any]
+"""What fsspec's filesystem of a URI is given; or that by protocol, as ``{"s3": {…}}``."""
 
 PARTIAL = ".partial"
 """Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
@@ -435,7 +436,49 @@ def open_store(uri: str | os.PathLike[str], storage_options: StorageOptions | No
     if scheme in ("", "file"):
         path = text.removeprefix("file://")
         return LocalFiles(Path(path).expanduser().absolute())
-    return _open_bucket(scheme, text, dict(storage_options or {}))
+    check_uri(text)
+    return _open_bucket(scheme, text, _options_of(scheme, storage_options or {}))
+
+
+def check_uri(uri: str) -> None:
+    """Raise InvalidOptionError for a URI that holds credentials.
+
+    Plans, logs and run pages show URIs. The message has the URI without them.
+    """
+    if uri != public_uri(uri):
+        raise InvalidOptionError(
+            f"{public_uri(uri)}: a URI with a user, a password or a query would be shown in "
+            "plans, reports and logs; give credentials by storage options"
+        )
+
+
+def public_uri(uri: str) -> str:
+    """A URI without user and password, and one of the web without its query.
+
+    >>> public_uri("https://me:pw@images.org/a.npy?signature=5"), public_uri("s3://lab/what?.npy")
+    ('https://images.org/a.npy', 's3://lab/what?.npy')
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme == "file":
+        return uri
+    place, slash, path = rest.partition("/")
+    if scheme in ("http", "https"):
+        path = path.partition("?")[0].partition("#")[0]
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
+def _options_of(scheme: str, options: StorageOptions) -> dict[str, Any]:
+    """Those for a protocol, where options are given by protocol."""
+    from fsspec.registry import known_implementations
+
+    by_protocol = all(
+        name in known_implementations and isinstance(value, Mapping)
+        for name, value in options.items()
+    )
+    if not by_protocol:
+        return dict(options)
+    same = ("gs", "gcs") if scheme in ("gs", "gcs") else (scheme,)
+    return {k: v for name in same for k, v in dict(options.get(name, {})).items()}
 
 
 def look_up(store: Store, keys: Iterable[str]) -> dict[str, ObjectInfo]:
@@ -606,9 +649,29 @@ def _open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
             fs, root = GoogleFiles(**options), GoogleFiles._strip_protocol(uri)
         else:
             fs, root = fsspec.core.url_to_fs(uri, **options)
-    except (ValueError, ImportError) as error:
-        raise InvalidOptionError(f"{uri}: {error}") from error
+    except Exception as error:  # noqa: BLE001 - clients raise whatever signing in raises
+        # Without its cause: what failed to sign in may tell with what.
+        told = f"{uri}: {_without_values(str(error), options)}"
+        if isinstance(error, ValueError | ImportError | TypeError):
+            raise InvalidOptionError(told) from None
+        if is_passing(error):
+            raise PassingError(told) from None
+        raise PermissionError(told) from None
     return Bucket(fs, root, uri)
+
+
+def _without_values(text: str, options: Any) -> str:
+    """``text`` without any text that ``options`` hold, however deep."""
+    if isinstance(options, Mapping):
+        for value in options.values():
+            text = _without_values(text, value)
+    elif isinstance(options, list | tuple):
+        for value in options:
+            text = _without_values(text, value)
+    elif isinstance(options, str) and options:
+        for spelled in (options, quote(options), quote(options, safe=""), repr(options)[1:-1]):
+            text = text.replace(spelled, "***")
+    return text
 
 
 def _unless_gone(_function: object, _path: object, error: BaseException) -> None:

@@ -36,6 +36,7 @@ GROUPS = {
     "tests/tasks/test_events.py": "prefect",
     "tests/deployments/test_deployments.py": "prefect",
     "tests/flows/test_upkeep.py": "prefect",
+    "tests/flows/test_secrets.py": "prefect",
     "tests/tasks/test_pyramid.py": "prefect",
     "::test_json_of_a_build_through_prefect": "prefect",
     "::test_refusal_by_prefect_is_a_line_too": "prefect",
