@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from flows.options import PyramidOptions
 from ngff_core import BuildReport
 from tasks import events, pyramid
+from tasks.storage import Blocks
 
 
 def _run_name() -> str:
@@ -22,6 +23,7 @@ def build_pyramid(
     source: str,
     target: str,
     options: PyramidOptions = PyramidOptions(),  # noqa: B008 - frozen by use
+    storage_block: str | list[str] | None = None,
 ) -> BuildReport:
     """Turn an image into a published OME-Zarr pyramid.
 
@@ -31,10 +33,12 @@ def build_pyramid(
         source: Path or URI of a zarr array, an OME-Zarr image, a TIFF or an .npy file.
         target: Path or URI of the pyramid, by custom ending in .ome.zarr.
         options: How the pyramid is made.
+        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several of
+            them for places of different kinds. By default those of the worker's environment.
     """
     began = time.monotonic()
     try:
-        report = _build(source, target, options)
+        report = _build(source, target, options, storage_block)
     except Exception as error:
         events.tell_failed(source, target, error, time.monotonic() - began)
         raise
@@ -42,8 +46,8 @@ def build_pyramid(
     return report
 
 
-def _build(source: str, target: str, options: PyramidOptions) -> BuildReport:
-    with pyramid.plan(source, target, options.to_core()) as build:
+def _build(source: str, target: str, options: PyramidOptions, storage_block: Blocks) -> BuildReport:
+    with pyramid.plan(source, target, options.to_core(), storage_block) as build:
         if build.cache_needed:
             pyramid.cache_source(build)
         shown = pyramid.show_progress(build)

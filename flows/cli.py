@@ -10,14 +10,14 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import wraps
+from functools import partial, wraps
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from flows.running import run_flow
-from flows.spelling import parse_sizes
+from flows.spelling import parse_sizes, parse_storage_options
 from flows.terminal import (
     listening,
     show_plan,
@@ -36,10 +36,10 @@ from ngff_core import (
 )
 from ngff_core.build import run_build
 from ngff_core.codecs import DEFAULT_COMPRESSOR
-from ngff_core.errors import CallerError, NgffError, StoredDataError
+from ngff_core.errors import CallerError, InvalidOptionError, NgffError, StoredDataError
 from ngff_core.plan import DEFAULT_MIN_LENGTH, OME_ZARR_VERSIONS
 from ngff_core.pricing import COMPRESSION, THROUGHPUT, price
-from ngff_core.store import is_passing
+from ngff_core.store import StorageOptions, is_passing
 
 _TRACEBACK = "NGFF_FLOWS_TRACEBACK"
 
@@ -150,6 +150,27 @@ Throughput = Annotated[
     float, typer.Option(help="MB/s of raw samples, read and written, that a worker gets through.")
 ]
 Compression = Annotated[float, typer.Option(help="Raw over stored bytes, as expected.")]
+Options = Annotated[
+    str | None,
+    typer.Option(
+        "--storage-options",
+        help="What fsspec is to be given for source and target: a JSON object, or @FILE that "
+        'holds one; by protocol where they differ, as {"gs": {...}, "s3": {...}}. '
+        "[default: the environment, and ~/.config/fsspec]",
+        show_default=False,
+        metavar="JSON",
+    ),
+]
+Block = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-block",
+        help="A saved Prefect block with the credentials, as KIND/NAME, such as gcs-bucket/lab; "
+        "may be given for each kind of place.",
+        show_default=False,
+        metavar="KIND/NAME",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -220,19 +241,23 @@ def build(
     no_prefect: Annotated[
         bool, typer.Option("--no-prefect", help="Run without Prefect: no server, no run page.")
     ] = False,
+    storage_options: Options = None,
+    storage_block: Block = None,
     as_json: Json = False,
 ) -> None:
     """Build the pyramid of SOURCE at TARGET, or what remains of it."""
-    # Before Prefect is even imported, so that mistakes are told at once and in one line.
-    check_build(source, target, options)
+    storage = _storage(storage_options, storage_block)
+    # Before a run is made, so that mistakes are told at once and in one line.
+    check_build(source, target, options, storage_options=storage)
+    run = partial(run_flow, storage_options=storage, storage_block=storage_block or ())
     if no_prefect:
         with listening() as listener:
-            report = run_build(source, target, options, listener=listener)
+            report = run_build(source, target, options, storage_options=storage, listener=listener)
     elif sys.stderr.isatty():
         with listening() as listener:
-            report, _ = run_flow(source, target, options, listener)
+            report, _ = run(source, target, options, listener)
     else:
-        report, _ = run_flow(source, target, options)
+        report, _ = run(source, target, options)
     _print(as_json, report.to_dict, lambda: show_report(report))
     if not report.verified:
         _show_first_finding(report, target)
@@ -249,20 +274,28 @@ def plan(
     options: BuildOptions,
     throughput: Throughput = THROUGHPUT,
     compression: Compression = COMPRESSION,
+    storage_options: Options = None,
+    storage_block: Block = None,
     as_json: Json = False,
 ) -> None:
     """Tell what build would do with the same options and what it comes to, without doing it."""
     # With the same look at the target, so that what is planned here can be built.
-    planned = check_build(source, target, options)
+    storage = _storage(storage_options, storage_block)
+    planned = check_build(source, target, options, storage_options=storage)
     cost = price(planned.plan, planned.projection, throughput=throughput, compression=compression)
     document = {**planned.to_dict(), "price": asdict(cost)}
     _print(as_json, lambda: document, lambda: show_plan(planned, cost))
 
 
 @app.command(epilog="Example:\n\n`ngff-flows status brain.ome.zarr`")
-def status(target: Target, as_json: Json = False) -> None:
+def status(
+    target: Target,
+    storage_options: Options = None,
+    storage_block: Block = None,
+    as_json: Json = False,
+) -> None:
     """Tell what of the build at TARGET is done, and what remains."""
-    found = build_status(target)
+    found = build_status(target, storage_options=_storage(storage_options, storage_block))
     _print(as_json, found.to_dict, lambda: show_status(found))
 
 
@@ -281,15 +314,23 @@ def verify(
     ] = False,
     workers: Workers = None,
     memory_limit: MemoryLimit = None,
+    storage_options: Options = None,
+    storage_block: Block = None,
     as_json: Json = False,
 ) -> None:
     """Hold what is published at TARGET against its plan and ledger."""
+    storage = _storage(storage_options, storage_block)
     if repair:
-        _repair(target, workers, memory_limit, as_json)
+        _repair(target, workers, memory_limit, storage, as_json=as_json)
         return
     with listening() as listener:
         found = verify_pyramid(
-            target, deep=deep, workers=workers, memory_limit=memory_limit, progress=listener
+            target,
+            deep=deep,
+            workers=workers,
+            memory_limit=memory_limit,
+            storage_options=storage,
+            progress=listener,
         )
     document = {**asdict(found), "ok": found.ok, "target": target}
     _print(as_json, lambda: document, lambda: show_verification(target, found))
@@ -297,12 +338,36 @@ def verify(
         raise typer.Exit(1)
 
 
-def _repair(target: str, workers: int | None, memory_limit: str | None, as_json: bool) -> None:
+def _repair(
+    target: str,
+    workers: int | None,
+    memory_limit: str | None,
+    storage: StorageOptions | None,
+    *,
+    as_json: bool,
+) -> None:
     with listening() as listener:
-        done = repair_pyramid(target, workers=workers, memory_limit=memory_limit, progress=listener)
+        done = repair_pyramid(
+            target,
+            workers=workers,
+            memory_limit=memory_limit,
+            storage_options=storage,
+            progress=listener,
+        )
     _print(as_json, done.to_dict, lambda: show_repair(done))
     if not done.ok:
         raise typer.Exit(1)
+
+
+def _storage(options: str | None, blocks: list[str] | None) -> StorageOptions | None:
+    """What the command was given for storage."""
+    if options is not None and blocks:
+        raise InvalidOptionError("storage-options: not beside --storage-block; give one of them")
+    if blocks:
+        from tasks.storage import storage_options
+
+        return storage_options(blocks)
+    return parse_storage_options(options)
 
 
 def main() -> None:

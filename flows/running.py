@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 
 from ngff_core import BuildOptions, BuildReport
 from ngff_core.errors import NgffError
 from ngff_core.progress import Listener, Message, silent
-from ngff_core.store import absolute_uri
+from ngff_core.store import StorageOptions, absolute_uri, check_uri
 
 
 def run_flow(
-    source: str, target: str, options: BuildOptions, listener: Listener | None = None
+    source: str,
+    target: str,
+    options: BuildOptions,
+    listener: Listener | None = None,
+    *,
+    storage_options: StorageOptions | None = None,
+    storage_block: Sequence[str] = (),
 ) -> tuple[BuildReport, str]:
     """Run the flow `build-pyramid`; its report, and the id of the flow run.
 
     A ``listener`` hears of the progress in place of Prefect's console, whose lines would
-    tear its bars; the run's own log has them all the same.
+    tear its bars; the run's own log has them all the same. ``storage_options`` are for this
+    process, and the run has them not as a parameter; the name of a block it has.
     """
+    # Before there is a run that would have them among its parameters.
+    check_uri(source)
+    check_uri(target)
     if listener is not None:
         listener(Message("starting Prefect (the first time takes half a minute)"))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -28,6 +39,7 @@ def run_flow(
     from flows.build_pyramid import build_pyramid
     from flows.options import PyramidOptions
     from tasks.progress import watched_by
+    from tasks.storage import given
 
     _quiet_tracebacks()
     if listener is not None:
@@ -35,8 +47,13 @@ def run_flow(
             handler.setLevel(logging.WARNING)
     # The run's page shows these, and a worker that retries the run has a folder of its own.
     places = absolute_uri(source), absolute_uri(target)
-    with watched_by(listener or silent):
-        state = build_pyramid(*places, PyramidOptions.from_core(options), return_state=True)
+    with watched_by(listener or silent), given(storage_options):
+        state = build_pyramid(
+            *places,
+            PyramidOptions.from_core(options),
+            list(storage_block) or None,
+            return_state=True,
+        )
     report: BuildReport = state.result()
     return report, str(state.state_details.flow_run_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from ngff_core.errors import InvalidOptionError
@@ -28,3 +29,31 @@ def parse_sizes(option: str, text: str | None) -> Any:
             f"--{option} {text!r} is neither an int, a list such as 2,4,8, nor JSON"
         ) from error
     return parts if "," in text else parts[0]
+
+
+def parse_storage_options(text: str | None) -> dict[str, Any] | None:
+    """The JSON object that ``text`` is, or that the file after an ``@`` holds.
+
+    No message repeats any of it: it may hold secrets.
+
+    >>> parse_storage_options('{"anon": true}')
+    {'anon': True}
+    """
+    if text is None:
+        return None
+    if text.startswith("@"):
+        path = Path(text[1:]).expanduser()
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, ValueError):
+            raise InvalidOptionError(f"storage-options: {path} cannot be read") from None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidOptionError(
+            'storage-options: not a JSON object, such as {"endpoint_url": "https://…"}; '
+            "write @FILE for one that lies in a file"
+        )
+    return found

@@ -36,7 +36,7 @@ from ngff_core.report import BuildReport, LevelReport
 from ngff_core.scale_factors import ScaleFactors
 from ngff_core.sources import Source, open_source
 from ngff_core.store import StorageOptions, Store
-from ngff_core.target import target_state, target_stores
+from ngff_core.target import remove_cache, target_state, target_stores
 from ngff_core.thumbnail import thumbnail
 from ngff_core.verify import Verification, find_lost, stored_bytes, verify_store
 
@@ -295,7 +295,7 @@ class Build:
         signs = ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")
         if any(self._claim.beside.info(sign) is not None for sign in signs):
             # The receipts go last: they are what tells a later run of leftovers.
-            self._claim.beside.delete_tree("cache")
+            remove_cache(self._claim.beside)
             self._driver.cache_ledger.forget()
 
     def thumbnail(self) -> str:

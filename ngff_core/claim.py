@@ -10,7 +10,7 @@ from ngff_core.lease import Lease
 from ngff_core.ledger import Ledger
 from ngff_core.plan import PyramidPlan
 from ngff_core.progress import Listener, Message
-from ngff_core.store import Store
+from ngff_core.store import Store, delete_below
 from ngff_core.stream import LevelFailedError
 from ngff_core.target import (
     begin,
@@ -70,7 +70,8 @@ class Claim:
         if self._lease is not None:
             self._lease.__exit__(None, None, None)
             if self._discarded and not self._lease.succeeded:
-                self.beside.delete_tree()
+                # Where it cannot be listed, old leases stay, which say nothing.
+                delete_below(self.beside, "", lambda: ())
             self._lease = None
 
     @contextmanager

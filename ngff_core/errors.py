@@ -61,6 +61,10 @@ class StoredDataError(NgffError, ValueError):
     """Stored bytes contradict the plan or the ledger."""
 
 
+class UnlistableError(NgffError, PermissionError):
+    """The store does not list what it holds; what is known by name can still be had."""
+
+
 class PassingError(NgffError, OSError):
     """Trouble that the same command, run again, may not meet."""
 

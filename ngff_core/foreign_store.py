@@ -18,6 +18,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import StorePath
 
+from ngff_core.errors import UnlistableError
 from ngff_core.store import Bucket, LocalFiles, ObjectInfo, Store
 
 _creating = threading.Lock()
@@ -154,6 +155,8 @@ class ZarrBacked(Store):
             found = self._store.list_prefix(f"{below}/" if below else "")
             return [key async for key in found]
 
+        if not self._store.supports_listing:
+            raise UnlistableError(f"{self.uri} cannot be listed")
         skip = len(self._prefix) + 1 if self._prefix else 0
         return sorted(key[skip:] for key in sync(listed()))
 

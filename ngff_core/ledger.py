@@ -6,6 +6,10 @@ each, and joins what segments there are into longer ones, so that a build of a m
 hundreds of them and not a million. A finished level's segments become one document,
 sorted, so that two builds of one plan end with equal ledgers; that of a level of more
 than `PART` regions lies in parts beside it.
+
+Segments are found by listing them. Where the store does not list, an index beside them has
+their names: each is put down there before it is created, so that the index may name a
+segment that is not there, and never lacks one that is.
 """
 
 from __future__ import annotations
@@ -20,10 +24,10 @@ from typing import Any
 import msgspec
 
 from ngff_core.config import config
-from ngff_core.errors import LeaseLostError, StoredDataError
+from ngff_core.errors import LeaseLostError, StoredDataError, UnlistableError
 from ngff_core.geometry import ceil_div
 from ngff_core.receipts import Receipt, Receipts, Row, StoredObject
-from ngff_core.store import Store, retrying
+from ngff_core.store import Store, delete_below, retrying
 
 __all__ = ["PART", "SHORT_SEGMENTS", "Ledger", "Receipt", "StoredObject"]
 
@@ -66,6 +70,8 @@ class Ledger:
         self._next = 0
         self._stored: list[_Segment] = []
         """The segments that may still be joined with later ones."""
+        self._index: list[str] | None = None
+        """Names of all segments, where the store does not list; else None."""
         self._pending = array("q")
         self._written_at = time.monotonic()
         self._receipts = Receipts(total)
@@ -113,20 +119,49 @@ class Ledger:
         # Listed, not guessed one after another: where one was removed for its damage, or
         # by an overwrite that was killed, those after it count, and keep their names.
         found = []
-        for key in retrying(self._store.objects, self._segments):
+        for key in self._segment_keys():
             name, _, ending = key.removeprefix(f"{self._segments}/").partition(".")
             if ending == "jsonl":
                 first, _, last = name.partition("-")
-                found.append((int(last or first), -int(first), key))
+                found.append((int(last or first), -int(first)))
         # One that was joined comes after those that it was made of, and before later ones.
-        for end, start, key in sorted(found):
-            document = retrying(self._store.read, key)
-            if document is not None:
-                regions = array("q")
-                self._take(document, key, regions)
-                self._stored.append(_Segment(-start, end, regions))
+        for end, start in sorted(found):
+            self._load_segment(-start, end)
             self._next = end + 1
+        if self._index is not None:
+            # Where two builders wrote one index, the later one's segments may be missing in
+            # it; and no name may be given twice.
+            while self._load_segment(self._next, self._next):
+                self._index.append(self._stored[-1].name)
         self._stored = [segment for segment in self._stored if len(segment.regions) < PART]
+
+    def _segment_keys(self) -> Iterable[str]:
+        try:
+            return retrying(self._store.objects, self._segments)
+        except UnlistableError:
+            self._index = self._read_index()
+            return [f"{self._segments}/{name}" for name in self._index]
+
+    def _read_index(self) -> list[str]:
+        document = retrying(self._store.read, self._index_key)
+        return [] if document is None else self._indexed(document)
+
+    def _indexed(self, document: bytes) -> list[str]:
+        try:
+            return [str(name) for name in json.loads(document)["segments"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(self._index_key, error) from error
+
+    def _load_segment(self, first: int, last: int) -> bool:
+        segment = _Segment(first, last, array("q"))
+        key = f"{self._segments}/{segment.name}"
+        document = retrying(self._store.read, key)
+        if document is None:
+            return False
+        self._take(document, key, segment.regions)
+        self._stored.append(segment)
+        self._next = last + 1
+        return True
 
     def record(self, receipt: Receipt) -> None:
         """Take a receipt; it is written down within `config.receipt_seconds` of work."""
@@ -151,6 +186,8 @@ class Ledger:
     def _append(self, first: int, regions: array[int]) -> None:
         segment = _Segment(first, self._next, regions)
         key = f"{self._segments}/{segment.name}"
+        if self._index is not None:
+            self._put_index([*self._index, segment.name])
         # What was dropped since has none, and is left out where segments are joined.
         receipts = (self._receipts[region] for region in regions if region in self._receipts)
         if not retrying(self._store.create, key, self._document(receipts)):
@@ -173,6 +210,13 @@ class Ledger:
         self._next += 1
         for segment in short:
             retrying(self._store.delete, f"{self._segments}/{segment.name}")
+        if self._index is not None:
+            gone = {segment.name for segment in short}
+            self._put_index([name for name in self._index if name not in gone])
+
+    def _put_index(self, names: list[str]) -> None:
+        self._index = names
+        retrying(self._store.write, self._index_key, _line({"segments": names}))
 
     def finish(self) -> None:
         """Turn the segments of a finished phase into one document."""
@@ -194,13 +238,28 @@ class Ledger:
             retrying(self._store.write, self._part_key(part), self._document(rows))
         # Last, since it is what says that the phase is finished.
         rows = iter(()) if long else self._receipts.between(0, self.total)
-        count = ceil_div(self.total, PART) if long else 0
-        retrying(self._store.write, self._complete_key, self._document(rows, count))
+        document = self._document(rows, self._count_parts())
+        retrying(self._store.write, self._complete_key, document)
 
     def tidy(self) -> None:
         """Remove the segments of a finished phase, which its one document stands for."""
-        retrying(self._store.delete_tree, self._segments)
+        delete_below(self._store, self._segments, self._named_segments)
+        if self._index is not None:
+            # Last, since it is what tells of the others.
+            retrying(self._store.delete, self._index_key)
+            self._index = []
         self._stored = []
+
+    def _named_segments(self) -> Iterator[str]:
+        if self._index is None:
+            self._index = self._read_index()
+        yield from (f"{self._segments}/{name}" for name in self._index)
+
+    def _named_parts(self) -> Iterator[str]:
+        yield from (self._part_key(part) for part in range(self._count_parts()))
+
+    def _count_parts(self) -> int:
+        return ceil_div(self.total, PART) if self.total > PART else 0
 
     def drop(self, regions: Collection[int]) -> None:
         """Take back the receipts of some regions, whose objects are not there any more."""
@@ -215,7 +274,7 @@ class Ledger:
             self._pending = array("q", self._receipts)
             self.flush()
             retrying(self._store.delete, self._complete_key)
-            retrying(self._store.delete_tree, self._parts)
+            delete_below(self._store, self._parts, self._named_parts)
 
     def replace(self, receipts: Collection[Receipt]) -> None:
         """Take receipts in the place of those of the same regions, of a finished phase."""
@@ -228,7 +287,12 @@ class Ledger:
 
     def forget(self) -> None:
         """Remove the phase's receipts."""
-        retrying(self._store.delete_tree, self._folder)
+        try:
+            retrying(self._store.delete_tree, self._folder)
+        except UnlistableError:
+            self.tidy()
+            retrying(self._store.delete, self._complete_key)
+            delete_below(self._store, self._parts, self._named_parts)
         self._receipts, self._next, self._complete = Receipts(self.total), 0, False
         self._stored, self._pending = [], array("q")
 
@@ -246,6 +310,10 @@ class Ledger:
     @property
     def _segments(self) -> str:
         return f"{self._folder}/segments"
+
+    @property
+    def _index_key(self) -> str:
+        return f"{self._folder}/segments.json"
 
     def _document(self, receipts: Iterable[Receipt], parts: int = 0) -> bytes:
         header = {"plan": self._digest, "regions": self.total} | ({"parts": parts} if parts else {})
@@ -268,13 +336,19 @@ class Ledger:
                     if regions is not None:
                         regions.extend(taken)
                 return {"parts": int(header.get("parts", 0))}
-        except (ValueError, KeyError, TypeError, AttributeError, msgspec.MsgspecError) as error:
-            raise StoredDataError(
-                f"{self._store.uri}/{key} is damaged ({error}); remove that object and run "
-                "the same command again: its regions will be built anew"
-            ) from error
+        except (
+            *(ValueError, KeyError, TypeError, IndexError, AttributeError),
+            msgspec.MsgspecError,
+        ) as error:
+            raise self._damaged(key, error) from error
         raise StoredDataError(
             f"{self._store.uri}/{key} belongs to another plan; build with overwrite"
+        )
+
+    def _damaged(self, key: str, error: Exception) -> StoredDataError:
+        return StoredDataError(
+            f"{self._store.uri}/{key} is damaged ({error}); remove that object and run "
+            "the same command again: its regions will be built anew"
         )
 
 

@@ -14,13 +14,14 @@ import shutil
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Buffer, Callable, Iterator, Mapping
+from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import tenacity
@@ -28,18 +29,33 @@ import zarr
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer.cpu import NDBuffer
 
-from ngff_core.errors import InvalidOptionError, PassingError
+from ngff_core.errors import InvalidOptionError, PassingError, UnlistableError
 from ngff_core.memory import regions
-from ngff_core.trouble import google_crc32c, is_refusal, kind_of, note, retry_after
+from ngff_core.trouble import google_crc32c, http_status, is_refusal, kind_of, note, retry_after
 from ngff_core.trouble import is_passing as is_passing  # noqa: PLC0414 - it belongs to `retrying`
 
 StorageOptions = Mapping[str, Any]
+"""What fsspec's filesystem of a URI is given; or that by protocol, as ``{"s3": {…}}``."""
 
 PARTIAL = ".partial"
 """Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
 
 
+DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
+"""What a folder has where zarr's readers take it for something."""
+
 _ATTEMPTS = 6
+
+_AT_ONCE = 16
+
+# What S3 answers with 403 to somebody whom it does not know at all.
+_UNKNOWN_CALLER = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
 
 _pipeline_lock = threading.Lock()
 
@@ -86,7 +102,10 @@ class Store(ABC):
 
     @abstractmethod
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
-        """Every object below ``prefix`` by key (relative to the store), in key order."""
+        """Every object below ``prefix`` by key (relative to the store), in key order.
+
+        Raises UnlistableError where the store does not list, or not to us.
+        """
 
     def entries(self) -> dict[str, bool]:
         """Names right below the prefix, in order, and whether each is a folder."""
@@ -218,11 +237,21 @@ class Bucket(Store):
         self._scheme = next((p for p in ("gs", "s3", "memory") if p in protocols), "")
         # s3fs would first ask for the size, and a checksum is of whole objects only.
         self._in_one_piece = {"max_concurrency": 1} if self._scheme == "s3" else {}
+        self._unlistable = "http" in protocols
+        self._listed = False
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}" if key else self.root
 
     def read(self, key: str) -> bytes | None:
+        try:
+            return self._get(key)
+        except PermissionError as error:
+            if self._hidden(error):
+                return None
+            raise
+
+    def _get(self, key: str) -> bytes | None:
         try:
             with self._telling(key, "read"):
                 return cast(bytes, self.fs.cat_file(self._path(key), **self._in_one_piece))
@@ -241,8 +270,9 @@ class Bucket(Store):
             with turn, self._telling(key, "created"):
                 reply = self.fs.pipe_file(self._path(key), data, mode="create")
         except FileExistsError:
-            # Where the reply to our own create was lost, the retry meets our own bytes.
-            return self.read(key) == data
+            # Where the reply to our own create was lost, the retry meets our own bytes. It
+            # exists, so a refusal to read it does not mean that it does not.
+            return self._get(key) == data
         try:
             with self._telling(key, "created"):
                 self._compare(key, data, reply)
@@ -281,9 +311,47 @@ class Bucket(Store):
                 raise PassingError(told) from error
             raise
 
+    def _hidden(self, error: PermissionError) -> bool:
+        """Whether a refusal may be all that is told of what does not exist.
+
+        S3 and Google answer so to who may read objects and not list them. Who may not read
+        either is told so when creating what exists.
+        """
+        return not _is_stranger(error) and not self._lists()
+
+    def _lists(self) -> bool:
+        """Whether the store lists its objects; asked once, and only after a refusal."""
+        if not self._listed and not self._unlistable:
+            with suppress(UnlistableError), self._listing(""):
+                self.fs.invalidate_cache()
+                with suppress(FileNotFoundError):
+                    self.fs.ls(self.root)
+        return not self._unlistable
+
+    @contextmanager
+    def _listing(self, prefix: str) -> Iterator[None]:
+        """Say of a refusal to list that it is one, and ask no second time."""
+        where = f"{self.uri}/{prefix}" if prefix else self.uri
+        if self._unlistable:
+            raise UnlistableError(f"{where} cannot be listed")
+        try:
+            with self._telling(prefix, "listed"):
+                yield
+        except (PermissionError, NotImplementedError) as error:
+            if isinstance(error, PermissionError) and _is_stranger(error):
+                raise
+            self._unlistable = True
+            told = str(error) or f"{where} cannot be listed"
+            raise UnlistableError(told) from error
+        self._listed = True
+
     def delete(self, key: str) -> None:
-        with suppress(FileNotFoundError), self._telling(key, "deleted"):
-            self.fs.rm_file(self._path(key))
+        try:
+            with suppress(FileNotFoundError), self._telling(key, "deleted"):
+                self.fs.rm_file(self._path(key))
+        except PermissionError as error:
+            if not self._hidden(error) or self.info(key) is not None:
+                raise
 
     def delete_tree(self, prefix: str = "") -> None:
         paths = [self._path(key) for key in self.objects(prefix)]
@@ -302,8 +370,10 @@ class Bucket(Store):
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
         # A filesystem remembers listings, and other processes write to the same prefix.
         self.fs.invalidate_cache()
-        with self._telling(prefix, "listed"):
-            listing = self.fs.find(self._path(prefix), detail=True)
+        # fsspec's own walk leaves out what it may not list, and says nothing.
+        told = {} if self._scheme in ("gs", "s3") else {"on_error": _unless_absent}
+        with self._listing(prefix):
+            listing = self.fs.find(self._path(prefix), detail=True, **told)
         skip = len(self.root.lstrip("/")) + 1
         found = {path.lstrip("/")[skip:]: _fsspec_info(info) for path, info in listing.items()}
         return dict(sorted(found.items()))
@@ -311,7 +381,8 @@ class Bucket(Store):
     def entries(self) -> dict[str, bool]:
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self.root, detail=True)
+            with self._listing(""):
+                found = self.fs.ls(self.root, detail=True)
         except FileNotFoundError:
             return {}
         paths = {e["name"].strip("/"): e["type"] == "directory" for e in found}
@@ -325,6 +396,11 @@ class Bucket(Store):
                 found = self._fresh_info(key)
         except FileNotFoundError:
             return None
+        except PermissionError as error:
+            # Where there is no such object, clients look for a folder by listing.
+            if self._hidden(error):
+                return None
+            raise
         return _fsspec_info(found) if found["type"] == "file" else None
 
     def _fresh_info(self, key: str) -> Mapping[str, Any]:
@@ -344,8 +420,13 @@ class Bucket(Store):
 
     def is_empty(self) -> bool:
         self.fs.invalidate_cache()
-        with self._telling("", "found"):
-            return not self.fs.exists(self.root)
+        try:
+            with self._telling("", "found"):
+                return not self.fs.exists(self.root)
+        except PermissionError as error:
+            if not self._hidden(error):
+                raise
+            return not look_up(self, ("", *DOCUMENTS))
 
     def child(self, name: str) -> Bucket:
         return Bucket(self.fs, self._path(name), f"{self.uri}/{name}")
@@ -358,12 +439,80 @@ def open_store(uri: str | os.PathLike[str], storage_options: StorageOptions | No
     if scheme in ("", "file"):
         path = text.removeprefix("file://")
         return LocalFiles(Path(path).expanduser().absolute())
-    return _open_bucket(scheme, text, dict(storage_options or {}))
+    check_uri(text)
+    return _open_bucket(scheme, text, _options_of(scheme, storage_options or {}))
+
+
+def check_uri(uri: str) -> None:
+    """Raise InvalidOptionError for a URI that holds credentials.
+
+    Plans, logs and run pages show URIs. The message has the URI without them.
+    """
+    if uri != public_uri(uri):
+        raise InvalidOptionError(
+            f"{public_uri(uri)}: a URI with a user, a password or a query would be shown in "
+            "plans, reports and logs; give credentials by storage options"
+        )
+
+
+def public_uri(uri: str) -> str:
+    """A URI without user and password, and one of the web without its query.
+
+    >>> public_uri("https://me:pw@images.org/a.npy?signature=5"), public_uri("s3://lab/what?.npy")
+    ('https://images.org/a.npy', 's3://lab/what?.npy')
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme == "file":
+        return uri
+    place, slash, path = rest.partition("/")
+    if scheme in ("http", "https"):
+        path = path.partition("?")[0].partition("#")[0]
+    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+
+
+def _options_of(scheme: str, options: StorageOptions) -> dict[str, Any]:
+    """Those for a protocol, where options are given by protocol."""
+    from fsspec.registry import known_implementations
+
+    by_protocol = all(
+        name in known_implementations and isinstance(value, Mapping)
+        for name, value in options.items()
+    )
+    if not by_protocol:
+        return dict(options)
+    same = ("gs", "gcs") if scheme in ("gs", "gcs") else (scheme,)
+    return {k: v for name in same for k, v in dict(options.get(name, {})).items()}
+
+
+def look_up(store: Store, keys: Iterable[str]) -> dict[str, ObjectInfo]:
+    """Those of the objects that are there, asked for one by one, some at once."""
+    keys = list(keys)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ngff-look") as executor:
+        infos = executor.map(lambda key: retrying(store.info, key), keys)
+        return {key: info for key, info in zip(keys, infos, strict=True) if info is not None}
+
+
+def delete_below(store: Store, prefix: str, known: Callable[[], Iterable[str]]) -> None:
+    """Remove every object below ``prefix``; where the store cannot list, those ``known``."""
+    try:
+        retrying(store.delete_tree, prefix)
+    except UnlistableError:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ngff-delete") as executor:
+            for _ in executor.map(lambda key: retrying(store.delete, key), known()):
+                pass
 
 
 def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
-    """The URI of the folder that holds ``uri``, and the last part of its name."""
+    """The URI of the folder that holds ``uri``, and the last part of its name.
+
+    A bucket is in no folder.
+
+    >>> split_uri("gs://lab/brain.ome.zarr"), split_uri("gs://lab/")
+    (('gs://lab', 'brain.ome.zarr'), ('gs://lab', ''))
+    """
     text = os.fspath(uri).rstrip("/")
+    if is_bucket(text):
+        return text, ""
     if "://" in text and not text.startswith("file://"):
         head, _, name = text.rpartition("/")
         return head, name
@@ -372,9 +521,23 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def absolute_uri(uri: str | os.PathLike[str]) -> str:
-    """The URI with a local path made absolute, as plans and reports name it."""
+    """The URI with a local path made absolute, as plans and reports name it.
+
+    >>> absolute_uri("gs://lab/"), absolute_uri("gs://lab/brain.ome.zarr/")
+    ('gs://lab', 'gs://lab/brain.ome.zarr')
+    """
     head, name = split_uri(uri)
-    return f"{head}/{name}" if "://" in head else str(PurePosixPath(head) / name)
+    return f"{head}/{name}".rstrip("/") if "://" in head else str(PurePosixPath(head) / name)
+
+
+def is_bucket(uri: str) -> bool:
+    """Whether a URI names a bucket and nothing in it.
+
+    >>> is_bucket("gs://lab/"), is_bucket("gs://lab/in"), is_bucket("/data")
+    (True, False, False)
+    """
+    scheme, separator, path = uri.partition("://")
+    return bool(separator) and scheme != "file" and "/" not in path.rstrip("/")
 
 
 def canonical_uri(uri: str) -> str:
@@ -449,6 +612,24 @@ def read_region(array: Any, box: tuple[slice, ...]) -> np.ndarray[Any, Any]:
     return samples
 
 
+def _is_stranger(error: BaseException) -> bool:
+    """Whether a service refused since it does not know who asks."""
+    cause: BaseException | None = error
+    while cause is not None:
+        response = getattr(cause, "response", None)
+        if isinstance(response, Mapping):
+            return response.get("Error", {}).get("Code") in _UNKNOWN_CALLER
+        if http_status(cause) == 401:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
 def _short(error: BaseException) -> str:
     text = next((line for line in str(error).splitlines() if line), "")
     return f"{kind_of(error)} ({text})" if text else kind_of(error)
@@ -480,9 +661,29 @@ def _open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
             fs, root = GoogleFiles(**options), GoogleFiles._strip_protocol(uri)
         else:
             fs, root = fsspec.core.url_to_fs(uri, **options)
-    except (ValueError, ImportError) as error:
-        raise InvalidOptionError(f"{uri}: {error}") from error
+    except Exception as error:  # noqa: BLE001 - clients raise whatever signing in raises
+        # Without its cause: what failed to sign in may tell with what.
+        told = f"{uri}: {_without_values(str(error), options)}"
+        if isinstance(error, ValueError | ImportError | TypeError):
+            raise InvalidOptionError(told) from None
+        if is_passing(error):
+            raise PassingError(told) from None
+        raise PermissionError(told) from None
     return Bucket(fs, root, uri)
+
+
+def _without_values(text: str, options: Any) -> str:
+    """``text`` without any text that ``options`` hold, however deep."""
+    if isinstance(options, Mapping):
+        for value in options.values():
+            text = _without_values(text, value)
+    elif isinstance(options, list | tuple):
+        for value in options:
+            text = _without_values(text, value)
+    elif isinstance(options, str) and options:
+        for spelled in (options, quote(options), quote(options, safe=""), repr(options)[1:-1]):
+            text = text.replace(spelled, "***")
+    return text
 
 
 def _unless_gone(_function: object, _path: object, error: BaseException) -> None:

@@ -10,11 +10,19 @@ from typing import Any, Literal
 
 from ngff_core.arrays import array_documents
 from ngff_core.cache import PHASE as CACHE
-from ngff_core.errors import StoredDataError, TargetBusyError
+from ngff_core.errors import StoredDataError, TargetBusyError, UnlistableError
 from ngff_core.lease import Lease, current_holder
 from ngff_core.metadata import group_documents
 from ngff_core.plan import PyramidPlan
-from ngff_core.store import ObjectInfo, StorageOptions, Store, absolute_uri, open_store, retrying
+from ngff_core.store import (
+    ObjectInfo,
+    StorageOptions,
+    Store,
+    absolute_uri,
+    is_bucket,
+    open_store,
+    retrying,
+)
 from ngff_core.target import PLAN_KEY, load_ledgers, read_plan, remove, target_stores
 
 _BESIDE = ".build"
@@ -30,10 +38,8 @@ def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> 
 
     ``prefix`` may be such a target itself. Images are not looked into.
     """
-    scheme, _, path = prefix.rstrip("/").rpartition("://")
-    bucket_only = scheme and "/" not in path
-    prefix = prefix.rstrip("/") if bucket_only else absolute_uri(prefix)
-    if not bucket_only:
+    prefix = absolute_uri(prefix)
+    if not is_bucket(prefix):
         beside = open_store(f"{prefix}{_BESIDE}", storage_options)
         if retrying(beside.info, PLAN_KEY) is not None:
             yield prefix
@@ -126,8 +132,15 @@ def _look(target: Store, beside: Store, days: float, *, own_lease: bool = False)
     try:
         plan = read_plan(target, beside)
         whole = all(ledger.complete for ledger in load_ledgers(beside, plan))
-    except StoredDataError as error:
+        return _sized_up(target, beside, plan, whole=whole, days=days, own_lease=own_lease)
+    except (StoredDataError, UnlistableError) as error:
         return replace(nothing, kept=str(error))
+
+
+def _sized_up(
+    target: Store, beside: Store, plan: PyramidPlan, *, whole: bool, days: float, own_lease: bool
+) -> Leftover:
+    nothing = Leftover(target.uri)
     if whole or _has_document(target, plan):
         cache = retrying(beside.objects, "cache")
         found = _sized(nothing, "cache", cache) if cache else nothing

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from typing import Literal
 
-from ngff_core.arrays import ARRAY_DOCUMENT
+from ngff_core.arrays import ARRAY_DOCUMENT, array_documents
+from ngff_core.cache import PHASE as CACHE
 from ngff_core.errors import (
     NgffError,
     SourceChangedError,
     StoredDataError,
     TargetExistsError,
     TargetNotFoundError,
+    UnlistableError,
 )
+from ngff_core.geometry import grid_shape
 from ngff_core.ledger import Ledger
+from ngff_core.metadata import group_documents
 from ngff_core.plan import PyramidPlan
 from ngff_core.publish import is_published, unpublish
-from ngff_core.store import StorageOptions, Store, open_store, retrying
+from ngff_core.store import StorageOptions, Store, delete_below, open_store, retrying
 from ngff_core.verify import find_lost
 
 PLAN_KEY = "plan.json"
@@ -71,12 +78,66 @@ def remove(target: Store, beside: Store) -> None:
 
     In this order a kill leaves nothing that passes for whole: no image first, no receipts
     for what is about to go, and the old plan until all is gone.
+
+    Where the store cannot be listed, the plan there says what there is to remove; where there
+    is none, that is a TargetExistsError, and nothing is touched.
     """
+    plan = _removable(target, beside)
     unpublish(target)
-    retrying(beside.delete_tree, "ledger")
-    retrying(target.delete_tree)
-    retrying(beside.delete_tree, "cache")
+    try:
+        retrying(beside.delete_tree, "ledger")
+    except UnlistableError:
+        # No more is done with them, so it does not matter which receipts a ledger takes.
+        phases = [CACHE, *(str(level.index) for level in plan.levels)] if plan else []
+        for phase in phases:
+            Ledger(beside, phase, "", 0).forget()
+    delete_below(target, "", lambda: _keys_of(plan) if plan else ())
+    remove_cache(beside)
     retrying(beside.delete, PLAN_KEY)
+
+
+def remove_cache(beside: Store) -> None:
+    """Remove the objects of the cache pass."""
+    delete_below(beside, "cache", lambda: _cache_keys(beside))
+
+
+def _removable(target: Store, beside: Store) -> PyramidPlan | None:
+    """The plan of what is there, if any; TargetExistsError where only it could help, and is not."""
+    document = retrying(beside.read, PLAN_KEY)
+    if document is not None:
+        with suppress(StoredDataError):
+            return _parse_plan(beside, document)
+    try:
+        retrying(target.objects)
+    except UnlistableError as error:
+        raise TargetExistsError(
+            f"{target.uri} was not built by ngff-flows, and what is there cannot be removed, "
+            "since it cannot be listed; choose another target, or remove it yourself"
+        ) from error
+    return None
+
+
+def _keys_of(plan: PyramidPlan) -> Iterator[str]:
+    """Every object of a pyramid, documents last."""
+    for level in plan.levels:
+        for place in product(*map(range, grid_shape(level.shape, level.write_unit))):
+            yield f"{level.path}/{plan.object_key(place)}"
+    yield from array_documents(plan)
+    yield from group_documents(plan)
+
+
+def _cache_keys(beside: Store) -> Iterator[str]:
+    """Every object of a cache, as its document describes it; the document last."""
+    key = f"cache/{ARRAY_DOCUMENT[3]}"
+    document = retrying(beside.read, key)
+    if document is None:
+        return
+    with suppress(ValueError, KeyError, TypeError):
+        array = json.loads(document)
+        chunks = array["chunk_grid"]["configuration"]["chunk_shape"]
+        for place in product(*map(range, grid_shape(array["shape"], chunks))):
+            yield f"cache/c/{'/'.join(map(str, place))}"
+    yield key
 
 
 def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> list[str]:

@@ -7,23 +7,26 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import product
+from itertools import batched, chain, product
 from typing import Any
 
 import crc32c
 import numpy as np
 import zarr
+from zarr.abc.store import Store as ZarrStore
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.storage import MemoryStore
 
 from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, checksum, open_level, same_document
 from ngff_core.engine import run_bounded
-from ngff_core.errors import MemoryLimitError
+from ngff_core.errors import MemoryLimitError, UnlistableError
 from ngff_core.geometry import grid_shape
 from ngff_core.ledger import Ledger, Receipt, StoredObject
 from ngff_core.metadata import group_documents
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress
 from ngff_core.projection import PROCESS_BYTES, mebibytes
-from ngff_core.store import ObjectInfo, Store, retrying
+from ngff_core.store import ObjectInfo, Store, look_up, retrying
 
 NO_RECEIPT = "a region has no receipt"
 STRAY = "not of this build"
@@ -32,6 +35,8 @@ LISTED_TOGETHER = 100_000
 """A pyramid of so many objects is listed as a whole, a larger one by folders."""
 
 _FOLDER = 1000
+
+_LOOKS = 1000
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,9 @@ class Verification:
     regions: int
     objects: int
     findings: tuple[Finding, ...]
+    listed: bool = True
+    """False where the store cannot be listed: the objects of the build were looked at one by
+    one, and others would not have been seen."""
 
     @property
     def ok(self) -> bool:
@@ -76,12 +84,18 @@ def verify_store(
     every object is read as well, against its checksum, and every region decoded,
     against the checksum of its samples: up to ``workers`` at a time, and no more than
     ``memory_limit`` has room for. A MemoryLimitError names the need where not even one fits.
+
+    Where the store cannot be listed, each object is asked for by its name, and what else may
+    be there is not seen.
     """
     ledgers = tuple(ledgers)
     at_once = _regions_at_once(plan, workers, memory_limit) if deep else {}
-    objects = store.objects()
+    try:
+        objects, listed = store.objects(), True
+    except UnlistableError:
+        objects, listed = look_up(store, _known(plan, ledgers)), False
     findings = [
-        *_documents(store, plan),
+        *_documents(store, plan, listed=listed),
         *find_missing(plan, ledgers, objects),
         *_strays(plan, ledgers, objects),
     ]
@@ -105,16 +119,29 @@ def verify_store(
             progress.advance()
     progress.finish()
     return Verification(
-        deep, sum(level.regions for level in plan.levels), len(objects), tuple(findings)
+        deep, sum(level.regions for level in plan.levels), len(objects), tuple(findings), listed
     )
 
 
 def find_lost(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Iterator[Finding]:
-    """Objects that the ledger records and a listing of the store does not show so.
+    """Objects that the ledger records and the store does not have so.
 
-    A large level is listed by its folders, one after another, so that of a petabyte's
-    objects no more are at hand than those of one folder.
+    It is listed, or where that cannot be, asked for each object. A large level is listed by
+    its folders, one after another, so that of a petabyte's objects no more are at hand than
+    those of one folder.
     """
+    if not any(ledger.receipts for ledger in ledgers):
+        return
+    try:
+        yield from _listed_lost(store, plan, ledgers)
+    except UnlistableError:
+        # Told by the first listing, so nothing was found before.
+        for level, ledger in zip(plan.levels, ledgers, strict=True):
+            for receipts in batched(ledger.receipts.values(), _LOOKS):
+                yield from _sizes_of(level, receipts, look_up(store, _recorded(level, receipts)))
+
+
+def _listed_lost(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Iterator[Finding]:
     if sum(level.objects for level in plan.levels) <= LISTED_TOGETHER:
         yield from _sizes(plan, ledgers, retrying(store.objects))
         return
@@ -151,17 +178,21 @@ def find_missing(
     return [*_receipts(plan, ledgers), *_sizes(plan, ledgers, objects)]
 
 
-def _documents(store: Store, plan: PyramidPlan) -> Iterator[Finding]:
+def _documents(store: Store, plan: PyramidPlan, *, listed: bool) -> Iterator[Finding]:
+    copies: dict[str, Buffer] = {}
     for key, expected in {**array_documents(plan), **group_documents(plan)}.items():
         found = retrying(store.read, key)
+        if found is not None:
+            copies[key] = default_buffer_prototype().buffer.from_bytes(found)
         if found is None:
             yield Finding(key, "missing")
         elif not same_document(found, expected):
             yield Finding(key, "not the plan's metadata")
-    yield from _validity(store, plan)
+    # The models ask for what may be there, labels for one; who may not list is refused that.
+    yield from _validity(store.zarr() if listed else MemoryStore(copies), plan)
 
 
-def _validity(store: Store, plan: PyramidPlan) -> Iterator[Finding]:
+def _validity(store: ZarrStore, plan: PyramidPlan) -> Iterator[Finding]:
     """What ome-zarr-models, which shares no code with the writer, says of the group."""
     from ome_zarr_models.v04.image import Image as Image04
     from ome_zarr_models.v05.image import Image as Image05
@@ -172,7 +203,7 @@ def _validity(store: Store, plan: PyramidPlan) -> Iterator[Finding]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            group = zarr.open_group(store.zarr(), mode="r", zarr_format=plan.zarr_format)
+            group = zarr.open_group(store, mode="r", zarr_format=plan.zarr_format)
             model.from_zarr(group)
     except Exception as error:  # noqa: BLE001 - the models raise whatever their parts raise
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -209,10 +240,7 @@ def _sizes_of(
 def _strays(
     plan: PyramidPlan, ledgers: tuple[Ledger, ...], objects: dict[str, ObjectInfo]
 ) -> Iterator[Finding]:
-    known = {*array_documents(plan), *group_documents(plan)}
-    for level, ledger in zip(plan.levels, ledgers, strict=True):
-        for receipt in ledger.receipts.values():
-            known |= {f"{level.path}/{recorded.key}" for recorded in receipt.objects}
+    known = set(_known(plan, ledgers))
     for key in objects:
         if key not in known:
             yield Finding(key, STRAY)
@@ -242,6 +270,17 @@ def _region_bytes(plan: PyramidPlan, level: LevelPlan) -> int:
     """
     block = math.prod(min(n, b) for n, b in zip(level.shape, level.block, strict=True))
     return 2 * (block + math.prod(level.write_unit)) * plan.dtype.itemsize
+
+
+def _known(plan: PyramidPlan, ledgers: tuple[Ledger, ...]) -> Iterator[str]:
+    levels = zip(plan.levels, ledgers, strict=True)
+    recorded = (_recorded(level, ledger.receipts.values()) for level, ledger in levels)
+    yield from chain(array_documents(plan), group_documents(plan), *recorded)
+
+
+def _recorded(level: LevelPlan, receipts: Iterable[Receipt]) -> Iterator[str]:
+    for receipt in receipts:
+        yield from (f"{level.path}/{recorded.key}" for recorded in receipt.objects)
 
 
 def _deep(

@@ -21,7 +21,7 @@ from typing import Any
 from prefect.events import emit_event
 
 from ngff_core import BuildReport
-from ngff_core.store import absolute_uri
+from ngff_core.store import absolute_uri, public_uri
 
 UPLOAD_CREATED = "ngff.upload.created"
 PYRAMID_COMPLETED = "ngff.pyramid.completed"
@@ -91,7 +91,8 @@ def tell_failed(source: str, target: str, error: BaseException, seconds: float) 
         "reason": str(error)[:_REASON_LENGTH],
         "seconds": round(seconds, 3),
     }
-    _tell(PYRAMID_FAILED, absolute_uri(source), absolute_uri(target), payload)
+    source, target = (public_uri(absolute_uri(uri)) for uri in (source, target))
+    _tell(PYRAMID_FAILED, source, target, payload)
 
 
 def _tell(event: str, source: str, target: str, payload: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from ngff_core.store import is_passing
 from ngff_core.verify import Verification
 from tasks.artifacts import show_levels, show_report, show_thumbnail
 from tasks.progress import RunLog, counted, progress_artifact
+from tasks.storage import Blocks, storage_options
 
 
 def trouble_may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
@@ -46,10 +47,16 @@ RETRIES: dict[str, Any] = {
 
 
 @task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, **RETRIES)
-def plan(source: str, target: str, options: BuildOptions) -> Build:
+def plan(source: str, target: str, options: BuildOptions, storage_block: Blocks = None) -> Build:
     """Plan the build and claim the target; the open build is for the tasks that follow."""
     logger = get_run_logger()
-    build = Build.open(source, target, options, listener=RunLog(logger))
+    build = Build.open(
+        source,
+        target,
+        options,
+        storage_options=storage_options(storage_block),
+        listener=RunLog(logger),
+    )
     cost = build.planned.projection
     logger.info(
         f"{counted(len(build.plan.levels), 'levels')}, {counted(cost.objects, 'objects')}, "

@@ -36,6 +36,7 @@ GROUPS = {
     "tests/tasks/test_events.py": "prefect",
     "tests/deployments/test_deployments.py": "prefect",
     "tests/flows/test_upkeep.py": "prefect",
+    "tests/flows/test_secrets.py": "prefect",
     "tests/tasks/test_pyramid.py": "prefect",
     "::test_json_of_a_build_through_prefect": "prefect",
     "::test_refusal_by_prefect_is_a_line_too": "prefect",
@@ -117,9 +118,11 @@ def places(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Places:
     """Gives an empty place of each kind; credentials are those of the environment."""
+    from tests.servers import policies
     from tests.servers.places import storage_environment
 
     def place(kind: str) -> str:
+        kind, _, unlisted = kind.partition(" ")
         if kind == "local":
             return str(tmp_path)
         if kind == "memory":
@@ -130,6 +133,9 @@ def places(
         for name, value in storage_environment(gs, s3).items():
             if value:
                 monkeypatch.setenv(name, value)
-        return f"{kind}://{request.getfixturevalue('gcs' if kind == 'gs' else 's3').make_bucket()}"
+        bucket = request.getfixturevalue("gcs" if kind == "gs" else "s3").make_bucket()
+        if unlisted:
+            policies.close(bucket)
+        return f"{kind}://{bucket}"
 
     return place

@@ -106,10 +106,11 @@ def _make_room(target: Store, overwrite: bool) -> None:
     if not retrying(target.is_empty):
         if not overwrite:
             raise TargetExistsError(f"{target.uri} exists; choose another, or overwrite it")
-        unpublish(target)
         if beside is not None:
-            # A ledger of what was built here would vouch for samples that are gone.
+            # A ledger of what was built here would vouch for samples that are gone. First,
+            # so that a store that cannot be listed is refused as it is.
             beside.delete_tree()
+        unpublish(target)
         target.delete_tree()
 
 

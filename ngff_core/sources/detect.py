@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ngff_core.errors import SourceFormatError, SourceNotFoundError
+from ngff_core.errors import SourceFormatError, SourceNotFoundError, UnlistableError
 from ngff_core.foreign_store import foreign_store, is_foreign
 from ngff_core.sources.array import open_array
 from ngff_core.sources.base import Source, refusing
@@ -62,7 +62,11 @@ def _open_file(store: Store) -> Source:
 
 
 def _nothing_readable(store: Store) -> Exception:
-    if not _anything_at(store):
+    try:
+        anything = _anything_at(store)
+    except UnlistableError:
+        return SourceNotFoundError(f"{store.uri}: nothing is stored there, or it may not be read")
+    if not anything:
         return SourceNotFoundError(f"{store.uri}: nothing is stored there")
     return SourceFormatError(
         f"{store.uri}: a folder without zarr metadata; accepted are {ACCEPTED}"

@@ -13,7 +13,7 @@ import zarr
 from zarr.abc.store import Store as ZarrStore
 
 from ngff_core.axes import AXIS_ORDER, default_dims, spatial_dims
-from ngff_core.errors import InvalidOptionError, SourceFormatError
+from ngff_core.errors import InvalidOptionError, SourceFormatError, UnlistableError
 from ngff_core.foreign_store import behind_zarr
 from ngff_core.geometry import Shape
 from ngff_core.image import NgffImage
@@ -115,9 +115,17 @@ def known_dims(dims: Sequence[str]) -> bool:
 
 
 def stored_pins(array_store: Store, documents: Sequence[bytes]) -> Pins:
-    """Digests of the metadata and of the listing of every object below the array."""
+    """Digests of the metadata and of the listing of every object below the array.
+
+    Where the store cannot be listed, the metadata have to do: a change of samples alone is
+    not noticed there.
+    """
+    try:
+        objects = array_store.objects()
+    except UnlistableError:
+        return (("listing", "none"), ("metadata", _digest(documents)))
     listing = hashlib.sha256()
-    for key, info in sorted(array_store.objects().items()):
+    for key, info in sorted(objects.items()):
         if not key.endswith(PARTIAL):
             listing.update(f"{key}\0{info.size}\0{info.version}\n".encode())
     return (("listing", listing.hexdigest()), ("metadata", _digest(documents)))

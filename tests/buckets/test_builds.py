@@ -13,8 +13,8 @@ import ngff_core
 from ngff_core.errors import SourceChangedError, TargetExistsError
 from ngff_core.progress import Advanced
 from ngff_core.store import open_store
-from tests.buckets.images import OPTIONS, REGIONS, assert_same, stored
-from tests.servers.places import PLACES, fsspec_config
+from tests.buckets.images import OPTIONS, REGIONS, assert_same, keys, stored
+from tests.servers.places import PLACES, UNLISTED, fsspec_config
 
 MIXES = [
     ("gs", "s3", "zarr"),
@@ -25,9 +25,15 @@ MIXES = [
 ]
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, places: Any) -> str:
-    return places(request.param)
+# Each test at one bucket that is not listed; the other kind has one of its own.
+@pytest.fixture(params=[*PLACES, UNLISTED[0]])
+def place_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place(place_kind: str, places: Any) -> str:
+    return places(place_kind)
 
 
 @pytest.fixture
@@ -46,12 +52,13 @@ def stopping_at(done: int) -> Any:
 
 
 @pytest.mark.parametrize("ending", ["zarr", "tif"])
-def test_the_whole_way_at_one_place(place, source_at, whole, ending):
+def test_the_whole_way_at_one_place(place_kind, place, source_at, whole, ending):
     """Source and target beside each other: built, verified, and its status told."""
     target = f"{place}/image.ome.zarr"
     report = ngff_core.build_pyramid(source_at(ending, place), target, **OPTIONS)
     assert report.verified
     assert report.fresh == sum(REGIONS)
+    assert report.verification.listed == ("unlisted" not in place_kind)
     assert_same(stored(target), whole)
     assert ngff_core.verify_pyramid(target).ok
     deep = ngff_core.verify_pyramid(target, deep=True, workers=2)
@@ -60,6 +67,25 @@ def test_the_whole_way_at_one_place(place, source_at, whole, ending):
     assert status.published
     assert [level.done for level in status.levels] == REGIONS
     assert status.builder is None
+
+
+@pytest.mark.parametrize("kind", UNLISTED)
+def test_a_bucket_that_is_not_listed(places, kind, source, whole, monkeypatch):
+    """Interrupted, refused, gone on with, replaced, and found damaged: all by names."""
+    monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
+    target = f"{places(kind)}/image.ome.zarr"
+    other = {**OPTIONS, "shards": 16}
+    with pytest.raises(KeyboardInterrupt):
+        ngff_core.build_pyramid(source, target, **other, progress=stopping_at(4))
+    with pytest.raises(TargetExistsError, match="shards"):
+        ngff_core.build_pyramid(source, target, **OPTIONS)
+    ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
+    assert_same(stored(target), whole)
+    gone = "scale0/image/c/0/2/1"
+    open_store(target).delete(gone)
+    found = ngff_core.verify_pyramid(target)
+    assert [(f.key, f.what) for f in found.findings] == [(gone, "missing")]
+    assert not found.listed
 
 
 @pytest.mark.parametrize(("origin", "goal", "ending"), MIXES)
@@ -77,7 +103,7 @@ def test_through_a_cache(place, source_at, whole):
     report = ngff_core.build_pyramid(source_at("tif", place), target, **OPTIONS, cache="always")
     assert report.cached
     assert_same(stored(target), whole)
-    beside = {key.partition("/")[0] for key in open_store(f"{target}.build").objects()}
+    beside = {key.partition("/")[0] for key in keys(f"{target}.build")}
     assert beside == {"plan.json", "lease", "ledger"}
 
 
@@ -116,13 +142,21 @@ def test_another_plan_is_refused_and_may_overwrite(place, source, whole):
     assert_same(stored(target), whole)
 
 
-def test_a_foreign_target_is_not_touched(place, source):
-    """What we did not build is not ours to remove."""
+def test_a_foreign_target_is_not_touched(place_kind, place, source):
+    """What we did not build is not ours to remove.
+
+    Where nothing is listed, what zarr would open is seen, and overwriting removes nothing.
+    """
     target = f"{place}/image.ome.zarr"
-    open_store(target).write("theirs", b"x")
+    unlisted = "unlisted" in place_kind
+    theirs = ".zattrs" if unlisted else "theirs"
+    open_store(target).write(theirs, b"{}")
     with pytest.raises(TargetExistsError, match="not built by"):
         ngff_core.build_pyramid(source, target, **OPTIONS)
-    assert list(open_store(target).objects()) == ["theirs"]
+    if unlisted:
+        with pytest.raises(TargetExistsError, match="cannot be listed"):
+            ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
+    assert keys(target) == [theirs]
 
 
 def test_a_changed_source_is_noticed(place, source_at):

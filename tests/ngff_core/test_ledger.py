@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ngff_core.config import config
-from ngff_core.errors import LeaseLostError, StoredDataError
+from ngff_core.errors import LeaseLostError, StoredDataError, UnlistableError
 from ngff_core.ledger import SHORT_SEGMENTS, Ledger, Receipt, StoredObject
 from ngff_core.receipts import ObjectRow, Receipts, Row
-from ngff_core.store import Store, open_store
+from ngff_core.store import Bucket, ObjectInfo, Store, open_store
 
 DIGEST = "d" * 64
 
@@ -400,3 +401,91 @@ def test_packed_receipts_are_as_a_dictionary(steps: list[tuple[int, bool]]) -> N
         assert found.missing() == [i for i in range(10) if i not in plain]
         assert list(before) == sorted(plain)
         assert [i in before for i in range(-1, 11)] == [i in plain for i in range(-1, 11)]
+
+
+class Unlisted(Bucket):
+    """A store whose listings are refused."""
+
+    def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
+        raise UnlistableError(f"{self.uri}/{prefix} cannot be listed")
+
+
+@pytest.fixture
+def unlisted(memory_filesystem: Any) -> tuple[Store, Store]:
+    """A store that does not list, and the same as its owner sees it."""
+    owner = open_store("memory://unlisted")
+    assert isinstance(owner, Bucket)
+    return Unlisted(owner.fs, owner.root, owner.uri), owner
+
+
+def test_where_nothing_is_listed_an_index_has_the_names(
+    unlisted: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resumed, joined, finished and forgotten, to the same end as elsewhere."""
+    store, owner = unlisted
+    monkeypatch.setattr("ngff_core.ledger.SHORT_SEGMENTS", 4)
+    for region in range(9):
+        found = ledger(store, total=10)
+        assert found.remaining == list(range(region, 10))
+        found.record(receipt(region))
+        found.flush()
+        assert len(owner.objects("ledger/1/segments")) < 5
+    found.record(receipt(9))
+    found.flush()
+    found.finish()
+    assert list(owner.objects()) == ["ledger/1/complete.jsonl"]
+    found.drop([4])
+    assert ledger(store, total=10).remaining == [4]
+    found.forget()
+    assert list(owner.objects()) == []
+
+
+@pytest.mark.parametrize("removed", ["segments/000001.jsonl", "segments.json"])
+def test_a_segment_or_the_index_may_be_removed(unlisted: tuple[Store, Store], removed: str) -> None:
+    """As the message about a damaged one says; the others count, and building goes on."""
+    store, owner = unlisted
+    for region in range(3):
+        found = ledger(store)
+        found.record(receipt(region))
+        found.flush()
+    owner.delete(f"ledger/1/{removed}")
+    lost = [1] if "/" in removed else []
+    again = ledger(store)
+    assert again.remaining == [*lost, 3, 4]
+    for region in again.remaining:
+        again.record(receipt(region))
+        again.flush()
+    again.finish()
+    assert list(owner.objects()) == ["ledger/1/complete.jsonl"]
+
+
+def test_segments_that_another_builder_left_out_of_the_index_are_found(
+    unlisted: tuple[Store, Store],
+) -> None:
+    """It was taken for dead, and put its own index over that of the one who builds."""
+    store, _ = unlisted
+    late = ledger(store)
+    live = ledger(store)
+    for region in range(3):
+        live.record(receipt(region))
+        live.flush()
+    late.record(receipt(0, checksum=8))
+    with pytest.raises(LeaseLostError):
+        late.flush()
+    assert ledger(store).remaining == [3, 4]
+
+
+def test_who_may_list_goes_on_with_what_others_built(unlisted: tuple[Store, Store]) -> None:
+    """And the other way round: what the index lacks is built again, and never in the way."""
+    store, owner = unlisted
+    for region, view in enumerate((store, owner, store, owner)):
+        found = ledger(view)
+        assert found.remaining == list(range(region, 5))
+        found.record(receipt(region))
+        found.flush()
+    found = ledger(owner)
+    found.record(receipt(4))
+    found.flush()
+    found.finish()
+    ledger(store).tidy()
+    assert list(owner.objects()) == ["ledger/1/complete.jsonl"]

@@ -277,6 +277,13 @@ def test_a_uri_splits_into_its_folder_and_name(uri: str, head: str, name: str) -
     assert absolute_uri(uri) == f"{head}/{name}"
 
 
+@pytest.mark.parametrize("uri", ["gs://bucket", "gs://bucket/", "memory://place"])
+def test_a_bare_bucket_stays_what_it_is(uri: str) -> None:
+    """It is in no folder, and its scheme is none either."""
+    assert absolute_uri(uri) == uri.rstrip("/")
+    assert split_uri(uri) == (uri.rstrip("/"), "")
+
+
 def test_a_local_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However it is written, so that a plan names the same place from any folder."""
     monkeypatch.chdir(tmp_path)

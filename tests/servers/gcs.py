@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import crc32c
 
+from tests.servers import policies
 from tests.servers.loopback import Handler, Loopback, serving
 
 
@@ -101,6 +102,7 @@ class Shelf:
             blob = self.bucket(bucket).get(name)
             check(blob, query)
             if blob is None or query.get("generation") not in (None, str(blob.generation)):
+                check_listing(bucket)
                 raise RefusedError(404, f"No such object: {bucket}/{name}")
             return blob
 
@@ -125,6 +127,7 @@ class Shelf:
             del self.bucket(bucket)[name]
 
     def list(self, bucket: str, query: dict[str, str]) -> dict[str, Any]:
+        check_listing(bucket)
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         room = min(int(query.get("maxResults") or self.page), self.page)
         after = base64.b64decode(query.get("pageToken", "")).decode()
@@ -153,6 +156,12 @@ class Shelf:
 def _rolled_up(name: str, prefix: str, delimiter: str) -> str:
     end = name.find(delimiter, len(prefix)) if delimiter else -1
     return name if end < 0 else name[: end + len(delimiter)]
+
+
+def check_listing(bucket: str) -> None:
+    """Refuse to tell what is in a bucket, and what is not, to who may not list it."""
+    if not policies.may_list(bucket):
+        raise RefusedError(403, "caller does not have storage.objects.list access")
 
 
 def check(blob: Blob | None, query: dict[str, str]) -> None:

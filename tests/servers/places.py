@@ -7,6 +7,9 @@ from typing import Any
 
 PLACES = ("local", "memory", "gs", "s3")
 
+UNLISTED = ("gs unlisted", "s3 unlisted")
+"""Buckets of which clients get what they know by name, and no listing."""
+
 Places = Callable[[str], str]
 """Takes a kind out of `PLACES`, and gives the URI of an empty place of it."""
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.servers import policies
+
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 BAD_DIGEST = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -18,11 +20,16 @@ BAD_DIGEST = b"""<?xml version="1.0" encoding="UTF-8"?>
 checksum.</Message></Error>"""
 
 
+DENIED = b"""<?xml version="1.0" encoding="UTF-8"?>
+<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"""
+
+
 class Strict:
     """What S3 does, and moto does not.
 
     Bodies that are not what their ``x-amz-checksum-crc32`` says are refused, and of
-    several that create one object at once one wins.
+    several that create one object at once one wins. Who may not list a bucket hears of
+    absent objects that access is denied.
     """
 
     def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
@@ -30,6 +37,9 @@ class Strict:
         self._turn = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        bucket, _, key = environ["PATH_INFO"].strip("/").partition("/")
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD") and not policies.may_list(bucket):
+            return self._guarded(environ, start_response, lists=not key)
         if environ["REQUEST_METHOD"] != "PUT":
             return self.app(environ, start_response)
         body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -40,6 +50,17 @@ class Strict:
             return [BAD_DIGEST]
         with self._turn:
             return self.app(environ, start_response)
+
+    def _guarded(
+        self, environ: dict[str, Any], start_response: Any, *, lists: bool
+    ) -> Iterable[bytes]:
+        told: list[Any] = []
+        answer = [] if lists else self.app(environ, lambda *given: told.extend(given))
+        if lists or told[0].startswith("404"):
+            start_response("403 Forbidden", [("Content-Type", "application/xml")])
+            return [] if environ["REQUEST_METHOD"] == "HEAD" else [DENIED]
+        start_response(*told)
+        return answer
 
 
 class S3Server:

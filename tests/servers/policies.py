@@ -1,0 +1,31 @@
+"""What the emulators let their clients do. A bucket whose objects may not be listed does as
+the real ones do: it answers alike to a listing and to the question for what is not there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_closed: set[str] = set()
+_owners = threading.Event()
+
+
+def close(bucket: str) -> None:
+    """From now on ``bucket`` is not listed."""
+    _closed.add(bucket)
+
+
+def may_list(bucket: str) -> bool:
+    """Whether clients may list a bucket now."""
+    return _owners.is_set() or bucket not in _closed
+
+
+@contextmanager
+def owner() -> Iterator[None]:
+    """Inside, every bucket may be listed, as by its owner."""
+    _owners.set()
+    try:
+        yield
+    finally:
+        _owners.clear()
