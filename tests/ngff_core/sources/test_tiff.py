@@ -426,7 +426,9 @@ def test_a_file_cut_within_its_tags_is_refused(tmp_path, options):
         begin = min(tif.pages.first.dataoffsets)
     for length in range(8, begin + 1):
         (tmp_path / "a.tif").write_bytes(data[:length])
-        with pytest.raises(SourceFormatError, match=r"truncated|not a readable TIFF|without images"):
+        with pytest.raises(
+            SourceFormatError, match=r"truncated|not a readable TIFF|without images"
+        ):
             open_source(tmp_path / "a.tif").close()
 
 
