@@ -131,12 +131,13 @@ def park(inbox: Inbox, decision: Decision, now: float) -> str:
     job = decision.job
     told = {
         "uri": decision.upload.uri,
-        "version": decision.upload.version,
         "reason": decision.reason,
+        "release": "upload it again, mended; or, to have this version tried again, remove this "
+        "object or run watch-uploads with release=[uri]",
+        "version": decision.upload.version,
         "attempt": job.attempt if job is not None else 0,
         "run": decision.run,
         "parked": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
-        "release": "remove this object, or run watch-uploads with release=[uri]",
     }
     key = _parked_key(decision.upload.uri)
     retrying(inbox.state_store.write, key, json.dumps(told, indent=1).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import batched
 from typing import Any, cast
@@ -17,6 +18,7 @@ from ngff_core.errors import NgffError
 from tasks.uploads import Decision, Job, Outcome, Run, Upload, digest
 
 TAG = "upload"
+_BEFORE_REASON = re.compile(r"^Flow run encountered an exception: (\w+: )?")
 _URIS_PER_REQUEST = 40
 _PAGE = 200
 
@@ -56,8 +58,18 @@ def run_of(found: FlowRun) -> Run | None:
         return None
     kind = found.state.type.value if found.state is not None else "SCHEDULED"
     ended = found.end_time.timestamp() if found.end_time is not None else 0.0
-    reason = (found.state.message or "") if found.state is not None else ""
+    reason = plain_reason((found.state.message or "") if found.state is not None else "")
     return Run(job, _OUTCOMES.get(kind, "running"), str(found.id), ended, reason[:500])
+
+
+def plain_reason(message: str) -> str:
+    """The first line of a state's message, without what Prefect and Python put before it.
+
+    >>> plain_reason("Flow run encountered an exception: SourceFormatError: a.tif: truncated")
+    'a.tif: truncated'
+    """
+    line = next(iter(message.strip().splitlines()), "")
+    return _BEFORE_REASON.sub("", line)
 
 
 def start_build(

@@ -229,6 +229,11 @@ def _check_extent(series: TiffPageSeries, size: int, uri: str) -> None:
             missing += 1
             continue
         inside = size if page.parent is series.parent else page.parent.filehandle.size
+        if not page.dataoffsets or not page.databytecounts:
+            # tifffile passes over such lists too, and gives zeros for what they name.
+            raise SourceFormatError(
+                f"{uri}: truncated: {inside} bytes end before the list of where its data lie"
+            )
         ends = map(_end, page.dataoffsets, page.databytecounts)
         _refuse_beyond(max(ends, default=0), inside, uri)
     if missing:

@@ -2,6 +2,9 @@
 
 Kept in memory; one generation of each object. Bodies are stored to the byte: what ends in
 a carriage return keeps it. ``page`` is how many names a listing gives at a time.
+
+``python -m tests.servers.gcs`` is one in a process of its own: it says its URL, and ends
+with its standard input.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import itertools
 import json
 import re
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -444,3 +448,10 @@ def gcs_server(page: int = 1000) -> Iterator[GcsServer]:
     """A running emulator, ended afterwards."""
     with serving(GcsServer(page)) as server:
         yield server
+
+
+if __name__ == "__main__":
+    with gcs_server() as alone:
+        sys.stdout.write(f"{alone.url}\n")
+        sys.stdout.flush()
+        sys.stdin.read()

@@ -417,6 +417,21 @@ def cut_sources(tmp_path_factory):
     return found
 
 
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}], ids=["strips", "tiles"])
+def test_a_file_cut_within_its_tags_is_refused(tmp_path, options):
+    """Also where the list of its tiles is lost, of which tifffile would make zeros."""
+    tifffile.imwrite(tmp_path / "whole.tif", PLANE, **options)
+    data = (tmp_path / "whole.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "whole.tif") as tif:
+        begin = min(tif.pages.first.dataoffsets)
+    for length in range(8, begin + 1):
+        (tmp_path / "a.tif").write_bytes(data[:length])
+        with pytest.raises(
+            SourceFormatError, match=r"truncated|not a readable TIFF|without images"
+        ):
+            open_source(tmp_path / "a.tif").close()
+
+
 def test_truncation_is_told_with_both_numbers(tmp_path):
     """How long the file is, and how long it ought to be."""
     tifffile.imwrite(tmp_path / "a.tif", PLANE)

@@ -1,0 +1,212 @@
+"""Builds that lose their machine, their server or their storage, or are cancelled on the way."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import ngff_core
+from ngff_core.store import open_store
+from tests.e2e.conftest import IN, OUT
+from tests.servers.proxy import Fault
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from tests.e2e.site import Site
+
+pytestmark = pytest.mark.e2e
+
+BUILD = "build-pyramid/on-demand"
+PIXELS = np.random.default_rng(0).integers(0, 999, (64, 256, 256)).astype("u2")
+OPTIONS = {
+    "method": "itkwasm_bin_shrink",
+    "chunks": 32,
+    "shards": 64,
+    "scale_factors": [2],
+    "workers": 1,
+}
+REGIONS = 20
+"""Of both levels together, with these options."""
+
+
+@pytest.fixture(scope="module")
+def source(running_site: Site) -> str:
+    """An image in the bucket, and automations that let a crash rest for less than a minute."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from deployments import automations
+
+    file = io.BytesIO()
+    np.save(file, PIXELS)
+    open_store(IN).write("image.npy", file.getvalue())
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_site.client() as client,
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}),
+    ):
+        patch.setattr(automations, "REST", timedelta(seconds=20))
+        automations.apply(client)
+    return f"{IN}/image.npy"
+
+
+class Builds:
+    """Builds of one image, each at a target of its own."""
+
+    def __init__(self, site: Site, source: str) -> None:
+        self.site = site
+        self.source = source
+
+    def start(self, name: str) -> UUID:
+        parameters = {"source": self.source, "target": target(name), "options": OPTIONS}
+        return self.site.run(BUILD, **parameters)
+
+    def start_slow(self, name: str) -> UUID:
+        """Start one, and wait until it has written some regions and is slow with the others."""
+        slow = Fault(
+            "delay", "POST", rf"{name}\.ome\.zarr/scale0/.*c/", nth=range(6, 1000), seconds=2
+        )
+        self.site.proxy.script(slow)
+        run = self.start(name)
+        self.site.until_run(run, "some regions are recorded", lambda: recorded(name) >= 4)
+        return run
+
+    def written_by(self, run: UUID) -> int:
+        """Regions that the last process of a run wrote, as its table of levels says."""
+        return sum(int(row["written now"]) for row in self.site.table("levels", run))
+
+
+@pytest.fixture
+def builds(site: Site, source: str) -> Builds:
+    return Builds(site, source)
+
+
+def target(name: str) -> str:
+    return f"{OUT}/{name}.ome.zarr"
+
+
+def status(name: str) -> ngff_core.BuildStatus | None:
+    try:
+        return ngff_core.build_status(target(name))
+    except ngff_core.errors.TargetNotFoundError:
+        return None
+
+
+def recorded(name: str) -> int:
+    """How many regions the ledger in the bucket has."""
+    found = status(name)
+    return sum(level.done for level in found.levels) if found is not None else 0
+
+
+def assert_whole(name: str) -> None:
+    """Published, right to the byte, and nothing else."""
+    assert ngff_core.verify_pyramid(target(name), deep=True).ok
+    levels = ngff_core.from_ngff_zarr(target(name)).images
+    np.testing.assert_array_equal(np.asarray(levels[0].data), PIXELS)
+    assert len(levels) == 2
+
+
+def test_lost_machine_is_noticed_and_its_build_goes_on(site: Site, builds: Builds) -> None:
+    """Worker and run die unheard: silence makes the run Crashed, and another worker resumes."""
+    run = builds.start_slow("lost")
+    site.lose_worker()
+    before = recorded("lost")
+    assert 0 < before < REGIONS
+    site.proxy.script()
+    site.start_worker()
+    site.finish(run, after="Crashed")
+    assert builds.written_by(run) == REGIONS - before
+    assert_whole("lost")
+    assert site.history(run).count("AwaitingRetry") == 1
+
+
+def test_cancelled_build_stops_and_is_retried(site: Site, builds: Builds) -> None:
+    """No process is left, nothing is published; the same run then does what remains."""
+    run = builds.start_slow("cancelled")
+    assert site.processes(run)
+    site.press_cancel(run)
+    site.wait(run, "Cancelled")
+    site.until_run(run, "its processes are gone", lambda: not site.processes(run))
+    before = recorded("cancelled")
+    found = status("cancelled")
+    assert found is not None
+    assert not found.published
+    assert found.builder is None
+    assert 0 < before < REGIONS
+
+    site.proxy.script()
+    site.command("-m", "prefect", "flow-run", "retry", str(run))
+    site.finish(run)
+    assert builds.written_by(run) == REGIONS - before
+    assert_whole("cancelled")
+
+
+def test_two_runs_on_one_target(site: Site, builds: Builds) -> None:
+    """One builds; the other says in its log that it waits, and then has nothing to do. A third
+    run waits for its turn in the queue, and shows as late."""
+    first = builds.start_slow("shared")
+    second, third = builds.start("shared"), builds.start("other")
+    site.until_run(
+        second,
+        "it says that it waits",
+        lambda: any(line.startswith("waiting: process ") for line in site.log(second)),
+    )
+    site.wait(third, "Late")
+    assert site.state(first).is_running()
+    assert site.state(second).is_running()
+    site.proxy.script()
+    for run in (first, second, third):
+        site.finish(run)
+    assert [builds.written_by(run) for run in (first, second, third)] == [REGIONS, 0, REGIONS]
+    assert_whole("shared")
+    assert_whole("other")
+
+
+def test_server_restarts_in_mid_build(site: Site, builds: Builds) -> None:
+    """The build goes on without the server, and its run ends as if nothing had been."""
+    run = builds.start_slow("restarted")
+    site.lose_server()
+    before = recorded("restarted")
+    site.until_run(run, "it goes on", lambda: recorded("restarted") > before)
+    site.start_server()
+    site.proxy.script()
+    site.finish(run)
+    assert builds.written_by(run) == REGIONS
+    assert_whole("restarted")
+    assert "Crashed" not in site.history(run)
+
+
+def test_server_restarts_before_a_build_begins(site: Site, builds: Builds) -> None:
+    """What was asked for is asked for still, once."""
+    site.stop_worker()
+    run = builds.start("asked")
+    site.lose_server()
+    site.start_server()
+    site.start_worker()
+    site.finish(run)
+    assert builds.written_by(run) == REGIONS
+    assert_whole("asked")
+
+
+def test_task_is_retried_by_prefect(site: Site, builds: Builds) -> None:
+    """Storage in trouble for longer than the core is patient: the level's task tries again, and
+    writes what the ledger has not."""
+    refused = Fault("status", "POST", r"retried\.ome\.zarr/scale0/.*c/", nth=range(6, 1000))
+    site.proxy.script(refused)
+    run = builds.start("retried")
+    site.until_run(
+        run,
+        "its task waits",
+        lambda: (task := site.tasks(run).get("level-0")) and task.state_name == "AwaitingRetry",
+    )
+    before = recorded("retried")
+    assert before > 0
+    site.proxy.script()
+    site.finish(run)
+    assert builds.written_by(run) == REGIONS
+    assert site.tasks(run)["level-0"].run_count == 2
+    assert_whole("retried")
