@@ -63,7 +63,10 @@ def _open_file(store: Store) -> Source:
 
 def _nothing_readable(store: Store) -> Exception:
     if not _anything_at(store):
-        return SourceNotFoundError(f"{store.uri}: nothing is stored there")
+        return SourceNotFoundError(
+            f"{store.uri}: nothing is stored there; "
+            "check the spelling, and that the machine which builds can see it"
+        )
     return SourceFormatError(
         f"{store.uri}: a folder without zarr metadata; accepted are {ACCEPTED}"
     )
