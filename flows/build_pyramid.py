@@ -50,11 +50,12 @@ def _build(source: str, target: str, options: PyramidOptions, storage_block: Blo
     with pyramid.plan(source, target, options.to_core(), storage_block) as build:
         if build.cache_needed:
             pyramid.cache_source(build)
-        shown = pyramid.show_progress(build)
+        logs = pyramid.show_progress(build)
         # The first of them sets all levels going, and the later ones find most of theirs
         # done. Side by side in threads they would gain nothing but Prefect's own races.
         for level in build.plan.levels:
-            pyramid.write_level(build, level.index, shown.get(level.index))
+            pyramid.write_level(build, level.index, logs.get(level.index))
         pyramid.write_metadata(build)
         pyramid.verify(build)
-        return pyramid.show_results(build, options.public_url)
+        chosen = options.model_dump(mode="json", exclude_defaults=True)
+        return pyramid.show_results(build, options.public_url, chosen)

@@ -22,6 +22,8 @@ class PyramidOptions(BaseModel):
 
     method: Methods = Field(
         default=Methods.ITKWASM_GAUSSIAN,
+        # the form would take the title of the enum
+        title="Method",
         description="How samples of a coarser level are computed: itkwasm_gaussian for "
         "intensities, itkwasm_bin_shrink for fast exact means, itkwasm_label_image for labels, "
         "dask_image_mode for labels and large steps, dask_image_nearest for quick looks.",
@@ -49,6 +51,7 @@ class PyramidOptions(BaseModel):
     )
     ome_zarr_version: OmeZarrVersion = Field(
         default="0.5",
+        title="OME-Zarr version",
         description="0.5 is zarr v3 with shards and checksums; 0.4 is for older readers, "
         "0.6 for those that know its coordinate systems.",
     )
@@ -84,6 +87,7 @@ class PyramidOptions(BaseModel):
 
     public_url: str | None = Field(
         default=None,
+        title="Public URL",
         description="http(s) address at which browsers can read the target; the report then has "
         "links to viewers. `derive` makes it from a gs:// target; the bucket must be public.",
         pattern="^(derive|https?://.+)$",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote
@@ -18,20 +21,43 @@ from ngff_core.report import bytes_text, shape_text, voxel_text
 from tasks.progress import counted
 
 
+_KEY_LENGTH = 40
+
+
+def artifact_key(what: str, target: str) -> str:
+    """A key of its own for each target: the page of a key has all builds of one pyramid.
+
+    With one key for all, a run's artifact would lead to a list of everybody's.
+
+    >>> artifact_key("report", "gs://lab/Brain 7.ome.zarr")
+    'report-brain-7-a659f2'
+    """
+    target = target.rstrip("/")
+    name = target.rpartition("/")[2].lower()
+    words = "-".join(re.findall("[a-z0-9]+", re.sub(r"(\.ome)?\.zarr$", "", name)))
+    mark = sha256(target.encode()).hexdigest()[:6]
+    parts = (what, words[:_KEY_LENGTH].strip("-"), mark)
+    return "-".join(part for part in parts if part)
+
+
 def show_levels(report: BuildReport) -> None:
     """The table of levels."""
     create_table_artifact(
-        key="levels",
+        key=artifact_key("levels", report.target),
         table=[_row(report, level) for level in report.levels],
         description=f"Levels of {report.target}",
     )
 
 
-def show_report(report: BuildReport, public_url: str | None = None) -> None:
+def show_report(
+    report: BuildReport,
+    public_url: str | None = None,
+    chosen: Mapping[str, Any] | None = None,
+) -> None:
     """The report, as markdown."""
     create_markdown_artifact(
-        key="report",
-        markdown=report_markdown(report, public_url),
+        key=artifact_key("report", report.target),
+        markdown=report_markdown(report, public_url, chosen),
         description=f"Build of {report.target}",
     )
 
@@ -40,7 +66,7 @@ def show_thumbnail(report: BuildReport, picture: str) -> None:
     """The coarsest level, as a picture that needs no public bucket."""
     create_image_artifact(
         image_url=picture,
-        key="thumbnail",
+        key=artifact_key("thumbnail", report.target),
         description=f"Coarsest level of {report.target}, contrast stretched",
     )
 
@@ -74,8 +100,12 @@ def _derived(target: str) -> str | None:
     return f"https://storage.googleapis.com/{quote(path)}"
 
 
-def report_markdown(report: BuildReport, public_url: str | None = None) -> str:
-    """The report of a build for people who watch it."""
+def report_markdown(
+    report: BuildReport,
+    public_url: str | None = None,
+    chosen: Mapping[str, Any] | None = None,
+) -> str:
+    """The report of a build for people who watch it; ``chosen`` are options not by default."""
     checked = report.verification
     if checked is None:
         verdict = "not verified"
@@ -87,15 +117,15 @@ def report_markdown(report: BuildReport, public_url: str | None = None) -> str:
     else:
         found = counted(len(checked.findings), "findings")
         verdict = f"**{found}**: run `ngff-flows verify --repair {report.target}`"
-    ratio = report.raw_bytes / report.stored_bytes if report.stored_bytes else 1.0
     facts = {
         "Source": f"`{report.source}`" + (" (through a cache)" if report.cached else ""),
         "Target": f"`{report.target}`",
         "Method": f"`{report.method}`",
+        "Options": _options(chosen),
         "Image": f"{shape_text(report.dims, report.levels[0].shape)} {report.dtype}",
         "Format": f"OME-Zarr {report.ome_zarr_version}, {report.compressor}",
         "Bytes": f"{bytes_text(report.stored_bytes)} stored, {bytes_text(report.raw_bytes)} raw, "
-        f"ratio {ratio:.2f}",
+        f"ratio {_ratio(report)}",
         "Time": f"{report.seconds:.1f} s, {counted(report.fresh, 'regions')} written by this run",
         "Plan": f"`{report.plan_digest[:16]}`",
         "Versions": ", ".join(f"{name} {version(name)}" for name in ("ngff-flows", "zarr")),
@@ -106,7 +136,35 @@ def report_markdown(report: BuildReport, public_url: str | None = None) -> str:
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     name = report.target.rstrip("/").rpartition("/")[2]
     # Markdown has no table without a header row, so the verdict is the header.
-    return f"# {name}\n\n| Verdict | {verdict} |\n|---|---|\n{rows}\n"
+    head = f"# {name}\n\n| Verdict | {verdict} |\n|---|---|\n{rows}\n"
+    return f"{head}\n## Levels\n\n{_levels(report)}\n\n{_SIDE_BY_SIDE}\n"
+
+
+_SIDE_BY_SIDE = "Levels are written side by side: their times overlap."
+
+
+def _options(chosen: Mapping[str, Any] | None) -> str:
+    given = {name: value for name, value in (chosen or {}).items() if name != "method"}
+    # a bar would begin another cell
+    said = (f"`{name}={json.dumps(value)}`".replace("|", "\\|") for name, value in given.items())
+    return ", ".join(said) or "by default"
+
+
+def _levels(report: BuildReport) -> str:
+    head = "| level | shape | chunks | shards | stored | ratio | regions | seconds |"
+    rows = (
+        f"| {level.index} | {shape_text(report.dims, level.shape)} "
+        f"| {shape_text(report.dims, level.chunks)} "
+        f"| {shape_text(report.dims, level.shards) if level.shards else 'none'} "
+        f"| {bytes_text(level.stored_bytes)} | {_ratio(level)} "
+        f"| {level.regions} | {level.seconds:.1f} |"
+        for level in report.levels
+    )
+    return "\n".join((head, "|---:|---|---|---|---:|---:|---:|---:|", *rows))
+
+
+def _ratio(of: BuildReport | LevelReport) -> str:
+    return f"{of.raw_bytes / of.stored_bytes:.2f}" if of.stored_bytes else "1.00"
 
 
 def _row(report: BuildReport, level: LevelReport) -> dict[str, Any]:

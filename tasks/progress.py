@@ -70,6 +70,10 @@ class RunLog:
         self._nbytes = 0
         self._unit = "regions"
 
+    def write_to(self, logger: LogLike) -> None:
+        """Log to ``logger`` from now on; what was counted stays."""
+        self._logger = logger
+
     def __call__(self, event: Event) -> None:
         _terminal.listener(event)
         match event:

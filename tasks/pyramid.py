@@ -6,7 +6,7 @@ What is done is what the ledger beside the target says, so each task asks the bu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import get_run_logger, task
@@ -19,7 +19,7 @@ from ngff_core import Build, BuildOptions, BuildReport, LevelReport
 from ngff_core.errors import LeaseLostError, StoredDataError
 from ngff_core.store import is_passing
 from ngff_core.verify import Verification
-from tasks.artifacts import show_levels, show_report, show_thumbnail
+from tasks.artifacts import artifact_key, show_levels, show_report, show_thumbnail
 from tasks.progress import RunLog, counted, progress_artifact
 from tasks.storage import Blocks, storage_options
 
@@ -69,34 +69,45 @@ def plan(source: str, target: str, options: BuildOptions, storage_block: Blocks 
 @task(name="cache-source", task_run_name="cache-source", cache_policy=NO_CACHE, **RETRIES)
 def cache_source(build: Build) -> None:
     """Rewrite a source that cannot be read region by region."""
-    show = progress_artifact("cache-source", "Source rewritten for reading by region")
+    show = progress_artifact(
+        artifact_key("cache-source", build.planned.target),
+        f"Source rewritten for reading by region, for {build.planned.target}",
+    )
     build.write_cache(RunLog(get_run_logger(), show))
 
 
-def show_progress(build: Build) -> dict[int, Callable[[float], None]]:
+def show_progress(build: Build) -> dict[int, RunLog]:
     """A progress artifact for each level that is not done, and the run's log told of all of them.
 
     Levels are written side by side, so all of them move before the later tasks begin.
     """
     logger = get_run_logger()
-    shown: dict[int, Callable[[float], None]] = {}
+    target = build.planned.target
+    logs: dict[int, RunLog] = {}
     for level in build.plan.levels:
         if not build.level_done(level.index):
-            show = progress_artifact(f"level-{level.index}", f"Level {level.index}")
-            build.listen(level.index, RunLog(logger, show))
-            shown[level.index] = show
-    return shown
+            key = artifact_key(f"level-{level.index}", target)
+            show = progress_artifact(key, f"Level {level.index} of {target}")
+            logs[level.index] = RunLog(logger, show)
+            build.listen(level.index, logs[level.index])
+    return logs
 
 
 @task(name="write-level", task_run_name="level-{index}", cache_policy=NO_CACHE, **RETRIES)
 def write_level(
-    build: Build, index: int, show: Callable[[float], None] | None = None
+    build: Build, index: int, log: RunLog | None = None
 ) -> LevelReport | State[LevelReport]:
     """Write what remains of one level; Skipped where earlier runs did it all.
 
-    The first level's task sets all levels going, and each waits for its own.
+    The first level's task sets all levels going, and each waits for its own. ``log`` is who
+    hears of the level already.
     """
-    report = build.write_level(index, RunLog(get_run_logger(), show))
+    if log is None:
+        report = build.write_level(index, RunLog(get_run_logger()))
+    else:
+        # A log of its own would begin to count in the middle, and tell rates of nowhere.
+        log.write_to(get_run_logger())
+        report = build.write_level(index)
     if not report.fresh:
         return Completed(name="Skipped", message="everything was done before", data=report)
     return report
@@ -124,10 +135,12 @@ def verify(build: Build) -> Verification:
     return found
 
 
-def show_results(build: Build, public_url: str | None = None) -> BuildReport:
-    """Leave the artifacts of a finished build in the UI."""
+def show_results(
+    build: Build, public_url: str | None = None, chosen: Mapping[str, Any] | None = None
+) -> BuildReport:
+    """Leave the artifacts of a finished build in the UI; ``chosen`` are its options."""
     report = build.report()
     show_levels(report)
-    show_report(report, public_url)
+    show_report(report, public_url, chosen)
     show_thumbnail(report, build.thumbnail())
     return report

@@ -67,7 +67,10 @@ def _nothing_readable(store: Store) -> Exception:
     except UnlistableError:
         return SourceNotFoundError(f"{store.uri}: nothing is stored there, or it may not be read")
     if not anything:
-        return SourceNotFoundError(f"{store.uri}: nothing is stored there")
+        return SourceNotFoundError(
+            f"{store.uri}: nothing is stored there; "
+            "check the spelling, and that the machine which builds can see it"
+        )
     return SourceFormatError(
         f"{store.uri}: a folder without zarr metadata; accepted are {ACCEPTED}"
     )

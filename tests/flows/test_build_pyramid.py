@@ -39,6 +39,7 @@ from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
 from ngff_core import Build, BuildOptions, BuildReport, Methods
 from tasks import pyramid
+from tasks.artifacts import artifact_key
 from tests.folders import files
 
 OPTIONS = PyramidOptions(scale_factors=[2, 4], chunks=16, shards=32, workers=2, cache="always")
@@ -82,7 +83,8 @@ class Run:
         wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[self._id]))
         found = self.ask(lambda client: client.read_artifacts(artifact_filter=wanted))
         assert len({artifact.key for artifact in found}) == len(found)
-        return {artifact.key: artifact for artifact in found}
+        of_target = artifact_key("", self.report.target)
+        return {artifact.key.removesuffix(f"-{of_target}"): artifact for artifact in found}
 
     @property
     def logs(self) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,7 +15,7 @@ import pytest
 from ngff_core import BuildReport, NgffImage, build_pyramid
 from ngff_core.verify import Finding
 from tasks import artifacts
-from tasks.artifacts import report_markdown, viewer_links
+from tasks.artifacts import artifact_key, report_markdown, viewer_links
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,49 @@ def test_report_says_what_became_of_what(report: BuildReport) -> None:
 
 
 def test_report_is_a_table_that_markdown_understands(report: BuildReport) -> None:
-    """Every row has two cells, and the second line separates the header."""
-    title, empty, *rows = report_markdown(report).splitlines()
+    """The rows of each table have as many cells as its second line, which ends the header."""
+    title, empty, *rest = report_markdown(report, chosen={"memory_limit": "a|b"}).splitlines()
     assert title.startswith("# ")
     assert empty == ""
-    assert rows[1] == "|---|---|"
-    assert all(row.count("|") == 3 for row in rows)
+    facts_of, levels_of = (
+        [row.replace("\\|", "") for row in rows]
+        for is_table, rows in groupby(rest, lambda line: line.startswith("|"))
+        if is_table
+    )
+    assert facts_of[1] == "|---|---|"
+    assert all(row.count("|") == 3 for row in facts_of)
+    assert len(levels_of) == 2 + len(report.levels)
+    assert {row.count("|") for row in levels_of} == {9}
+
+
+def test_report_tells_size_and_time_of_each_level(report: BuildReport) -> None:
+    """Shape, chunks, bytes, compression and seconds of each level are in the report itself."""
+    lines = report_markdown(report).splitlines()
+    [coarse] = [line for line in lines if line.startswith("| 1 |")]
+    level = report.levels[1]
+    ratio = f"{level.raw_bytes / level.stored_bytes:.2f}"
+    assert "| c 3, y 32, x 24 | c 1, y 16, x 16 | none |" in coarse
+    assert coarse.endswith(f"| {ratio} | {level.regions} | {level.seconds:.1f} |")
+
+
+def test_report_tells_the_options_that_were_chosen(report: BuildReport) -> None:
+    """Whoever wants the same pyramid again reads what to fill in."""
+    chosen = {"method": "itkwasm_gaussian", "scale_factors": [2], "cache": "never"}
+    said = facts(report_markdown(report, chosen=chosen))["Options"]
+    assert said == '`scale_factors=[2]`, `cache="never"`'
+    assert facts(report_markdown(report))["Options"] == "by default"
+
+
+def test_each_target_has_keys_of_its_own() -> None:
+    """A run's artifact leads to the builds of its pyramid, and not to everybody's; the key is
+    one that Prefect takes."""
+    keys = {
+        artifact_key("report", target)
+        for target in ("gs://a/x.ome.zarr", "gs://b/x.ome.zarr", "/x/ü.zarr", "/x/" + "a b" * 99)
+    }
+    assert len(keys) == 4
+    assert all(re.fullmatch("report(-[a-z0-9]+)+", key) for key in keys)
+    assert artifact_key("report", "/x/a.zarr/") == artifact_key("report", "/x/a.zarr")
 
 
 def test_report_tells_damage_and_what_to_do(report: BuildReport) -> None:
@@ -91,7 +130,7 @@ def test_table_has_a_row_a_level(report: BuildReport, monkeypatch: pytest.Monkey
     monkeypatch.setattr(artifacts, "create_table_artifact", lambda **given: made.append(given))
     artifacts.show_levels(report)
     [table] = made
-    assert table["key"] == "levels"
+    assert table["key"] == artifact_key("levels", report.target)
     assert report.target in table["description"]
     assert [row["level"] for row in table["table"]] == [0, 1]
     assert [row["shape"] for row in table["table"]] == ["c 3, y 64, x 48", "c 3, y 32, x 24"]

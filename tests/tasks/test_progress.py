@@ -71,6 +71,16 @@ def test_log_has_the_first_the_last_and_every_tenth(watched: Watched) -> None:
     assert watched.lines[-1] == "level-0: 1000 regions in 1.0 s"
 
 
+def test_log_that_moves_to_another_logger_goes_on_counting(watched: Watched) -> None:
+    """The task of a level takes over in the middle; its rate is that of the whole level."""
+    events = list(phase(10, nbytes=1_000_000))
+    watched.run(iter(events[:10]), seconds=1.0)
+    own = Lines()
+    watched.tell.write_to(own)
+    watched.run(iter(events[10:]), seconds=1.0)
+    assert own == ["level-0: 10 regions in 1.0 s, 10 MB/s"]
+
+
 def test_log_of_a_slow_phase_has_a_line_every_ten_seconds(watched: Watched) -> None:
     """Where 10 % take an hour, a line every 10 s still says that it is alive."""
     events = phase(1000)
