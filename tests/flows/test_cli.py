@@ -287,6 +287,39 @@ def test_json_of_a_build_through_prefect(prefect_server: None, source: Path, tar
     assert "Beginning flow run 'build-pyramid/out.ome.zarr'" in answer.err
 
 
+@pytest.fixture
+def scheduler() -> Iterator[str]:
+    """The address of a running cluster of one worker."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    ) as local:
+        yield local.scheduler_address
+
+
+def test_clusters_build_through_prefect(
+    prefect_server: None, run: Command, source: Path, target: Path, scheduler: str
+) -> None:
+    """Processes started for it, and a cluster that runs already: the bytes of one process."""
+    run("build", source, target, "--no-prefect", *SMALL)
+    for name, where in (
+        ("started", "--dask-workers=2"),
+        ("running", f"--dask-address={scheduler}"),
+    ):
+        built = target.with_name(f"{name}.ome.zarr")
+        answer = through_prefect(source.parent, "build", source, built, *SMALL, where)
+        assert answer.status == 0, answer.err
+        assert "20 regions written in " in answer.out
+        assert "Task run 'level-0' - level-0: 16 regions in " in answer.err
+        assert "Traceback" not in answer.err
+        assert contents(built) == contents(target)
+
+
 def test_run_page_shows_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the run's page names can be found from any folder, and so can a worker's retry."""
     given: list[str] = []
