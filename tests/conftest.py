@@ -39,6 +39,7 @@ GROUPS = {
     "tests/flows/test_secrets.py": "prefect",
     "tests/tasks/test_pyramid.py": "prefect",
     "::test_json_of_a_build_through_prefect": "prefect",
+    "::test_clusters_build_through_prefect": "prefect",
     "::test_refusal_by_prefect_is_a_line_too": "prefect",
     # Halves of about equal length, each with its own process that forks.
     "tests/resume/test_killed_by_itself.py": "resume, half",

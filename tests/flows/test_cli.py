@@ -287,6 +287,50 @@ def test_json_of_a_build_through_prefect(prefect_server: None, source: Path, tar
     assert "Beginning flow run 'build-pyramid/out.ome.zarr'" in answer.err
 
 
+@pytest.fixture
+def running() -> Iterator[Any]:
+    """A running cluster of one worker."""
+    from ngff_core.cluster import _distributed
+
+    with _distributed().LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+    ) as local:
+        yield local
+
+
+def test_clusters_build_through_prefect(
+    prefect_server: None,
+    run: Command,
+    source: Path,
+    target: Path,
+    running: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Processes started for it, and a cluster that runs already: the bytes of one process."""
+    run("build", source, target, "--no-prefect", *SMALL)
+    begun = source.with_name("begun.py")
+    begun.write_text(f"import os\nopen({str(begun)!r} + f'-{{os.getpid()}}', 'w').close()\n")
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", str(begun))
+    for name, where in (
+        ("started", "--dask-workers=2"),
+        ("running", f"--dask-address={running.scheduler_address}"),
+    ):
+        built = target.with_name(f"{name}.ome.zarr")
+        answer = through_prefect(source.parent, "build", source, built, *SMALL, where)
+        assert answer.status == 0, answer.err
+        assert "20 regions written in " in answer.out
+        assert "Task run 'level-0' - level-0: 16 regions in " in answer.err
+        assert "Traceback" not in answer.err
+        assert contents(built) == contents(target)
+    assert len(list(source.parent.glob("begun.py-*"))) == 2
+    assert running.scheduler.transition_counter >= 20
+
+
 def test_run_page_shows_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the run's page names can be found from any folder, and so can a worker's retry."""
     given: list[str] = []
