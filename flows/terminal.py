@@ -198,7 +198,8 @@ def _verdict(found: Verification | None) -> str:
     if found.ok:
         how = "read, decoded and" if found.deep else "counted and"
         what = f"{counted(found.regions, 'regions')} and {found.objects} objects"
-        return f"verified: {what} {how} found right"
+        unseen = "" if found.listed else "; what else is there cannot be listed"
+        return f"verified: {what} {how} found right{unseen}"
     return f"{counted(len(found.findings), 'findings')}: not as plan and ledger say"
 
 

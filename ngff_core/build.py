@@ -304,7 +304,7 @@ class Build:
 
     def report(self) -> BuildReport:
         """What this run did so far."""
-        image = self.plan.image
+        image, chunks = self.plan.image, self._source.chunks
         return BuildReport(
             source=self.planned.source,
             target=self.planned.target,
@@ -319,6 +319,8 @@ class Build:
             levels=tuple(self._level_report(level.index) for level in self.plan.levels),
             verification=self._verification,
             seconds=time.monotonic() - self._began,
+            source_chunks=chunks.total if chunks else None,
+            absent_chunks=chunks.absent if chunks else None,
         )
 
     def _level_report(self, index: int) -> LevelReport:

@@ -45,6 +45,11 @@ class BuildReport:
     levels: tuple[LevelReport, ...]
     verification: Verification | None
     seconds: float
+    source_chunks: int | None = None
+    """Objects that a zarr source's samples should lie in: its shards, or its chunks. None for
+    other kinds of sources, and where the source cannot be listed."""
+    absent_chunks: int | None = None
+    """Those that were not there when this run began, and are read as the fill value."""
 
     @property
     def fresh(self) -> int:

@@ -113,6 +113,7 @@ def report_markdown(
             f"verified: {counted(checked.regions, 'regions')} in {checked.objects} objects, "
             "metadata included, found as plan and ledger say"
         )
+        verdict += "" if checked.listed else "; what else is there cannot be listed"
     else:
         found = counted(len(checked.findings), "findings")
         verdict = f"**{found}**: run `ngff-flows verify --repair {report.target}`"
@@ -129,6 +130,11 @@ def report_markdown(
         "Plan": f"`{report.plan_digest[:16]}`",
         "Versions": ", ".join(f"{name} {version(name)}" for name in ("ngff-flows", "zarr")),
     }
+    if report.absent_chunks:
+        facts["Absent"] = (
+            f"{report.absent_chunks} of {counted(report.source_chunks or 0, 'chunks')} of the "
+            "source, read as its fill value"
+        )
     links = viewer_links(report.target, report.ome_zarr_version, public_url)
     if links:
         facts["Look at it"] = ", ".join(f"[{name}]({url})" for name, url in links.items())

@@ -36,6 +36,18 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True)
+class ChunkCount:
+    """Objects that hold the samples of a zarr array, chunks or shards.
+
+    Absent ones are read as the array's fill value: zarr has it so, and nobody can tell one
+    that was never written from one that was lost.
+    """
+
+    total: int
+    absent: int
+
+
+@dataclass(frozen=True)
 class Source:
     """An opened source. ``image.data[slices]`` may be read from several threads at once."""
 
@@ -47,6 +59,8 @@ class Source:
     kind: str
     """``zarr``, ``ome-zarr``, ``tiff``, ``npy`` or ``array``."""
     _close: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    chunks: ChunkCount | None = None
+    """Of a zarr array whose store could be listed."""
 
     def close(self) -> None:
         """Let go of open files; reading afterwards is an error or gives nothing useful."""
@@ -168,11 +182,12 @@ def make_source(
     unit: Shape,
     kind: str,
     close: Callable[[], None] = _nothing,
+    chunks: ChunkCount | None = None,
 ) -> Source:
     """A source with its axes, and those of ``unit``, brought into t, c, z, y, x order."""
     order = canonical_order(image.dims)
     ordered = tuple(unit[i] for i in order)
-    return Source(in_canonical_order(image), identity, ordered, kind, close)
+    return Source(in_canonical_order(image), identity, ordered, kind, close, chunks)
 
 
 def sensible_name(name: object) -> str:

@@ -24,7 +24,9 @@ from ngff_core.sources.base import (
 from ngff_core.sources.zarr_store import (
     Node,
     array_unit,
+    count_chunks,
     known_dims,
+    listed,
     open_reader,
     read_node,
     stored_pins,
@@ -71,7 +73,7 @@ class StoredImage:
             axes_units={a.name: a.unit for a in self.entry.axes if a.unit} or None,
             axes_orientations={a.name: a.orientation for a in self.entry.axes if a.orientation},
         )
-        return StoredLevel(image, array_unit(array), store, node)
+        return StoredLevel(image, array_unit(array), store, node, array)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class StoredLevel:
     unit: Shape
     store: Store
     node: Node
+    array: zarr.Array[Any]
 
 
 def open_ome_zarr(store: Store, group: Node) -> Source:
@@ -91,9 +94,11 @@ def open_ome_zarr(store: Store, group: Node) -> Source:
     metadata that OME-Zarr does not allow.
     """
     level = read_image(store, group).read_level(0)
-    pins = stored_pins(level.store, group.documents + level.node.documents)
+    objects = listed(level.store)
+    pins = stored_pins(objects, group.documents + level.node.documents)
     identity = SourceIdentity(level.store.uri, pins)
-    return make_source(level.image, identity, level.unit, "ome-zarr")
+    chunks = count_chunks(level.array, objects)
+    return make_source(level.image, identity, level.unit, "ome-zarr", chunks=chunks)
 
 
 def read_image(store: Store, group: Node) -> StoredImage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,9 +16,10 @@ from zarr.abc.store import Store as ZarrStore
 from ngff_core.axes import AXIS_ORDER, default_dims, spatial_dims
 from ngff_core.errors import InvalidOptionError, SourceFormatError, UnlistableError
 from ngff_core.foreign_store import behind_zarr
-from ngff_core.geometry import Shape
+from ngff_core.geometry import Shape, grid_shape
 from ngff_core.image import NgffImage
 from ngff_core.sources.base import (
+    ChunkCount,
     Pins,
     Reader,
     Source,
@@ -27,7 +29,7 @@ from ngff_core.sources.base import (
     make_source,
     refusing,
 )
-from ngff_core.store import PARTIAL, Store, fused_pipeline
+from ngff_core.store import PARTIAL, ObjectInfo, Store, fused_pipeline
 
 
 @dataclass(frozen=True)
@@ -114,15 +116,56 @@ def known_dims(dims: Sequence[str]) -> bool:
     )
 
 
-def stored_pins(array_store: Store, documents: Sequence[bytes]) -> Pins:
+def listed(array_store: Store) -> Mapping[str, ObjectInfo] | None:
+    """Every object below an array; None where the store cannot be listed."""
+    try:
+        return array_store.objects()
+    except UnlistableError:
+        return None
+
+
+def count_chunks(
+    array: zarr.Array[Any], objects: Mapping[str, ObjectInfo] | None
+) -> ChunkCount | None:
+    """How many of an array's chunks, or shards, are absent from a listing of it."""
+    metadata = array.metadata
+    encoding = getattr(metadata, "chunk_key_encoding", None)
+    prefix = ""
+    if encoding is None:
+        separator = getattr(metadata, "dimension_separator", ".")
+    elif getattr(encoding, "name", "") in ("default", "v2"):
+        separator = encoding.separator
+        prefix = f"c{separator}" if encoding.name == "default" else ""
+    else:
+        return None
+    try:
+        grid = grid_shape(array.shape, array.shards or array.chunks)
+    except NotImplementedError:  # a grid of unequal chunks
+        return None
+    if objects is None:
+        return None
+    present = sum(
+        key.startswith(prefix) and _is_place(key.removeprefix(prefix).split(separator), grid)
+        for key in objects
+    )
+    total = math.prod(grid)
+    return ChunkCount(total, total - present)
+
+
+def _is_place(parts: Sequence[str], grid: Shape) -> bool:
+    return len(parts) == len(grid) and all(
+        part.isascii() and part.isdecimal() and str(int(part)) == part and int(part) < n
+        for part, n in zip(parts, grid, strict=True)
+    )
+
+
+def stored_pins(objects: Mapping[str, ObjectInfo] | None, documents: Sequence[bytes]) -> Pins:
     """Digests of the metadata and of the listing of every object below the array.
 
     Where the store cannot be listed, the metadata have to do: a change of samples alone is
     not noticed there.
     """
-    try:
-        objects = array_store.objects()
-    except UnlistableError:
+    if objects is None:
         return (("listing", "none"), ("metadata", _digest(documents)))
     listing = hashlib.sha256()
     for key, info in sorted(objects.items()):
@@ -137,7 +180,7 @@ def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
     store = array.store_path.store
     ours = behind_zarr(store, array.path)
     if ours is not None:
-        return SourceIdentity(ours.uri, stored_pins(ours, documents))
+        return SourceIdentity(ours.uri, stored_pins(listed(ours), documents))
     if isinstance(store, zarr.storage.MemoryStore):
         where = ("listing", _memory_listing(store, array.path))
     else:
@@ -177,8 +220,10 @@ def _mapping(content: Any, what: str) -> Mapping[str, Any]:
 def _open_plain(store: Store, node: Node) -> Source:
     reader, array = open_reader(store, node)
     image = NgffImage(reader, dims=named_dims(array) or _default_dims(array.ndim, store.uri))
-    identity = SourceIdentity(store.uri, stored_pins(store, node.documents))
-    return make_source(image, identity, array_unit(array), "zarr")
+    objects = listed(store)
+    identity = SourceIdentity(store.uri, stored_pins(objects, node.documents))
+    chunks = count_chunks(array, objects)
+    return make_source(image, identity, array_unit(array), "zarr", chunks=chunks)
 
 
 def _default_dims(ndim: int, uri: str) -> tuple[str, ...]:

@@ -234,3 +234,12 @@ def test_credentials_by_fsspec_configuration(gcs, s3, source_at, whole, monkeypa
     target = f"s3://{s3.make_bucket()}/image.ome.zarr"
     assert ngff_core.build_pyramid(source, target, **OPTIONS).verified
     assert_same(stored(target), whole)
+
+
+def test_an_absent_chunk_where_nothing_is_listed_is_a_refusal(places, source_at):
+    """It might as well be one that is there and may not be read: never background."""
+    place = places("s3 unlisted")
+    source = source_at("zarr", place)
+    open_store(source).delete("c/0/1/1")
+    with pytest.raises(PermissionError):
+        ngff_core.build_pyramid(source, f"{place}/image.ome.zarr", **OPTIONS)

@@ -13,8 +13,10 @@ from ome_zarr_models.v05.image import Image as ImageV05
 from pydantic_zarr.v2 import ArraySpec as SpecV2
 from pydantic_zarr.v3 import ArraySpec as SpecV3
 
+from ngff_core import build_pyramid
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_source
+from tasks.artifacts import report_markdown
 from tests.drawn import slices
 
 ARRAY = np.random.default_rng(0).integers(0, 9999, (5, 30, 40), "u2")
@@ -348,3 +350,37 @@ def test_a_collection_of_images_hints_at_one(tmp_path, zarr_format, attributes, 
     zarr.create_group(tmp_path / "g", zarr_format=zarr_format, attributes=attrs)
     with pytest.raises(SourceFormatError, match=words):
         open_source(tmp_path / "g")
+
+
+@pytest.mark.parametrize(
+    ("zarr_format", "options", "total", "gone"),
+    [
+        (3, {}, 12, ["c/0/1", "c/2/3"]),
+        (3, {"shards": (32, 32)}, 4, ["c/1/0"]),
+        (2, {"chunk_key_encoding": {"name": "v2", "separator": "/"}}, 12, ["0/0", "1/1", "2/2"]),
+        (2, {"chunk_key_encoding": {"name": "v2", "separator": "."}}, 12, ["0.0"]),
+    ],
+)
+def test_absent_chunks_are_counted(tmp_path, zarr_format, options, total, gone):
+    """They are legal, and read as the fill value; what else lies there is no chunk."""
+    data = np.ones((40, 50), "u2")
+    zarr.create_array(
+        tmp_path / "a.zarr", data=data, chunks=(16, 16), zarr_format=zarr_format, **options
+    )
+    for key in gone:
+        (tmp_path / "a.zarr" / key).unlink()
+    (tmp_path / "a.zarr" / "notes").write_text("not a chunk")
+    with open_source(tmp_path / "a.zarr") as source:
+        assert source.chunks is not None
+        assert (source.chunks.total, source.chunks.absent) == (total, len(gone))
+
+
+def test_a_report_tells_of_absent_chunks(tmp_path):
+    """Also the report of a run that goes on with another's work, or finds it done."""
+    zarr.create_array(tmp_path / "a.zarr", data=np.ones((40, 50), "u2"), chunks=(16, 16))
+    (tmp_path / "a.zarr" / "c/0/1").unlink()
+    for _ in range(2):
+        report = build_pyramid(tmp_path / "a.zarr", tmp_path / "out.ome.zarr", scale_factors=[2])
+        assert (report.source_chunks, report.absent_chunks) == (12, 1)
+        assert report.to_dict()["absent_chunks"] == 1
+        assert "1 of 12 chunks of the source" in report_markdown(report)
