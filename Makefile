@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look serve test test-memory lint bench bench-kernels bench-scale lock clean
+.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-scale lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -18,8 +18,8 @@ $(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(BENCH_STAMP))
 
 # Prefect's database stays inside this folder, and no telemetry leaves it.
 demo look serve: export PREFECT_HOME := $(CURDIR)/.prefect
-demo look serve test test-memory: export PREFECT_SERVER_ANALYTICS_ENABLED := false
-demo look serve test test-memory: export DO_NOT_TRACK := 1
+demo look serve test test-e2e test-memory: export PREFECT_SERVER_ANALYTICS_ENABLED := false
+demo look serve test test-e2e test-memory: export DO_NOT_TRACK := 1
 # Compiled kernels and bytecode are kept for the next run, whatever the caller's shell says.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -40,6 +40,11 @@ serve: $(RUN_STAMP) ## run it all here: server, worker, deployments, automations
 
 test: $(TEST_STAMP) ## run all tests, docstring and README examples included
 	@$(VENV) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST_ARGS)
+
+# Each file has a server of its own, and waits more than it works.
+test-e2e: $(TEST_STAMP) ## run servers, workers, buckets and browsers as in production (10 minutes)
+	@$(VENV) -m pytest -m e2e --numprocesses=2 --dist=loadgroup -rs --durations=0 \
+		--durations-min=1 $(wildcard tests/e2e tests/browser) $(PYTEST_ARGS)
 
 test-memory: $(TEST_STAMP) ## build up to 16 GiB and measure the memory that takes (half an hour)
 	@$(VENV) -m pytest -m large -s -v -p no:randomly tests/memory $(PYTEST_ARGS)

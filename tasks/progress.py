@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from ngff_core.progress import (
 )
 
 LogLike = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+logger = logging.getLogger(__name__)
 
 _LOG_SECONDS = 10.0
 _LOG_PERCENT = 10
@@ -137,19 +140,49 @@ class RunLog:
 def progress_artifact(key: str, description: str) -> Callable[[float], None]:
     """A progress artifact of the current run, made now; call the result with per cent.
 
-    Any thread may call it: it works with the client of the run that is current now.
+    Any thread may call it: it works with the client of the run that is current now. A
+    server that is away costs the build its picture, and never the build.
     """
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-    identifier = create_progress_artifact(0.0, key=key, description=description)
-
+    news = News()
+    made: list[UUID] = []
     context = copy_context()
 
-    def show(percent: float) -> None:
-        # Outside of a run's context Prefect opens a connection each time and leaves it open.
-        context.copy().run(update_progress_artifact, cast(UUID, identifier), percent)
+    def create() -> None:
+        made.append(cast(UUID, create_progress_artifact(0.0, key=key, description=description)))
 
+    def show(percent: float) -> None:
+        if made:
+            # Outside of a run's context Prefect opens a connection each time and leaves it open.
+            news.tell(lambda: context.copy().run(update_progress_artifact, made[0], percent))
+
+    news.tell(create)
     return show
+
+
+class News:
+    """Tells a server what it may miss, and loses little time where it is away.
+
+    Prefect's client tries for a minute to reach a server that was there before. After
+    that nothing is told for ten times as long.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._silent_until = -math.inf
+
+    def tell(self, telling: Callable[[], object]) -> None:
+        """Call ``telling``, unless that failed just before; its failure is none of the caller's."""
+        began = self._clock()
+        if began < self._silent_until:
+            return
+        try:
+            telling()
+        except Exception as error:  # noqa: BLE001 - whatever stops the news must not stop the build
+            now = self._clock()
+            self._silent_until = now + 10 * (now - began)
+            logger.warning("progress could not be told to the server: %s", error)
 
 
 def counted(number: int, unit: str) -> str:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.settings import Settings
 from prefect.settings.legacy import _get_valid_setting_names
 
@@ -95,6 +96,21 @@ def test_a_server_is_made_ready_twice(prefect_server: None) -> None:
     assert ours["audit-pyramids/nightly"].schedules[0].active
     assert ours["clean-builds/weekly"].parameters["dry_run"] is True
     assert ours["build-pyramid/on-upload"].global_concurrency_limit.limit == 2
+
+
+@with_all_flows
+def test_schedules_make_runs(prefect_server: None) -> None:
+    """As the server's own service asks for; with some databases' libraries it cannot."""
+    prepare(PREFECT_FILE)
+    with get_client(sync_client=True) as client:
+        nightly = client.read_deployment_by_name("audit-pyramids/nightly")
+        client.request(
+            "POST", "/deployments/{id}/schedule", path_params={"id": nightly.id}, json={}
+        )
+        wanted = DeploymentFilter(id=DeploymentFilterId(any_=[nightly.id]))
+        runs = client.read_flow_runs(deployment_filter=wanted)
+    assert runs
+    assert all(run.auto_scheduled for run in runs)
 
 
 def test_automations_are_known_by_name(prefect_server: None) -> None:

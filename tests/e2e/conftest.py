@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from tests.e2e.site import Site
 
 IN, OUT = "gs://uploads", "gs://pyramids"
+FIVE, SCHEDULED = "five", "scheduled"
+"""Folders in `IN` that are watched, each for one test."""
 
 
 @pytest.fixture(scope="module")
 def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A site that is ready: uploads below `IN` become pyramids below `OUT`."""
+    """A site that is ready: uploads in folders of `IN` become pyramids below `OUT`."""
     # Importing Prefect costs 2.5 s, which `make test` pays only where it is used.
     from tests.e2e.site import new_site
     from tests.servers.places import storage_environment
@@ -29,7 +31,9 @@ def running_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for bucket in (IN, OUT):
             site.make_bucket(bucket.removeprefix("gs://"))
         site.prepare(
-            prefixes=[{"uri": IN, "target": OUT}],
+            prefixes=[
+                {"uri": f"{IN}/{name}", "target": f"{OUT}/{name}"} for name in (FIVE, SCHEDULED)
+            ],
             patience={"settle_seconds": 2, "attempts": 2, "pauses_seconds": [1]},
         )
         yield site

@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -36,6 +37,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
@@ -207,6 +209,18 @@ class Site:
                 deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[found.id])),
                 limit=200,
             )
+
+    @contextmanager
+    def schedule(self, deployment: str, seconds: float) -> Iterator[None]:
+        """Make a deployment's schedule active for a while, as its switch in the UI does."""
+        with self.client() as client:
+            found = client.read_deployment_by_name(deployment)
+            (its,) = found.schedules
+            often = IntervalSchedule(interval=timedelta(seconds=seconds))
+            client.update_deployment_schedule(found.id, its.id, active=True, schedule=often)
+        yield
+        with self.client() as client:
+            client.update_deployment_schedule(found.id, its.id, active=False)
 
     def until_run(self, run: UUID, what: str, look: Callable[[], Any]) -> None:
         """Wait for something that a run brings about; it must not end badly meanwhile."""

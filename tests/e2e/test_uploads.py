@@ -14,14 +14,16 @@ import zarr
 
 import ngff_core
 from ngff_core.store import open_store
-from tests.e2e.conftest import IN, OUT
+from tests.e2e.conftest import FIVE, IN, OUT, SCHEDULED
+from tests.e2e.site import until
 
 if TYPE_CHECKING:
     from tests.e2e.site import Site
 
 pytestmark = pytest.mark.e2e
 
-LOOK = "watch-uploads/every-minute"
+# Without the name of an upload it looks at all, and unlike the scheduled one several at once may.
+ON_NOTIFICATION = "watch-uploads/on-notification"
 BUILD = "build-pyramid/on-upload"
 
 
@@ -41,96 +43,98 @@ def tiff(image: np.ndarray[Any, Any]) -> bytes:
     return file.getvalue()
 
 
-def put(name: str, data: bytes) -> None:
-    open_store(IN).write(name, data)
+class Uploads:
+    """A folder of the bucket where uploads arrive, which the site watches."""
 
+    def __init__(self, site: Site, name: str) -> None:
+        self.site = site
+        self.uri, self.out = f"{IN}/{name}", f"{OUT}/{name}"
 
-def put_folder(name: str, image: np.ndarray[Any, Any]) -> None:
-    memory: dict[str, Any] = {}
-    zarr.create_array(memory, data=image, chunks=(32, 32))
-    for key, value in memory.items():
-        put(f"{name}/{key}", value.to_bytes())
+    def put(self, name: str, data: bytes) -> None:
+        open_store(self.uri).write(name, data)
 
+    def put_folder(self, name: str, image: np.ndarray[Any, Any]) -> None:
+        memory: dict[str, Any] = {}
+        zarr.create_array(memory, data=image, chunks=(32, 32))
+        for key, value in memory.items():
+            self.put(f"{name}/{key}", value.to_bytes())
 
-def parked() -> dict[str, Any]:
-    """What the parked objects say, by the name of the upload."""
-    store = open_store(f"{IN}/.ngff-flows")
-    documents = (store.read(key) for key in store.objects("parked"))
-    told = [json.loads(document) for document in documents if document is not None]
-    return {one["uri"].removeprefix(f"{IN}/"): one for one in told}
+    def look(self, times: int = 1) -> None:
+        """Look as the schedule does, so many times at once."""
+        runs = [self.site.run(ON_NOTIFICATION) for _ in range(times)]
+        for run in runs:
+            self.site.finish(run)
 
+    @property
+    def runs(self) -> Counter[tuple[str, str]]:
+        """How many builds of each upload there are, by their state."""
+        prefix = f"{self.uri}/"
+        found = [(str(r.parameters["source"]), str(r.state_name)) for r in self.site.runs(BUILD)]
+        return Counter((s.removeprefix(prefix), n) for s, n in found if s.startswith(prefix))
 
-def look(site: Site) -> None:
-    site.finish(site.run(LOOK))
+    def look_until_settled(self) -> None:
+        """Look until a look has nothing left to start or to wait for."""
+        for _ in range(12):
+            before = self.runs
+            self.look()
+            for run in self.site.runs(BUILD):
+                self.site.end_of(run.id)
+            if self.runs == before and not self.waiting:
+                return
+        raise AssertionError(f"still not settled: {self.runs}\n{self.site.logs}")
 
+    @property
+    def waiting(self) -> list[str]:
+        """The uploads of which the last look said that they wait."""
+        return [row["upload"] for row in self.site.table("uploads") if row["what"] == "wait"]
 
-def runs(site: Site) -> Counter[tuple[str, str]]:
-    """How many builds of each upload there are, by their state."""
-    return Counter(
-        (str(run.parameters["source"]).removeprefix(f"{IN}/"), str(run.state_name))
-        for run in site.runs(BUILD)
-    )
+    @property
+    def parked(self) -> dict[str, Any]:
+        """What the parked objects say, by the name of the upload."""
+        store = open_store(f"{self.uri}/.ngff-flows")
+        documents = (store.read(key) for key in store.objects("parked"))
+        told = [json.loads(document) for document in documents if document is not None]
+        return {one["uri"].removeprefix(f"{self.uri}/"): one for one in told}
 
-
-def look_until_settled(site: Site) -> None:
-    """Look as a schedule does, until a look has nothing left to start or to wait for."""
-    for _ in range(12):
-        before = runs(site)
-        look(site)
-        for run in site.runs(BUILD):
-            site.end_of(run.id)
-        if runs(site) == before and not waiting(site):
-            return
-    raise AssertionError(f"still not settled: {runs(site)}")
-
-
-def waiting(site: Site) -> list[str]:
-    """The uploads of which the last look said that they wait."""
-    return [row["upload"] for row in site.table("uploads") if row["what"] == "wait"]
-
-
-def built(name: str) -> np.ndarray[Any, Any]:
-    """Level 0 of an upload's pyramid, held against its ledger to the byte."""
-    target = f"{OUT}/{name}.ome.zarr"
-    assert ngff_core.verify_pyramid(target, deep=True).ok
-    return np.asarray(ngff_core.from_ngff_zarr(target).images[0].data)
+    def built(self, name: str) -> np.ndarray[Any, Any]:
+        """Level 0 of an upload's pyramid, held against its ledger to the byte."""
+        target = f"{self.out}/{name}.ome.zarr"
+        assert ngff_core.verify_pyramid(target, deep=True).ok
+        return np.asarray(ngff_core.from_ngff_zarr(target).images[0].data)
 
 
 def test_five_uploads(site: Site) -> None:
     """Each version of each good upload is built once; the corrupt one is parked with its
     reason after its attempts, and built once it is mended."""
+    uploads = Uploads(site, FIVE)
     whole = npy(pixels(3, 128))
-    put("first.npy", npy(pixels(1)))
-    put("mouse/changed.tif", tiff(pixels(2)))
-    put("growing.npy", whole[: len(whole) // 2])
-    put("corrupt.tif", tiff(pixels(4))[:300])
-    put_folder("folder.zarr", pixels(5))
-    look(site)
-    assert runs(site) == {}, "nothing is known to be still by one look"
+    uploads.put("first.npy", npy(pixels(1)))
+    uploads.put("mouse/changed.tif", tiff(pixels(2)))
+    uploads.put("growing.npy", whole[: len(whole) // 2])
+    uploads.put("corrupt.tif", tiff(pixels(4))[:300])
+    uploads.put_folder("folder.zarr", pixels(5))
+    uploads.look()
+    assert uploads.runs == {}, "nothing is known to be still by one look"
 
-    put("growing.npy", whole)
-    look(site)
-    # Two at once, as where a notification comes while the schedule looks.
-    both = [site.run(LOOK), site.run("watch-uploads/on-notification")]
-    for run in both:
-        site.finish(run)
-    look_until_settled(site)
-    once = [(name, "Completed") for name in ("first.npy", "growing.npy", "folder.zarr")]
-    expected = Counter(
-        [*once, ("mouse/changed.tif", "Completed"), *[("corrupt.tif", "Failed")] * 2]
-    )
-    assert runs(site) == expected
-
-    (name,) = parked()
+    uploads.put("growing.npy", whole)
+    uploads.look()
+    uploads.look(times=2)
+    uploads.look_until_settled()
+    good = ("first.npy", "mouse/changed.tif", "growing.npy", "folder.zarr")
+    expected = Counter({(name, "Completed"): 1 for name in good} | {("corrupt.tif", "Failed"): 2})
+    assert uploads.runs == expected
+    ((name, told),) = uploads.parked.items()
     assert name == "corrupt.tif"
-    print(parked())
+    assert told["reason"].startswith(
+        f"2 attempts failed, the last with: {uploads.uri}/corrupt.tif: truncated: 300 bytes"
+    )
 
-    put("mouse/changed.tif", tiff(pixels(6)))
-    put("corrupt.tif", tiff(pixels(7)))
-    look_until_settled(site)
+    uploads.put("mouse/changed.tif", tiff(pixels(6)))
+    uploads.put("corrupt.tif", tiff(pixels(7)))
+    uploads.look_until_settled()
     expected += Counter([("mouse/changed.tif", "Completed"), ("corrupt.tif", "Completed")])
-    assert runs(site) == expected
-    assert parked() == {}
+    assert uploads.runs == expected
+    assert uploads.parked == {}
     for name, image in {
         "first": pixels(1),
         "mouse/changed": pixels(6),
@@ -138,4 +142,14 @@ def test_five_uploads(site: Site) -> None:
         "folder": pixels(5),
         "corrupt": pixels(7),
     }.items():
-        np.testing.assert_array_equal(built(name), image)
+        np.testing.assert_array_equal(uploads.built(name), image)
+
+
+def test_schedule_looks_by_itself(site: Site) -> None:
+    """Once somebody makes it active; here each five seconds, in place of each minute."""
+    uploads = Uploads(site, SCHEDULED)
+    uploads.put("later.npy", npy(pixels(8)))
+    with site.schedule("watch-uploads/every-minute", seconds=5):
+        until("the upload is built", lambda: uploads.runs[("later.npy", "Completed")])
+    assert uploads.runs == {("later.npy", "Completed"): 1}
+    np.testing.assert_array_equal(uploads.built("later"), pixels(8))

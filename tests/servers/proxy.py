@@ -31,7 +31,7 @@ Kind = Literal[
     "drop reply",  # pass the request on, and close instead of answering
     "flip upload",  # change a bit of the request's body
     "flip download",  # change a bit of the answer's body
-    "delay",  # answer after `seconds`
+    "delay",  # answer after `seconds`, or at the next script
 ]
 
 
@@ -100,7 +100,7 @@ class _Through(Handler):
                 self.server.ending.wait(seconds)
                 self.reset()
             case Fault(kind="delay", seconds=seconds):
-                self.server.ending.wait(seconds)
+                self.server.hold(seconds)
                 self.answer(*self.ask(self.body()))
             case Fault(kind="drop reply"):
                 self.ask(self.body())
@@ -206,6 +206,7 @@ class Proxy(Loopback):
         self._faults: list[Fault] = []
         self._rng = random.Random(seed)
         self._turn = threading.Lock()
+        self._released = threading.Event()
         super().__init__(_Through)
 
     def script(self, *faults: Fault) -> None:
@@ -215,6 +216,18 @@ class Proxy(Loopback):
             self._faults = list(faults)
             self.injected.clear()
             self.seen.clear()
+            self._released.set()
+            self._released = threading.Event()
+
+    def hold(self, seconds: float) -> None:
+        """Wait so long, or until the script changes."""
+        with self._turn:
+            released = self._released
+        released.wait(seconds)
+
+    def close(self) -> None:
+        self.script()
+        super().close()
 
     def fault_for(self, method: str, path: str) -> Fault | None:
         with self._turn:

@@ -134,6 +134,17 @@ def test_latency_and_stalls_take_their_time(between):
         ask(between, path="/stalled")
 
 
+def test_a_new_script_ends_delays(between):
+    """What was held is answered, as if it had never been."""
+    between.script(Fault("delay", seconds=600))
+    with ThreadPoolExecutor() as executor:
+        held = executor.submit(ask, between)
+        while not between.injected["delay"]:
+            time.sleep(0.01)
+        between.script()
+        assert held.result()[:2] == (200, BODY)
+
+
 def test_chances_follow_the_seed(between):
     """About as many as the chance says; the same seed strikes the same ones."""
     fault = Fault("status", chance=0.2)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngff_core.progress import Advanced, Event, Finished, Message, Started, Waiting
-from tasks.progress import RunLog, counted, watched_by
+from tasks.progress import News, RunLog, counted, watched_by
 
 
 class Lines(list[str]):
@@ -212,3 +212,25 @@ def test_a_terminal_hears_of_the_same_events() -> None:
             log(event)
     log(events[0])
     assert heard == events
+
+
+def test_server_that_is_away_costs_a_build_little() -> None:
+    """A minute of trying is followed by ten of silence, and then by the next try."""
+    now = 0.0
+    tried: list[float] = []
+
+    def away() -> None:
+        nonlocal now
+        tried.append(now)
+        now += 60.0
+        raise ConnectionError("no server")
+
+    news = News(lambda: now)
+    while now < 2000.0:
+        news.tell(away)
+        now += 1.0
+    assert tried == [0.0, 660.0, 1320.0, 1980.0]
+    now = 3000.0
+    news.tell(lambda: tried.append(now))
+    news.tell(lambda: tried.append(now))
+    assert tried[-2:] == [3000.0, 3000.0]
