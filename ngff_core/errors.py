@@ -61,7 +61,7 @@ class StoredDataError(NgffError, ValueError):
     """Stored bytes contradict the plan or the ledger."""
 
 
-class UnlistableError(NgffError, PermissionError):
+class UnlistableError(CallerError, PermissionError):
     """The store does not list what it holds; what is known by name can still be had."""
 
 

@@ -18,6 +18,7 @@ DOCUMENTED = [
     (errors.TargetExistsError, errors.CallerError, FileExistsError),
     (errors.TargetNotFoundError, errors.CallerError, FileNotFoundError),
     (errors.ClusterUnfitError, errors.CallerError, ValueError),
+    (errors.UnlistableError, errors.CallerError, PermissionError),
     (errors.StoredDataError, errors.NgffError, ValueError),
     (errors.PassingError, errors.NgffError, OSError),
     (errors.TargetBusyError, errors.PassingError, OSError),
