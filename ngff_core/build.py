@@ -13,12 +13,13 @@ import math
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate
 
 from ngff_core import cache as cache_pass
 from ngff_core.arrays import open_level
@@ -41,19 +42,22 @@ from ngff_core.report import BuildReport, BuildStatus, LevelReport, PhaseStatus
 from ngff_core.scale_factors import ScaleFactors
 from ngff_core.schedule import Needs, PassPlan, passes
 from ngff_core.sources import Source, open_source
-from ngff_core.store import StorageOptions, Store, absolute_uri
+from ngff_core.store import StorageOptions, Store, absolute_uri, retrying
 from ngff_core.stream import LevelFailedError, Pass, TooMuchHeldError
 from ngff_core.target import (
+    Found,
     begin,
     drop_missing,
     forget_removed,
     load_ledgers,
+    look_at,
     read_plan,
     remove,
     target_state,
     target_stores,
 )
 from ngff_core.thumbnail import thumbnail
+from ngff_core.trouble import noting
 from ngff_core.verify import Verification, find_lost, stored_bytes, verify_store
 from ngff_core.workshop import Commission
 
@@ -149,6 +153,19 @@ def run_build(
         return build.report()
 
 
+def _beside_the_levels[**P, T](
+    phase: Callable[Concatenate[Build, P], T],
+) -> Callable[Concatenate[Build, P], T]:
+    """A phase of a build whose own retries are no level's."""
+
+    @wraps(phase)
+    def counted(build: Build, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with noting(build._met_beside):
+            return phase(build, *args, **kwargs)
+
+    return counted
+
+
 class Build:
     """A build under way: its plan, its source, its target, and the lease on it.
 
@@ -179,6 +196,9 @@ class Build:
         self._cluster: Cluster | None = None
         self._commission: Commission | None = None
         self._progress: dict[int, PhaseProgress] = {}
+        # Each level's are kept over all attempts of a run.
+        self._met = {level.index: Counter[str]() for level in self.plan.levels}
+        self._met_beside = Counter[str]()
         self._relays = [Relay(listener) for _ in self.plan.levels]
         self._pipeline = Pipeline(self._write_levels, self.level_done)
         self._begun_here = False
@@ -198,7 +218,22 @@ class Build:
         listener: Listener = silent,
     ) -> Build:
         """Plan the build and claim the target; nothing is written where that fails."""
-        options = options or BuildOptions()
+        met = Counter[str]()
+        with noting(met):
+            return cls._open(
+                source, target, options or BuildOptions(), storage_options, listener, met
+            )
+
+    @classmethod
+    def _open(
+        cls,
+        source: Any,
+        target: str | os.PathLike[str],
+        options: BuildOptions,
+        storage_options: StorageOptions | None,
+        listener: Listener,
+        met: Counter[str],
+    ) -> Build:
         opened = open_source(source, storage_options)
         cluster = None
         try:
@@ -210,6 +245,7 @@ class Build:
                     planned, opened, workers=cluster.at_once, memory_limit=cluster.memory_limit
                 )
             build = cls(opened, planned, stores, listener)
+            build._met_beside = met
             build._reopen = partial(open_source, source, storage_options)
             if cluster is not None:
                 build._use(cluster, os.fspath(source), storage_options)
@@ -261,6 +297,7 @@ class Build:
         """Whether nothing remains to be done of a level."""
         return self._ledgers[index].complete
 
+    @_beside_the_levels
     def write_cache(self, listener: Listener | None = None) -> float:
         """The cache pass: rewrite the source so that it can be read by region."""
         whole = self._cache_plan
@@ -279,6 +316,7 @@ class Build:
             progress=progress,
             check=self._check,
             whole=partial(self._whole_cache, ledger),
+            met=self._met_beside,
         )
         try:
             self._run_pass(PassPlan(whole, 0, ()), {0: track}, {0: ledger}, held_limit=0)
@@ -304,6 +342,7 @@ class Build:
         """Have ``listener`` hear of a level from now on, in place of who did before."""
         self._relays[index].tell(listener, self._progress.get(index))
 
+    @_beside_the_levels
     def publish(self) -> None:
         """Make the store an image: its group document appears, whole and last.
 
@@ -318,9 +357,11 @@ class Build:
             # What killed processes left goes first: once there is an image, all is tidy.
             self._target.sweep()
             self._beside.sweep()
-            for ledger in self._ledgers:
-                ledger.tidy()
-            lost = next(find_lost(self._target, self.plan, self._ledgers), None)
+            self._tidy_ledgers()
+            lost = None
+            # Of what an earlier run wrote this was seen when the target was claimed.
+            if self.report().fresh:
+                lost = next(find_lost(self._target, self.plan, self._ledgers), None)
             if lost is not None:
                 raise StoredDataError(
                     f"{self._target.uri}/{lost.key}: {lost.what}, so nothing is published; "
@@ -328,6 +369,7 @@ class Build:
                 )
             publish(self._target, self.plan)
 
+    @_beside_the_levels
     def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
         """Hold what was published against plan and ledger."""
         self._verification = verify_store(
@@ -341,11 +383,12 @@ class Build:
         )
         return self._verification
 
+    @_beside_the_levels
     def clean(self) -> None:
         """Remove the cache; plan and ledger stay."""
         # A build that was begun with a cache may have gone on without one.
         signs = ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")
-        if any(self._beside.info(sign) is not None for sign in signs):
+        if any(retrying(self._beside.read, sign) is not None for sign in signs):
             # The receipts go last: they are what tells a later run of leftovers.
             self._beside.delete_tree("cache")
             self._cache_ledger.forget()
@@ -371,7 +414,15 @@ class Build:
             levels=tuple(self._level_report(level.index) for level in self.plan.levels),
             verification=self._verification,
             seconds=time.monotonic() - self._began,
+            retries_beside=dict(sorted(self._met_beside.items())),
         )
+
+    def _tidy_ledgers(self) -> None:
+        """Remove the segments of finished levels: one listing says whether there are any."""
+        keys = retrying(self._beside.objects, "ledger")
+        for level, ledger in zip(self.plan.levels, self._ledgers, strict=True):
+            if any(key.startswith(f"ledger/{level.index}/segments/") for key in keys):
+                ledger.tidy()
 
     @property
     def _cache_plan(self) -> PyramidPlan:
@@ -382,6 +433,7 @@ class Build:
         whole = self._cache_plan
         return Ledger(self._beside, cache_pass.PHASE, whole.digest, whole.levels[0].regions)
 
+    @_beside_the_levels
     def _write_levels(self, going_on: Callable[[], None]) -> None:
         """Write what remains of all levels: the driver's work."""
         self._check()
@@ -410,6 +462,7 @@ class Build:
                 progress=self._started(level.index),
                 check=self._check,
                 whole=partial(self._whole, level),
+                met=self._met[level.index],
             )
             for level in way.levels
         }
@@ -586,22 +639,23 @@ class Build:
             raw_bytes=math.prod(level.shape) * self.plan.dtype.itemsize,
             stored_bytes=stored_bytes(ledger),
             seconds=self._seconds.get(index, 0.0),
+            retries=dict(sorted(self._met[index].items())),
         )
 
     def _claim(self, overwrite: bool) -> None:
         """Take the target for this plan: resume, begin, or replace what is there."""
-        state = target_state(self._target, self._beside, self.plan, overwrite)
-        if state == "finished" and not overwrite:
+        found = look_at(self._target, self._beside, self.plan, overwrite)
+        if found.state == "finished" and not overwrite:
             self._finished = True
         else:
             lease = Lease(self._beside, self._listener)
             self._lease = lease.__enter__()
         try:
             if self._lease is not None:
-                self._take_over(overwrite)
+                found = self._take_over(overwrite)
             # The plan as it was put down: its metadata name the versions of that day.
-            self.plan = read_plan(self._target, self._beside)
-            self._ledgers = load_ledgers(self._beside, self.plan)
+            self.plan = found.plan or read_plan(self._target, self._beside)
+            self._ledgers = list(found.ledgers) or load_ledgers(self._beside, self.plan)
             if not self._finished:
                 self._forget_missing()
             self._recorded = tuple(len(ledger.receipts) for ledger in self._ledgers)
@@ -609,15 +663,16 @@ class Build:
             self.close()
             raise
 
-    def _take_over(self, overwrite: bool) -> None:
+    def _take_over(self, overwrite: bool) -> Found:
         # Another builder may have come and gone while this one waited for the lease.
-        state = target_state(self._target, self._beside, self.plan, overwrite)
-        if state == "finished" and not overwrite:
+        found = look_at(self._target, self._beside, self.plan, overwrite)
+        if found.state == "finished" and not overwrite:
             self._finished = True
-        if state == "foreign":
+        if found.state == "foreign":
             self._listener(Message(f"removing what is at {self._target.uri}"))
-        self._begun_here = state in ("free", "foreign")
-        begin(self._target, self._beside, self.plan, state)
+        self._begun_here = found.state in ("free", "foreign")
+        begin(self._target, self._beside, self.plan, found.state)
+        return found
 
     def _forget_missing(self) -> None:
         """What was recorded and is there no more is built anew."""

@@ -7,6 +7,7 @@ fsspec, where a PUT is atomic by itself.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -14,7 +15,7 @@ import shutil
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Buffer, Callable, Iterator, Mapping
+from collections.abc import Buffer, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,21 +23,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
-import tenacity
 import zarr
 from zarr.abc.store import Store as ZarrStore
 
 from ngff_core.errors import InvalidOptionError, PassingError
-from ngff_core.trouble import google_crc32c, is_refusal, kind_of, note, retry_after
+from ngff_core.retry import retrying as retrying  # noqa: PLC0414 - every caller of a store's
+from ngff_core.trouble import google_crc32c, is_refusal, kind_of
 from ngff_core.trouble import is_passing as is_passing  # noqa: PLC0414 - it belongs to `retrying`
 
 StorageOptions = Mapping[str, Any]
 
 PARTIAL = ".partial"
 """Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
-
-
-_ATTEMPTS = 6
 
 _pipeline_lock = threading.Lock()
 
@@ -53,6 +51,8 @@ class ObjectInfo:
     """Changes whenever the object does: generation, ETag, or modification time."""
     modified: float | None = field(default=None, compare=False)
     """When it was last written, in seconds since 1970; None where the store does not tell."""
+    md5: str | None = field(default=None, compare=False)
+    """Of its bytes, in hexadecimal digits; None or something else where the store does not tell."""
 
 
 class Store(ABC):
@@ -393,33 +393,6 @@ def is_remote(uri: str) -> bool:
     return bool(separator) and scheme not in ("file", "memory", "local")
 
 
-def retrying[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``work(...)``, tried again with growing, jittered pauses while its trouble may pass."""
-    retry = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(_ATTEMPTS),
-        wait=tenacity.wait_combine(
-            tenacity.wait_random_exponential(multiplier=0.5, max=30), _AsAsked()
-        ),
-        before_sleep=_take_note,
-        retry=tenacity.retry_if_exception(is_passing),
-        reraise=True,
-    )
-    return retry(work, *args, **kwargs)
-
-
-class _AsAsked(tenacity.wait.wait_base):
-    """As long as the service asked for."""
-
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        return retry_after(retry_state.outcome.exception() if retry_state.outcome else None)
-
-
-def _take_note(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    if error is not None:
-        note(kind_of(error))
-
-
 @contextmanager
 def fused_pipeline() -> Iterator[None]:
     """Arrays opened or created inside use zarr's fused codec pipeline.
@@ -466,6 +439,10 @@ def _open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
             from ngff_core.gcs import GoogleFiles
 
             fs, root = GoogleFiles(**options), GoogleFiles._strip_protocol(uri)
+        elif scheme == "s3":
+            from ngff_core.s3 import AmazonFiles
+
+            fs, root = AmazonFiles(**options), AmazonFiles._strip_protocol(uri)
         else:
             fs, root = fsspec.core.url_to_fs(uri, **options)
     except (ValueError, ImportError) as error:
@@ -491,8 +468,18 @@ def _fsspec_info(info: Mapping[str, Any]) -> ObjectInfo:
             # fsspec's memory filesystem has a time in `info`, and its seconds in `find`.
             value = value.timestamp()
         if value is not None:
-            return ObjectInfo(int(info["size"] or 0), f"{name}:{value}", _modified(info))
-    return ObjectInfo(int(info["size"] or 0), "unknown", _modified(info))
+            version = f"{name}:{value}"
+            return ObjectInfo(int(info["size"] or 0), version, _modified(info), _md5(info))
+    return ObjectInfo(int(info["size"] or 0), "unknown", _modified(info), _md5(info))
+
+
+def _md5(info: Mapping[str, Any]) -> str | None:
+    google = info.get("md5Hash")
+    if isinstance(google, str):
+        return base64.b64decode(google).hex()
+    # Of what was uploaded in parts, or is encrypted by a key, it is another thing.
+    etag = info.get("ETag")
+    return etag.strip('"') if isinstance(etag, str) else None
 
 
 def _modified(info: Mapping[str, Any]) -> float | None:

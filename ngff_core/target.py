@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ngff_core.arrays import ARRAY_DOCUMENT
@@ -30,14 +30,28 @@ def target_stores(target: str, storage_options: StorageOptions | None) -> tuple[
     return open_store(target, storage_options), open_store(f"{target}.build", storage_options)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What is at a target: of a build of ours its plan, if finished its ledgers: read once."""
+
+    state: TargetState
+    plan: PyramidPlan | None = None
+    ledgers: tuple[Ledger, ...] = ()
+
+
 def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> TargetState:
     """``free``, ``ours``, ``finished``, or ``foreign`` where it may be overwritten."""
+    return look_at(target, beside, plan, overwrite).state
+
+
+def look_at(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> Found:
+    """The same, with what had to be read to know it."""
     document = retrying(beside.read, PLAN_KEY)
     if document is None:
         if retrying(target.is_empty):
-            return "free"
+            return Found("free")
         if overwrite:
-            return "foreign"
+            return Found("foreign")
         raise TargetExistsError(
             f"{target.uri} exists and was not built by ngff-flows; "
             "choose another target, or overwrite it"
@@ -46,15 +60,15 @@ def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: boo
         existing = _parse_plan(beside, document)
     except StoredDataError:
         if overwrite:
-            return "foreign"
+            return Found("foreign")
         raise
     if existing.digest == plan.digest:
-        done = is_published(target, existing) and all(
-            ledger.complete for ledger in load_ledgers(beside, plan)
-        )
-        return "finished" if done else "ours"
+        ledgers = tuple(load_ledgers(beside, plan)) if is_published(target, existing) else ()
+        if ledgers and all(ledger.complete for ledger in ledgers):
+            return Found("finished", existing, ledgers)
+        return Found("ours", existing)
     if overwrite:
-        return "foreign"
+        return Found("foreign")
     raise _mismatch(target.uri, existing, plan)
 
 
@@ -89,7 +103,8 @@ def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -
     removed = []
     for level, ledger in zip(plan.levels, ledgers, strict=True):
         key = f"{level.path}/{ARRAY_DOCUMENT[plan.zarr_format]}"
-        if ledger.receipts and retrying(store.info, key) is None:
+        # Read, not looked for: of what is absent some clients ask three times.
+        if ledger.receipts and retrying(store.read, key) is None:
             ledger.forget()
             removed.append(level.path)
     return removed

@@ -14,7 +14,7 @@ from prefect.artifacts import (
 )
 
 from ngff_core import BuildReport, LevelReport
-from ngff_core.report import bytes_text, shape_text, voxel_text
+from ngff_core.report import bytes_text, retries_text, shape_text, voxel_text
 from tasks.progress import counted
 
 
@@ -97,6 +97,7 @@ def report_markdown(report: BuildReport, public_url: str | None = None) -> str:
         "Bytes": f"{bytes_text(report.stored_bytes)} stored, {bytes_text(report.raw_bytes)} raw, "
         f"ratio {ratio:.2f}",
         "Time": f"{report.seconds:.1f} s, {counted(report.fresh, 'regions')} written by this run",
+        "Retries": _retries(report),
         "Plan": f"`{report.plan_digest[:16]}`",
         "Versions": ", ".join(f"{name} {version(name)}" for name in ("ngff-flows", "zarr")),
     }
@@ -109,6 +110,16 @@ def report_markdown(report: BuildReport, public_url: str | None = None) -> str:
     return f"# {name}\n\n| Verdict | {verdict} |\n|---|---|\n{rows}\n"
 
 
+def _retries(report: BuildReport) -> str:
+    """All of them by kind, and then where they were."""
+    if not report.retries:
+        return "none"
+    places = {f"level {level.index}": level.retries for level in report.levels}
+    places["beside the levels"] = report.retries_beside
+    where = ", ".join(f"{sum(met.values())} in {name}" for name, met in places.items() if met)
+    return f"{retries_text(report.retries)}; {where}".replace(" in beside", " beside")
+
+
 def _row(report: BuildReport, level: LevelReport) -> dict[str, Any]:
     # The page shows about seven columns before one has to scroll: the news comes first.
     return {
@@ -118,6 +129,7 @@ def _row(report: BuildReport, level: LevelReport) -> dict[str, Any]:
         "regions": level.regions,
         "written now": level.fresh,
         "seconds": round(level.seconds, 2),
+        "retries": retries_text(level.retries),
         "voxel size": voxel_text(report.dims, level.scale, report.units),
         "chunks": shape_text(report.dims, level.chunks),
         "shards": shape_text(report.dims, level.shards) if level.shards else "",

@@ -73,7 +73,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
         monkeypatch.setattr(LocalFiles, name, attempt)
     monkeypatch.setattr(
-        "ngff_core.store.tenacity.wait_random_exponential", lambda **_: tenacity.wait_none()
+        "ngff_core.retry.tenacity.wait_random_exponential", lambda **_: tenacity.wait_none()
     )
     return found
 
@@ -135,7 +135,7 @@ def test_passing_trouble_is_passed_over_wherever_it_comes(source, whole, faults,
 
 @pytest.mark.parametrize(
     ("error", "attempts"),
-    [(PermissionError("read-only"), 1), (TimeoutError("still slow"), 6)],
+    [(PermissionError("read-only"), 1), (TimeoutError("still slow"), 8)],
     ids=["final", "never passing"],
 )
 def test_a_final_error_stops_and_keeps_what_is_done(
