@@ -50,7 +50,7 @@ SMALL = (64, 256, 256)
 SMALL_OPTIONS: dict[str, Any] = {
     "method": "itkwasm_bin_shrink",
     "chunks": 32,
-    "shards": 64,
+    "shards": 32,
     "scale_factors": [2, 4],
     "workers": 2,
 }

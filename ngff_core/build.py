@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate
@@ -42,7 +43,7 @@ from ngff_core.report import BuildReport, BuildStatus, LevelReport, PhaseStatus
 from ngff_core.scale_factors import ScaleFactors
 from ngff_core.schedule import Needs, PassPlan, passes
 from ngff_core.sources import Source, open_source
-from ngff_core.store import StorageOptions, Store, absolute_uri, retrying
+from ngff_core.store import StorageOptions, Store, absolute_uri, for_each, retrying
 from ngff_core.stream import LevelFailedError, Pass, TooMuchHeldError
 from ngff_core.target import (
     Found,
@@ -51,6 +52,7 @@ from ngff_core.target import (
     forget_removed,
     load_ledgers,
     look_at,
+    new_ledgers,
     read_plan,
     remove,
     target_state,
@@ -388,7 +390,8 @@ class Build:
         """Remove the cache; plan and ledger stay."""
         # A build that was begun with a cache may have gone on without one.
         signs = ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")
-        if any(retrying(self._beside.read, sign) is not None for sign in signs):
+        found = for_each(self._beside, lambda sign: retrying(self._beside.read, sign), signs)
+        if any(document is not None for document in found):
             # The receipts go last: they are what tells a later run of leftovers.
             self._beside.delete_tree("cache")
             self._cache_ledger.forget()
@@ -570,7 +573,6 @@ class Build:
         ledger = self._ledgers[level.index]
         if level.parent is None and not self.planned.cached:
             self._check_source()
-        ledger.flush()
         ledger.finish()
         self._seconds[level.index] = self._progress[level.index].finish()
         self._pipeline.tell()
@@ -655,7 +657,10 @@ class Build:
                 found = self._take_over(overwrite)
             # The plan as it was put down: its metadata name the versions of that day.
             self.plan = found.plan or read_plan(self._target, self._beside)
-            self._ledgers = list(found.ledgers) or load_ledgers(self._beside, self.plan)
+            if self._begun_here and found.plan is self.plan:
+                self._ledgers = new_ledgers(self._beside, self.plan)
+            else:
+                self._ledgers = list(found.ledgers) or load_ledgers(self._beside, self.plan)
             if not self._finished:
                 self._forget_missing()
             self._recorded = tuple(len(ledger.receipts) for ledger in self._ledgers)
@@ -671,7 +676,8 @@ class Build:
         if found.state == "foreign":
             self._listener(Message(f"removing what is at {self._target.uri}"))
         self._begun_here = found.state in ("free", "foreign")
-        begin(self._target, self._beside, self.plan, found.state)
+        if begin(self._target, self._beside, self.plan, found.state):
+            return replace(found, plan=self.plan)
         return found
 
     def _forget_missing(self) -> None:

@@ -15,8 +15,10 @@ import shutil
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Buffer, Iterator, Mapping
+from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -60,6 +62,9 @@ class Store(ABC):
 
     uri: str
     """Absolute path or URI of the prefix, without credentials."""
+
+    at_once = 1
+    """Requests of one kind to have under way together: more where each of them takes time."""
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:
@@ -206,6 +211,8 @@ class LocalFiles(Store):
 
 class Bucket(Store):
     """A prefix of any fsspec filesystem."""
+
+    at_once = 8
 
     def __init__(self, fs: Any, root: str, uri: str) -> None:
         self.fs = fs
@@ -391,6 +398,16 @@ def is_remote(uri: str) -> bool:
     """
     scheme, separator, _ = uri.partition("://")
     return bool(separator) and scheme not in ("file", "memory", "local")
+
+
+def for_each[T, R](store: Store, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """``work`` on each of ``items``, side by side as far as the store is far away; in order."""
+    if store.at_once == 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(store.at_once, thread_name_prefix="ngff-requests") as executor:
+        # Threads have a context of their own, and retries are counted by the caller's.
+        futures = [executor.submit(copy_context().run, work, item) for item in items]
+        return [future.result() for future in futures]
 
 
 @contextmanager

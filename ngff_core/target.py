@@ -17,7 +17,7 @@ from ngff_core.errors import (
 from ngff_core.ledger import Ledger
 from ngff_core.plan import PyramidPlan
 from ngff_core.publish import is_published, unpublish
-from ngff_core.store import StorageOptions, Store, open_store, retrying
+from ngff_core.store import StorageOptions, Store, for_each, open_store, retrying
 from ngff_core.verify import find_lost
 
 PLAN_KEY = "plan.json"
@@ -72,12 +72,14 @@ def look_at(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) ->
     raise _mismatch(target.uri, existing, plan)
 
 
-def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -> None:
-    """Make the target this plan's: what is foreign is removed, the plan is put down."""
+def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -> bool:
+    """Make the target this plan's: what is foreign is removed, the plan is put down.
+
+    Whether the plan that is there now is the one that was put down just now.
+    """
     if state == "foreign":
         remove(target, beside)
-    if state in ("foreign", "free"):
-        retrying(beside.create, PLAN_KEY, plan.to_json())
+    return state in ("foreign", "free") and retrying(beside.create, PLAN_KEY, plan.to_json())
 
 
 def remove(target: Store, beside: Store) -> None:
@@ -100,11 +102,16 @@ def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -
     level that is gone. That one request per level tells a removed target from an
     interrupted build; a single object that is gone is for `verify` to find.
     """
+    # Read, not looked for: of what is absent some clients ask three times.
+    begun = [
+        level.path for level, ledger in zip(plan.levels, ledgers, strict=True) if ledger.receipts
+    ]
+    name = ARRAY_DOCUMENT[plan.zarr_format]
+    found = for_each(store, lambda path: retrying(store.read, f"{path}/{name}"), begun)
+    gone = {path for path, document in zip(begun, found, strict=True) if document is None}
     removed = []
     for level, ledger in zip(plan.levels, ledgers, strict=True):
-        key = f"{level.path}/{ARRAY_DOCUMENT[plan.zarr_format]}"
-        # Read, not looked for: of what is absent some clients ask three times.
-        if ledger.receipts and retrying(store.read, key) is None:
+        if level.path in gone:
             ledger.forget()
             removed.append(level.path)
     return removed
@@ -138,9 +145,14 @@ def _parse_plan(beside: Store, document: bytes) -> PyramidPlan:
 
 
 def load_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
-    return [
-        Ledger(beside, str(level.index), plan.digest, level.regions).load() for level in plan.levels
-    ]
+    ledgers = new_ledgers(beside, plan)
+    for_each(beside, Ledger.load, ledgers)
+    return ledgers
+
+
+def new_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
+    """Those of a build that has just been begun, of which nothing is stored."""
+    return [Ledger(beside, str(level.index), plan.digest, level.regions) for level in plan.levels]
 
 
 def _mismatch(target: str, existing: PyramidPlan, wanted: PyramidPlan) -> NgffError:
