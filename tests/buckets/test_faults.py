@@ -204,8 +204,9 @@ def test_an_outage_is_told_and_the_same_command_goes_on(place, source, whole):
     assert_same(place.stored(), whole)
 
 
-def test_a_lost_reply_to_a_create_is_our_own(place, source, whole):
+def test_a_lost_reply_to_a_create_is_our_own(place, source, whole, monkeypatch):
     """Plan, lease and receipts: created, though nobody heard of it."""
+    monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     names = ("plan.json", "lease/000001", "ledger/0/segments/000000")
     place.between.script(*(Fault("drop reply", method=WRITES, path=n, nth=[1]) for n in names))
     assert place.build(source).verified
@@ -249,8 +250,9 @@ def test_a_flipped_bit_on_the_way_there(place, source, whole, nth):
     assert_same(place.stored(), whole)
 
 
-def test_a_flipped_bit_in_what_is_created(place, source, whole):
+def test_a_flipped_bit_in_what_is_created(place, source, whole, monkeypatch):
     """Put again: creating it again would only meet the damaged one."""
+    monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     path = "ledger/0/segments/000000"
     place.between.script(Fault("flip upload", method=WRITES, path=path, nth=[1]))
     assert place.build(source).verified
