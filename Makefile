@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-scale lock clean
+.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -24,7 +24,7 @@ demo look serve test test-e2e test-memory: export DO_NOT_TRACK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s  %s\n", $$1, $$2 }' Makefile
 
 install: $(RUN_STAMP) ## make .venv with everything that the flows and the demo need
 
@@ -61,6 +61,9 @@ bench: $(BENCH_STAMP) ## measure pyramids beside plain copies and other tools (a
 
 bench-kernels: $(TEST_STAMP) ## measure the kernels of all methods, in Mvoxel/s
 	@$(VENV) benchmarks/kernels.py
+
+bench-reliability: $(TEST_STAMP) ## build on buckets under faults and latency (15 minutes)
+	@$(VENV) -m benchmarks.reliability $(BENCH_ARGS)
 
 bench-scale: $(TEST_STAMP) ## plan a petabyte and build a million regions without pixels (10 minutes)
 	@$(VENV) -m benchmarks.scale

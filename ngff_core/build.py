@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any
+from typing import Any, Concatenate
 
 from ngff_core import cache as cache_pass
 from ngff_core.cache import CacheMode
@@ -35,9 +36,10 @@ from ngff_core.publish import publish
 from ngff_core.report import BuildReport, LevelReport
 from ngff_core.scale_factors import ScaleFactors
 from ngff_core.sources import Source, open_source
-from ngff_core.store import StorageOptions, Store
+from ngff_core.store import StorageOptions, Store, for_each, retrying
 from ngff_core.target import remove_cache, target_state, target_stores
 from ngff_core.thumbnail import thumbnail
+from ngff_core.trouble import noting
 from ngff_core.verify import Verification, find_lost, stored_bytes, verify_store
 
 
@@ -132,6 +134,19 @@ def run_build(
         return build.report()
 
 
+def _beside_the_levels[**P, T](
+    phase: Callable[Concatenate[Build, P], T],
+) -> Callable[Concatenate[Build, P], T]:
+    """A phase of a build whose own retries are no level's."""
+
+    @wraps(phase)
+    def counted(build: Build, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with noting(build._met):
+            return phase(build, *args, **kwargs)
+
+    return counted
+
+
 class Build:
     """A build under way: its plan, its source, its target, and the lease on it.
 
@@ -145,6 +160,7 @@ class Build:
         planned: PlannedBuild,
         claim: Claim,
         reopen: Callable[[], Source],
+        met: Counter[str],
         *,
         listener: Listener,
         crew: Crew | None = None,
@@ -160,8 +176,9 @@ class Build:
         self._executor = ThreadPoolExecutor(
             planned.projection.in_flight, thread_name_prefix="ngff-region"
         )
+        self._met = met
         self._driver = Driver(
-            claim, planned, source, reopen, self._executor, listener=listener, crew=crew
+            claim, planned, source, reopen, self._executor, met, listener=listener, crew=crew
         )
 
     @classmethod
@@ -175,8 +192,8 @@ class Build:
         listener: Listener = silent,
     ) -> Build:
         """Plan the build and claim the target; nothing is written where that fails."""
-        options = options or BuildOptions()
-        with ExitStack() as undone:
+        options, met = options or BuildOptions(), Counter[str]()
+        with noting(met), ExitStack() as undone:
             opened = undone.enter_context(open_source(source, storage_options))
             planned = plan_opened(opened, source, target, options)
             stores = target_stores(planned.target, storage_options)
@@ -191,7 +208,7 @@ class Build:
             claim = Claim.take(stores, planned.plan, overwrite=options.overwrite, listener=listener)
             undone.callback(claim.release)
             reopen = partial(open_source, source, storage_options)
-            build = cls(opened, planned, claim, reopen, listener=listener, crew=crew)
+            build = cls(opened, planned, claim, reopen, met, listener=listener, crew=crew)
             undone.pop_all()
         return build
 
@@ -231,6 +248,7 @@ class Build:
         """Whether nothing remains to be done of a level."""
         return self._driver.is_done(index)
 
+    @_beside_the_levels
     def write_cache(self, listener: Listener | None = None) -> float:
         """The cache pass: rewrite the source so that it can be read by region."""
         return self._driver.write_cache(listener or self._listener)
@@ -251,6 +269,7 @@ class Build:
         """Have ``listener`` hear of a level from now on, in place of who did before."""
         self._driver.listen(index, listener)
 
+    @_beside_the_levels
     def publish(self) -> None:
         """Make the store an image: its group document appears, whole and last.
 
@@ -265,9 +284,11 @@ class Build:
             # What killed processes left goes first: once there is an image, all is tidy.
             self._claim.target.sweep()
             self._claim.beside.sweep()
-            for ledger in self._claim.ledgers:
-                ledger.tidy()
-            lost = next(find_lost(self._claim.target, self.plan, self._claim.ledgers), None)
+            self._claim.tidy()
+            lost = None
+            # Of what an earlier run wrote this was seen when the target was claimed.
+            if self.report().fresh:
+                lost = next(find_lost(self._claim.target, self.plan, self._claim.ledgers), None)
             if lost is not None:
                 raise StoredDataError(
                     f"{self._claim.target.uri}/{lost.key}: {lost.what}, so nothing is published; "
@@ -275,6 +296,7 @@ class Build:
                 )
             publish(self._claim.target, self.plan)
 
+    @_beside_the_levels
     def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
         """Hold what was published against plan and ledger."""
         self._verification = verify_store(
@@ -289,13 +311,16 @@ class Build:
         )
         return self._verification
 
+    @_beside_the_levels
     def clean(self) -> None:
         """Remove the cache; plan and ledger stay."""
         # A build that was begun with a cache may have gone on without one.
         signs = ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")
-        if any(self._claim.beside.info(sign) is not None for sign in signs):
+        beside = self._claim.beside
+        found = for_each(beside, lambda sign: retrying(beside.read, sign), signs)
+        if any(document is not None for document in found):
             # The receipts go last: they are what tells a later run of leftovers.
-            remove_cache(self._claim.beside)
+            remove_cache(beside)
             self._driver.cache_ledger.forget()
 
     def thumbnail(self) -> str:
@@ -321,6 +346,7 @@ class Build:
             seconds=time.monotonic() - self._began,
             source_chunks=chunks.total if chunks else None,
             absent_chunks=chunks.absent if chunks else None,
+            retries_beside=dict(sorted(self._met.items())),
         )
 
     def _level_report(self, index: int) -> LevelReport:
@@ -338,6 +364,7 @@ class Build:
             raw_bytes=math.prod(level.shape) * self.plan.dtype.itemsize,
             stored_bytes=stored_bytes(ledger),
             seconds=self._driver.seconds.get(index, 0.0),
+            retries=dict(sorted(self._driver.met[index].items())),
         )
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from ngff_core.errors import SourceFormatError
+from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.lease import Lease
 from ngff_core.ledger import Ledger
 from ngff_core.plan import PyramidPlan
 from ngff_core.progress import Listener, Message
-from ngff_core.store import Store, delete_below
+from ngff_core.store import Store, delete_below, retrying
 from ngff_core.stream import LevelFailedError
 from ngff_core.target import (
+    Found,
     begin,
     drop_missing,
     forget_removed,
     load_ledgers,
+    look_at,
+    new_ledgers,
     read_plan,
     remove,
-    target_state,
 )
 
 
@@ -74,6 +77,17 @@ class Claim:
                 delete_below(self.beside, "", lambda: ())
             self._lease = None
 
+    def tidy(self) -> None:
+        """Remove the ledgers' segments of finished levels: a listing says whether there are any."""
+        try:
+            keys = retrying(self.beside.objects, "ledger")
+        except UnlistableError:
+            keys = None
+        for level, ledger in zip(self.plan.levels, self.ledgers, strict=True):
+            folder = f"ledger/{level.index}/segments"
+            if keys is None or any(key.startswith(folder) for key in keys):
+                ledger.tidy()
+
     @contextmanager
     def discarding(self) -> Iterator[None]:
         """Leave nothing of a build that this run began, where its source is broken.
@@ -94,29 +108,34 @@ class Claim:
             raise
 
     def _take(self, overwrite: bool) -> None:
-        state = target_state(self.target, self.beside, self.plan, overwrite)
-        if state == "finished" and not overwrite:
+        found = look_at(self.target, self.beside, self.plan, overwrite)
+        if found.state == "finished" and not overwrite:
             self.finished = True
         else:
             lease = Lease(self.beside, self._listener)
             self._lease = lease.__enter__()
-            self._take_over(overwrite)
+            found = self._take_over(overwrite)
         # The plan as it was put down: its metadata name the versions of that day.
-        self.plan = read_plan(self.target, self.beside)
-        self.ledgers = load_ledgers(self.beside, self.plan)
+        wanted, self.plan = self.plan, found.plan or read_plan(self.target, self.beside)
+        if self.begun_here and self.plan is wanted:
+            self.ledgers = new_ledgers(self.beside, self.plan)
+        else:
+            self.ledgers = list(found.ledgers) or load_ledgers(self.beside, self.plan)
         if not self.finished:
             self._forget_missing()
         self.recorded = tuple(len(ledger.receipts) for ledger in self.ledgers)
 
-    def _take_over(self, overwrite: bool) -> None:
+    def _take_over(self, overwrite: bool) -> Found:
         # Another builder may have come and gone while this one waited for the lease.
-        state = target_state(self.target, self.beside, self.plan, overwrite)
-        if state == "finished" and not overwrite:
+        found = look_at(self.target, self.beside, self.plan, overwrite)
+        if found.state == "finished" and not overwrite:
             self.finished = True
-        if state == "foreign":
+        if found.state == "foreign":
             self._listener(Message(f"removing what is at {self.target.uri}"))
-        self.begun_here = state in ("free", "foreign")
-        begin(self.target, self.beside, self.plan, state)
+        self.begun_here = found.state in ("free", "foreign")
+        if begin(self.target, self.beside, self.plan, found.state):
+            return replace(found, plan=self.plan)
+        return found
 
     def _forget_missing(self) -> None:
         """What was recorded and is there no more is built anew."""

@@ -59,6 +59,13 @@ class Config:
     receipt_seconds: float = 2.0
     """Receipts are written down at least this often, so at most this much work is redone."""
 
+    region_retries: int = 300
+    """Requests of one region that are tried again before it is given up. A region takes some
+    hundred requests at most, so this is far more than 5 % of them."""
+
+    region_seconds: float = 300.0
+    """The same in seconds during which at least one of its requests was in trouble."""
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "kernel_backend" and value not in KERNEL_BACKENDS:
             raise InvalidOptionError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -27,6 +28,7 @@ from ngff_core.sources import Source
 from ngff_core.store import StorageOptions, absolute_uri
 from ngff_core.stream import LevelFailedError, Pass, TooMuchHeldError
 from ngff_core.target import forget_removed
+from ngff_core.trouble import noting
 from ngff_core.workshop import Commission
 
 
@@ -101,6 +103,7 @@ class Driver:
         source: Source,
         reopen: Callable[[], Source],
         executor: Executor,
+        met_beside: Counter[str],
         *,
         listener: Listener,
         crew: Crew | None = None,
@@ -114,6 +117,9 @@ class Driver:
         self._crew = crew
         self.seconds: dict[int, float] = {}
         """What each level took that was finished by this run."""
+        self.met = {level.index: Counter[str]() for level in self._plan.levels}
+        """Trouble of each level that was passed over, by kind, in all attempts of this run."""
+        self._met_beside = met_beside
         self._progress: dict[int, PhaseProgress] = {}
         self._relays = [Relay(listener) for _ in self._plan.levels]
         self._pipeline = Pipeline(self._write_levels, self.is_done)
@@ -158,6 +164,7 @@ class Driver:
             progress=progress,
             check=self._claim.check,
             whole=partial(self._whole_cache, ledger),
+            met=self._met_beside,
         )
         try:
             self._run_pass(PassPlan(whole, 0, ()), {0: track}, {0: ledger}, held_limit=0)
@@ -171,17 +178,18 @@ class Driver:
 
     def _write_levels(self, going_on: Callable[[], None]) -> None:
         """Write what remains of all levels: the driver's work."""
-        self._claim.check()
-        create_arrays(self._claim.target, self._plan)
-        projection = self._planned.projection
-        try:
-            for way in passes(self._plan, projection.streamed):
-                self._write_pass(way, projection.held_bytes, going_on)
-        except TooMuchHeldError:
-            # The projection was wrong. What is stored is right, and the rest needs no more
-            # than a region at a time where each level is read back.
-            for way in passes(self._plan, ()):
-                self._write_pass(way, 0, going_on)
+        with noting(self._met_beside):
+            self._claim.check()
+            create_arrays(self._claim.target, self._plan)
+            projection = self._planned.projection
+            try:
+                for way in passes(self._plan, projection.streamed):
+                    self._write_pass(way, projection.held_bytes, going_on)
+            except TooMuchHeldError:
+                # The projection was wrong. What is stored is right, and the rest needs no more
+                # than a region at a time where each level is read back.
+                for way in passes(self._plan, ()):
+                    self._write_pass(way, 0, going_on)
 
     def _write_pass(self, way: PassPlan, held_limit: int, going_on: Callable[[], None]) -> None:
         ledgers = {level.index: self._claim.ledgers[level.index] for level in way.levels}
@@ -197,6 +205,7 @@ class Driver:
                 progress=self._started(level.index),
                 check=self._claim.check,
                 whole=partial(self._whole, level),
+                met=self.met[level.index],
             )
             for level in way.levels
         }
@@ -284,7 +293,6 @@ class Driver:
         ledger = self._claim.ledgers[level.index]
         if level.parent is None and not self._planned.cached:
             self._check_source()
-        ledger.flush()
         ledger.finish()
         self.seconds[level.index] = self._progress[level.index].finish()
         self._pipeline.tell()

@@ -5,7 +5,7 @@ Imported where a ``gs://`` URI is opened: gcsfs takes a second.
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import Any
 
 import aiohttp
@@ -15,16 +15,28 @@ import aiohttp
 from gcsfs.core import GCSFileSystem
 from gcsfs.retry import ChecksumError
 
-from ngff_core.trouble import google_crc32c, note, passing_status, seconds_of
+from ngff_core.retry import retrying_request
+from ngff_core.trouble import (
+    ask_for_pause,
+    google_crc32c,
+    passing_status,
+    seconds_of,
+    was_expired,
+)
 
 # gcsfs sets none by itself: a stalled connection would hang for ever.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+
+# Without gcsfs's own retries, which also try a refused permission again for half a minute.
+_request_once = GCSFileSystem._request.__wrapped__
+
+_RENEWAL_SECONDS = 5.0
 
 
 class GoogleFiles(GCSFileSystem):  # type: ignore[misc] # gcsfs has no annotations
     """gcsfs with timeouts, that waits as long as it is told and compares checksums.
 
-    Trouble that gcsfs passes over is counted by kind (`ngff_core.trouble.met`).
+    Each request is tried again as `ngff_core.retry` says, by nobody else.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -32,21 +44,38 @@ class GoogleFiles(GCSFileSystem):  # type: ignore[misc] # gcsfs has no annotatio
         given: dict[str, Any] = dict(options.get("session_kwargs") or {})
         given["middlewares"] = (*given.get("middlewares", ()), _watch)
         self.session_kwargs = given
+        self._renewed_at = 0.0
+
+    async def _request(self, *args: Any, **kwargs: Any) -> Any:
+        async def once() -> Any:
+            ask_for_pause(0.0)
+            try:
+                return await _request_once(self, *args, **kwargs)
+            except Exception as error:
+                if was_expired(error):
+                    self._distrust_token()
+                raise
+
+        return await retrying_request(once)
+
+    def _distrust_token(self) -> None:
+        """Have gcsfs get another token before the next request, where it can."""
+        own: Any = getattr(self.credentials, "credentials", None)
+        renewable = own is not None and getattr(own, "refresh_token", own) is not None
+        # Of many requests under way at once with the old token the first one is enough.
+        if renewable and time.monotonic() > self._renewed_at + _RENEWAL_SECONDS:
+            self._renewed_at = time.monotonic()
+            own.token = None
 
 
 async def _watch(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    try:
-        response = await handler(request)
-        if response.status == 200:
-            await _compare(response)
-    except (aiohttp.ClientError, TimeoutError, ChecksumError) as error:
-        note(type(error).__name__)
-        raise
+    response = await handler(request)
+    if response.status == 200:
+        await _compare(response)
     if passing_status(response.status):
-        note(str(response.status))
-        await asyncio.sleep(seconds_of(response.headers.get("Retry-After", "0")))
+        ask_for_pause(seconds_of(response.headers.get("Retry-After", "0")))
     return response
 
 

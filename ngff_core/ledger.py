@@ -228,7 +228,9 @@ class Ledger:
         self._put_down(range(ceil_div(self.total, PART)))
         self._complete = True
         self._pending = array("q")
-        self.tidy()
+        if self._next:
+            # else there never was a segment: the level took less than `receipt_seconds`
+            self.tidy()
 
     def _put_down(self, parts: Iterable[int]) -> None:
         """Write the document of a finished phase, and some of the parts of a long one."""

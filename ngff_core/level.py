@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 from ngff_core.arrays import open_level, store_region
@@ -16,11 +18,12 @@ from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import PhaseProgress
 from ngff_core.receipts import Regions
+from ngff_core.retry import given_up, one_budget
 from ngff_core.sources.base import Reader
 from ngff_core.store import Store, is_passing, read_region, retrying
-from ngff_core.trouble import kind_of, note
+from ngff_core.trouble import kind_of, note, noting
 
-_READINGS = 3
+READINGS = 5
 """Of what seems to be damaged, before it is called so."""
 
 
@@ -33,16 +36,16 @@ def region_samples(parent: ArrayLike, level: LevelPlan, index: int, kernel: Kern
     if kernel is None:
         return _read(parent, region, "the source")
     window = window_of(region, level.step, kernel.halo(level.step), parent.shape)
-    samples = _stored_samples(parent, window.box)
+    samples = stored_samples(parent, window.box)
     return kernel.reduce(samples, window.lead, level.step, region.shape)
 
 
-def _stored_samples(parent: ArrayLike, box: Region) -> Block:
+def stored_samples(parent: ArrayLike, box: Region) -> Block:
     """A box of a level of our own; whatever keeps it from being decoded is damage.
 
     It is read again first: an object may be damaged, or missed, in one answer only.
     """
-    for left in reversed(range(_READINGS)):
+    for left in reversed(range(READINGS)):
         try:
             return _read(parent, box, "the level below")
         except (OSError, MemoryError):
@@ -75,6 +78,24 @@ def _region(array: ArrayLike, box: tuple[slice, ...]) -> Block:
     return array.region(box) if isinstance(array, Reader) else read_region(array, box)
 
 
+@contextmanager
+def work_on(what: str) -> Iterator[None]:
+    """Work on one region: all that is tried again inside shares one budget.
+
+    Where trouble lasts longer, the PassingError says what the work was and how to go on.
+    """
+    with one_budget() as effort:
+        try:
+            yield
+        except Exception as error:
+            if not given_up(error) or not is_passing(error):
+                raise
+            raise PassingError(
+                f"{error}; {what} was given up after {effort.told}; what is done is kept, so run "
+                "the same command again once the storage answers"
+            ) from error
+
+
 class LevelTrack:
     """What a pass asks of a level: see `ngff_core.stream.Track`.
 
@@ -94,6 +115,7 @@ class LevelTrack:
         progress: PhaseProgress,
         check: Callable[[], None],
         whole: Callable[[], None],
+        met: Counter[str] | None = None,
     ) -> None:
         self._store = store
         self._plan = plan
@@ -105,6 +127,8 @@ class LevelTrack:
         self._whole = whole
         self._encoder = LevelEncoder(plan, level)
         self._kernel = None if level.parent is None else kernel_for(plan.method)
+        self.met = Counter[str]() if met is None else met
+        """Trouble that was passed over, by kind."""
 
     @property
     def done(self) -> Regions:
@@ -113,26 +137,35 @@ class LevelTrack:
 
     def load(self, region: int) -> Block:
         """Samples of a region that is not stored, in the plan's dtype."""
-        samples = region_samples(self._parent, self._level, region, self._kernel)
-        return samples.astype(self._plan.dtype, copy=False)
+        with self._work("reading", region):
+            samples = region_samples(self._parent, self._level, region, self._kernel)
+            return samples.astype(self._plan.dtype, copy=False)
 
     def read(self, region: int) -> Block:
         """Samples of a region that is stored."""
-        return _stored_samples(self._own, self._level.region(region))
+        with self._work("reading back", region):
+            return stored_samples(self._own, self._level.region(region))
 
     def store(self, region: int, samples: Block) -> Receipt:
         """Encode and store a region."""
         self._check()
-        return store_region(self._store, self._encoder, self._level, region, samples)
+        with self._work("storing", region):
+            return store_region(self._store, self._encoder, self._level, region, samples)
 
     def record(self, receipt: Receipt) -> None:
         """Take down that a region is stored."""
         self._check()
         self._ledger.record(receipt)
         nbytes = self._level.region(receipt.region).size * self._plan.dtype.itemsize
-        self._progress.advance(nbytes)
+        self._progress.advance(nbytes, retries=sum(self.met.values()))
         if self._ledger.whole:
             self._whole()
+
+    @contextmanager
+    def _work(self, doing: str, region: int) -> Iterator[None]:
+        what = f"{doing} region {region} of {self._level.path} at {self._store.uri}"
+        with noting(self.met), work_on(what):
+            yield
 
     @cached_property
     def _parent(self) -> ArrayLike:

@@ -16,7 +16,7 @@ from ngff_core.image import NgffImage
 from ngff_core.options import BuildOptions, resolve_share
 from ngff_core.orientation import of_axes
 from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
-from ngff_core.projection import Projection, project
+from ngff_core.projection import Far, Projection, project
 from ngff_core.sources import Source, open_source
 from ngff_core.store import StorageOptions, absolute_uri, canonical_uri, is_remote
 
@@ -97,6 +97,7 @@ def plan_opened(
         workers=_at_once(workers, opened.identity.uri, where),
         memory_limit=memory_limit,
         stream=not options.on_cluster,
+        far=Far(is_remote(opened.identity.uri), is_remote(where)),
     )
     return PlannedBuild(opened.identity.uri, where, plan, projection, cached)
 
@@ -117,6 +118,7 @@ def planned_for_cluster(
         workers=workers,
         memory_limit=memory_limit,
         stream=False,
+        far=Far(is_remote(planned.source), is_remote(planned.target)),
     )
     return replace(planned, projection=projection)
 

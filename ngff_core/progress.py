@@ -25,12 +25,16 @@ class Started:
 
 @dataclass(frozen=True)
 class Advanced:
-    """Another piece of a phase is done and recorded; ``nbytes`` are its raw bytes."""
+    """Another piece of a phase is done and recorded; ``nbytes`` are its raw bytes.
+
+    ``retries`` are those of the phase so far: requests whose trouble was passed over.
+    """
 
     phase: str
     done: int
     total: int
     nbytes: int
+    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Finished:
     total: int
     fresh: int
     seconds: float
+    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,16 +98,18 @@ class PhaseProgress:
         self._lock = threading.Lock()
         self._unit = unit
         self._nbytes = 0
+        self._retries = 0
         self._seconds: float | None = None
         self._began = time.monotonic()
         listener(Started(phase, done, total, unit))
 
-    def advance(self, nbytes: int = 0) -> None:
-        """One more piece is done."""
+    def advance(self, nbytes: int = 0, retries: int = 0) -> None:
+        """One more piece is done; ``retries`` are those of all pieces up to now."""
         with self._lock:
             self._done += 1
             self._nbytes += nbytes
-            self._listener(Advanced(self._phase, self._done, self._total, nbytes))
+            self._retries = retries
+            self._listener(Advanced(self._phase, self._done, self._total, nbytes, retries))
 
     def finish(self) -> float:
         """The phase is over; returns the seconds it took."""
@@ -116,13 +123,16 @@ class PhaseProgress:
         with self._lock:
             self._listener(Started(self._phase, self._before, self._total, self._unit))
             if self._done > self._before:
-                self._listener(Advanced(self._phase, self._done, self._total, self._nbytes))
+                self._listener(
+                    Advanced(self._phase, self._done, self._total, self._nbytes, self._retries)
+                )
             if self._seconds is not None:
                 self._finished()
 
     def _finished(self) -> None:
         fresh = self._done - self._before
-        self._listener(Finished(self._phase, self._total, fresh, self._seconds or 0.0))
+        seconds = self._seconds or 0.0
+        self._listener(Finished(self._phase, self._total, fresh, seconds, self._retries))
 
 
 class RichProgress(Protocol):

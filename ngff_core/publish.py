@@ -8,13 +8,16 @@ from __future__ import annotations
 from ngff_core.arrays import array_documents, same_document
 from ngff_core.metadata import group_documents
 from ngff_core.plan import PyramidPlan
-from ngff_core.store import Store, retrying
+from ngff_core.store import Store, for_each, retrying
 
 
 def create_arrays(store: Store, plan: PyramidPlan) -> None:
     """Put the documents of arrays and inner groups; doing it again puts the same bytes."""
-    for key, document in array_documents(plan).items():
-        retrying(store.write, key, document)
+
+    def put(item: tuple[str, bytes]) -> None:
+        retrying(store.write, *item)
+
+    for_each(store, put, array_documents(plan).items())
 
 
 def publish(store: Store, plan: PyramidPlan) -> None:

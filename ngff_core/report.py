@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ngff_core.axes import SPATIAL
@@ -26,6 +28,9 @@ class LevelReport:
     raw_bytes: int
     stored_bytes: int
     seconds: float
+    retries: Mapping[str, int] = field(default_factory=dict)
+    """Requests of this run that were tried again, by a status or an error's name. What the
+    workers of a cluster tried again is not among them."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,16 @@ class BuildReport:
     other kinds of sources, and where the source cannot be listed."""
     absent_chunks: int | None = None
     """Those that were not there when this run began, and are read as the fill value."""
+    retries_beside: Mapping[str, int] = field(default_factory=dict)
+    """Those of no level: of plan, ledger, listings, metadata, verification and cache."""
+
+    @property
+    def retries(self) -> dict[str, int]:
+        """All requests that were tried again, by kind."""
+        total = Counter[str](self.retries_beside)
+        for level in self.levels:
+            total.update(level.retries)
+        return dict(sorted(total.items()))
 
     @property
     def fresh(self) -> int:
@@ -70,7 +85,7 @@ class BuildReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
-        return {**asdict(self), "verified": self.verified}
+        return {**asdict(self), "verified": self.verified, "retries": self.retries}
 
 
 @dataclass(frozen=True)
@@ -129,6 +144,17 @@ def voxel_text(
         return f"{', '.join(sizes)} {shared.pop() or ''}".rstrip()
     named = zip(sizes, axes, strict=True)
     return ", ".join(f"{size} {unit or ''}".rstrip() for size, (_, _, unit) in named)
+
+
+def retries_text(retries: Mapping[str, int]) -> str:
+    """Retries by kind as people read them, the most frequent first.
+
+    >>> retries_text({"503": 2, "429": 7}), retries_text({})
+    ('9 (429: 7, 503: 2)', 'none')
+    """
+    kinds = sorted(retries.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{kind}: {count}" for kind, count in kinds)
+    return f"{sum(retries.values())} ({listed})" if retries else "none"
 
 
 def bytes_text(nbytes: int) -> str:

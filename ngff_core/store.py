@@ -7,6 +7,7 @@ fsspec, where a PUT is atomic by itself.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import os
@@ -17,6 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Buffer, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -24,14 +26,14 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 import numpy as np
-import tenacity
 import zarr
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer.cpu import NDBuffer
 
 from ngff_core.errors import InvalidOptionError, PassingError, UnlistableError
 from ngff_core.memory import regions
-from ngff_core.trouble import google_crc32c, http_status, is_refusal, kind_of, note, retry_after
+from ngff_core.retry import retrying as retrying  # noqa: PLC0414 - every caller of a store's
+from ngff_core.trouble import google_crc32c, http_status, is_refusal, kind_of
 from ngff_core.trouble import is_passing as is_passing  # noqa: PLC0414 - it belongs to `retrying`
 
 StorageOptions = Mapping[str, Any]
@@ -43,8 +45,6 @@ PARTIAL = ".partial"
 
 DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """What a folder has where zarr's readers take it for something."""
-
-_ATTEMPTS = 6
 
 _AT_ONCE = 16
 
@@ -72,6 +72,8 @@ class ObjectInfo:
     """Changes whenever the object does: generation, ETag, or modification time."""
     modified: float | None = field(default=None, compare=False)
     """When it was last written, in seconds since 1970; None where the store does not tell."""
+    md5: str | None = field(default=None, compare=False)
+    """Of its bytes, in hexadecimal digits; None or something else where the store does not tell."""
 
 
 class Store(ABC):
@@ -79,6 +81,9 @@ class Store(ABC):
 
     uri: str
     """Absolute path or URI of the prefix, without credentials."""
+
+    at_once = 1
+    """Requests of one kind to have under way together: more where each of them takes time."""
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:
@@ -228,6 +233,8 @@ class LocalFiles(Store):
 
 class Bucket(Store):
     """A prefix of any fsspec filesystem."""
+
+    at_once = 8
 
     def __init__(self, fs: Any, root: str, uri: str) -> None:
         self.fs = fs
@@ -559,31 +566,14 @@ def is_remote(uri: str) -> bool:
     return bool(separator) and scheme not in ("file", "memory", "local")
 
 
-def retrying[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``work(...)``, tried again with growing, jittered pauses while its trouble may pass."""
-    retry = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(_ATTEMPTS),
-        wait=tenacity.wait_combine(
-            tenacity.wait_random_exponential(multiplier=0.5, max=30), _AsAsked()
-        ),
-        before_sleep=_take_note,
-        retry=tenacity.retry_if_exception(is_passing),
-        reraise=True,
-    )
-    return retry(work, *args, **kwargs)
-
-
-class _AsAsked(tenacity.wait.wait_base):
-    """As long as the service asked for."""
-
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        return retry_after(retry_state.outcome.exception() if retry_state.outcome else None)
-
-
-def _take_note(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    if error is not None:
-        note(kind_of(error))
+def for_each[T, R](store: Store, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """``work`` on each of ``items``, side by side as far as the store is far away; in order."""
+    if store.at_once == 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(store.at_once, thread_name_prefix="ngff-requests") as executor:
+        # Threads have a context of their own, and retries are counted by the caller's.
+        futures = [executor.submit(copy_context().run, work, item) for item in items]
+        return [future.result() for future in futures]
 
 
 @contextmanager
@@ -659,6 +649,10 @@ def _open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
             from ngff_core.gcs import GoogleFiles
 
             fs, root = GoogleFiles(**options), GoogleFiles._strip_protocol(uri)
+        elif scheme == "s3":
+            from ngff_core.s3 import AmazonFiles
+
+            fs, root = AmazonFiles(**options), AmazonFiles._strip_protocol(uri)
         else:
             fs, root = fsspec.core.url_to_fs(uri, **options)
     except Exception as error:  # noqa: BLE001 - clients raise whatever signing in raises
@@ -704,8 +698,18 @@ def _fsspec_info(info: Mapping[str, Any]) -> ObjectInfo:
             # fsspec's memory filesystem has a time in `info`, and its seconds in `find`.
             value = value.timestamp()
         if value is not None:
-            return ObjectInfo(int(info["size"] or 0), f"{name}:{value}", _modified(info))
-    return ObjectInfo(int(info["size"] or 0), "unknown", _modified(info))
+            version = f"{name}:{value}"
+            return ObjectInfo(int(info["size"] or 0), version, _modified(info), _md5(info))
+    return ObjectInfo(int(info["size"] or 0), "unknown", _modified(info), _md5(info))
+
+
+def _md5(info: Mapping[str, Any]) -> str | None:
+    google = info.get("md5Hash")
+    if isinstance(google, str):
+        return base64.b64decode(google).hex()
+    # Of what was uploaded in parts, or is encrypted by a key, it is another thing.
+    etag = info.get("ETag")
+    return etag.strip('"') if isinstance(etag, str) else None
 
 
 def _modified(info: Mapping[str, Any]) -> float | None:

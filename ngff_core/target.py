@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -24,7 +24,7 @@ from ngff_core.ledger import Ledger
 from ngff_core.metadata import group_documents
 from ngff_core.plan import PyramidPlan
 from ngff_core.publish import is_published, unpublish
-from ngff_core.store import StorageOptions, Store, delete_below, open_store, retrying
+from ngff_core.store import StorageOptions, Store, delete_below, for_each, open_store, retrying
 from ngff_core.verify import find_lost
 
 PLAN_KEY = "plan.json"
@@ -37,14 +37,28 @@ def target_stores(target: str, storage_options: StorageOptions | None) -> tuple[
     return open_store(target, storage_options), open_store(f"{target}.build", storage_options)
 
 
+@dataclass(frozen=True)
+class Found:
+    """What is at a target: of a build of ours its plan, if finished its ledgers: read once."""
+
+    state: TargetState
+    plan: PyramidPlan | None = None
+    ledgers: tuple[Ledger, ...] = ()
+
+
 def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> TargetState:
     """``free``, ``ours``, ``finished``, or ``foreign`` where it may be overwritten."""
+    return look_at(target, beside, plan, overwrite).state
+
+
+def look_at(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> Found:
+    """The same, with what had to be read to know it."""
     document = retrying(beside.read, PLAN_KEY)
     if document is None:
         if retrying(target.is_empty):
-            return "free"
+            return Found("free")
         if overwrite:
-            return "foreign"
+            return Found("foreign")
         raise TargetExistsError(
             f"{target.uri} exists and was not built by ngff-flows; "
             "choose another target, or overwrite it"
@@ -53,24 +67,26 @@ def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: boo
         existing = _parse_plan(beside, document)
     except StoredDataError:
         if overwrite:
-            return "foreign"
+            return Found("foreign")
         raise
     if existing.digest == plan.digest:
-        done = is_published(target, existing) and all(
-            ledger.complete for ledger in load_ledgers(beside, plan)
-        )
-        return "finished" if done else "ours"
+        ledgers = tuple(load_ledgers(beside, plan)) if is_published(target, existing) else ()
+        if ledgers and all(ledger.complete for ledger in ledgers):
+            return Found("finished", existing, ledgers)
+        return Found("ours", existing)
     if overwrite:
-        return "foreign"
+        return Found("foreign")
     raise _mismatch(target.uri, existing, plan)
 
 
-def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -> None:
-    """Make the target this plan's: what is foreign is removed, the plan is put down."""
+def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -> bool:
+    """Make the target this plan's: what is foreign is removed, the plan is put down.
+
+    Whether the plan that is there now is the one that was put down just now.
+    """
     if state == "foreign":
         remove(target, beside)
-    if state in ("foreign", "free"):
-        retrying(beside.create, PLAN_KEY, plan.to_json())
+    return state in ("foreign", "free") and retrying(beside.create, PLAN_KEY, plan.to_json())
 
 
 def remove(target: Store, beside: Store) -> None:
@@ -147,10 +163,16 @@ def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -
     level that is gone. That one request per level tells a removed target from an
     interrupted build; a single object that is gone is for `verify` to find.
     """
+    # Read, not looked for: of what is absent some clients ask three times.
+    begun = [
+        level.path for level, ledger in zip(plan.levels, ledgers, strict=True) if ledger.receipts
+    ]
+    name = ARRAY_DOCUMENT[plan.zarr_format]
+    found = for_each(store, lambda path: retrying(store.read, f"{path}/{name}"), begun)
+    gone = {path for path, document in zip(begun, found, strict=True) if document is None}
     removed = []
     for level, ledger in zip(plan.levels, ledgers, strict=True):
-        key = f"{level.path}/{ARRAY_DOCUMENT[plan.zarr_format]}"
-        if ledger.receipts and retrying(store.info, key) is None:
+        if level.path in gone:
             ledger.forget()
             removed.append(level.path)
     return removed
@@ -184,9 +206,14 @@ def _parse_plan(beside: Store, document: bytes) -> PyramidPlan:
 
 
 def load_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
-    return [
-        Ledger(beside, str(level.index), plan.digest, level.regions).load() for level in plan.levels
-    ]
+    ledgers = new_ledgers(beside, plan)
+    for_each(beside, Ledger.load, ledgers)
+    return ledgers
+
+
+def new_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
+    """Those of a build that has just been begun, of which nothing is stored."""
+    return [Ledger(beside, str(level.index), plan.digest, level.regions) for level in plan.levels]
 
 
 def _mismatch(target: str, existing: PyramidPlan, wanted: PyramidPlan) -> NgffError:

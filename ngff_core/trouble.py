@@ -10,8 +10,9 @@ import errno
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 import crc32c
@@ -30,8 +31,13 @@ _DAMAGED_ON_THE_WAY = {
     "XAmzContentSHA256Mismatch",
 }
 
+# Of a token that was good when the client took it. 401 is what others answer then.
+_EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
+
 _met: Counter[str] = Counter()
 _turn = threading.Lock()
+_noting: ContextVar[tuple[Counter[str], ...]] = ContextVar("ngff_noting", default=())
+_asked: ContextVar[float] = ContextVar("ngff_asked", default=0.0)
 
 
 def is_passing(error: BaseException) -> bool:
@@ -48,10 +54,14 @@ def is_passing(error: BaseException) -> bool:
     kinds = (
         _loaded("gcsfs.retry", "ChecksumError"),
         _loaded("aiohttp", "ClientError"),
+        _loaded("google.auth.exceptions", "TransportError"),
         _loaded("requests", "RequestException"),
+        _loaded("botocore.exceptions", "ConnectionError"),
         _loaded("botocore.exceptions", "HTTPClientError"),
         _loaded("botocore.exceptions", "FlexibleChecksumError"),
         _loaded("botocore.exceptions", "IncompleteReadError"),
+        # Some gateways send half an answer where they ask for patience.
+        _loaded("botocore.parsers", "ResponseParserError"),
     )
     return isinstance(error, tuple(kind for kind in kinds if kind is not None))
 
@@ -67,6 +77,11 @@ def is_refusal(error: BaseException) -> bool:
         return True
     # gcsfs has no type and no errno for 403, and goes by these words itself.
     return type(error) is OSError and error.errno is None and str(error).startswith("Forbidden")
+
+
+def was_expired(error: BaseException) -> bool:
+    """Whether the service took the credentials for expired; another token may do."""
+    return http_status(error) == 401 or _s3_code(error) in _EXPIRED
 
 
 def http_status(error: BaseException) -> int | None:
@@ -89,6 +104,16 @@ def retry_after(error: BaseException | None) -> float:
     return 0.0
 
 
+def ask_for_pause(seconds: float) -> None:
+    """The request at hand was answered by a wish to be left alone for so long."""
+    _asked.set(seconds)
+
+
+def asked_pause(error: BaseException | None) -> float:
+    """What the service asked for when ``error`` came of it, whichever client tells."""
+    return max(_asked.get(), retry_after(error))
+
+
 def seconds_of(header: str) -> float:
     """A ``Retry-After`` in seconds; its other form, a date, counts as no wish."""
     try:
@@ -108,7 +133,21 @@ def kind_of(error: BaseException) -> str:
 def note(kind: str) -> None:
     """Count trouble that is about to be passed over."""
     with _turn:
-        _met[kind] += 1
+        for counter in (_met, *_noting.get()):
+            counter[kind] += 1
+
+
+@contextmanager
+def noting(counter: Counter[str]) -> Iterator[None]:
+    """Trouble that is passed over inside is counted in ``counter`` too.
+
+    Also in the loops of clients: a coroutine keeps the context of who handed it over.
+    """
+    token = _noting.set((*_noting.get(), counter))
+    try:
+        yield
+    finally:
+        _noting.reset(token)
 
 
 def met() -> Counter[str]:

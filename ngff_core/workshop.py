@@ -20,7 +20,7 @@ from ngff_core.errors import CallerError, ClusterUnfitError, TargetNotFoundError
 from ngff_core.geometry import Shape
 from ngff_core.image import ArrayLike
 from ngff_core.ledger import Receipt
-from ngff_core.level import region_samples
+from ngff_core.level import region_samples, work_on
 from ngff_core.memory import release_memory
 from ngff_core.methods import kernel_for
 from ngff_core.plan import PyramidPlan
@@ -179,9 +179,10 @@ class _Bench:
         self._kernel = None if self._level.parent is None else kernel_for(plan.method)
 
     def build(self, region: int) -> Receipt:
-        samples = region_samples(self._parent, self._level, region, self._kernel)
-        samples = samples.astype(self._plan.dtype, copy=False)
-        return store_region(self._store, self._encoder, self._level, region, samples)
+        with work_on(f"building region {region} of {self._level.path} at {self._store.uri}"):
+            samples = region_samples(self._parent, self._level, region, self._kernel)
+            samples = samples.astype(self._plan.dtype, copy=False)
+            return store_region(self._store, self._encoder, self._level, region, samples)
 
 
 _workshops: dict[str, _Workshop] = {}

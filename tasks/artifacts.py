@@ -17,7 +17,7 @@ from prefect.artifacts import (
 )
 
 from ngff_core import BuildReport, LevelReport
-from ngff_core.report import bytes_text, shape_text, voxel_text
+from ngff_core.report import bytes_text, retries_text, shape_text, voxel_text
 from tasks.progress import counted
 
 _KEY_LENGTH = 40
@@ -127,6 +127,7 @@ def report_markdown(
         "Bytes": f"{bytes_text(report.stored_bytes)} stored, {bytes_text(report.raw_bytes)} raw, "
         f"ratio {_ratio(report)}",
         "Time": f"{report.seconds:.1f} s, {counted(report.fresh, 'regions')} written by this run",
+        "Retries": _retries(report),
         "Plan": f"`{report.plan_digest[:16]}`",
         "Versions": ", ".join(f"{name} {version(name)}" for name in ("ngff-flows", "zarr")),
     }
@@ -172,6 +173,16 @@ def _ratio(of: BuildReport | LevelReport) -> str:
     return f"{of.raw_bytes / of.stored_bytes:.2f}" if of.stored_bytes else "1.00"
 
 
+def _retries(report: BuildReport) -> str:
+    """All of them by kind, and then where they were."""
+    if not report.retries:
+        return "none"
+    places = {f"level {level.index}": level.retries for level in report.levels}
+    places["beside the levels"] = report.retries_beside
+    where = ", ".join(f"{sum(met.values())} in {name}" for name, met in places.items() if met)
+    return f"{retries_text(report.retries)}; {where}".replace(" in beside", " beside")
+
+
 def _row(report: BuildReport, level: LevelReport) -> dict[str, Any]:
     # The page shows about seven columns before one has to scroll: the news comes first.
     return {
@@ -181,6 +192,7 @@ def _row(report: BuildReport, level: LevelReport) -> dict[str, Any]:
         "regions": level.regions,
         "written now": level.fresh,
         "seconds": round(level.seconds, 2),
+        "retries": retries_text(level.retries),
         "voxel size": voxel_text(report.dims, level.scale, report.units),
         "chunks": shape_text(report.dims, level.chunks),
         "shards": shape_text(report.dims, level.shards) if level.shards else "",

@@ -122,13 +122,14 @@ class RunLog:
         left = seconds / fresh * (event.total - event.done)
         return (
             f"{event.phase}: {event.done}/{event.total} {self._unit} ({percent} %), "
-            f"{rate}{left:.0f} s left"
+            f"{rate}{left:.0f} s left{_retried(event.retries)}"
         )
 
     def _finish(self, event: Finished) -> None:
         timed = self._nbytes and event.seconds
         rate = f", {_rate(self._nbytes, event.seconds)}" if timed else ""
         done = f"{counted(event.fresh, self._unit)} in {event.seconds:.1f} s{rate}"
+        done += _retried(event.retries)
         self._logger.info(f"{event.phase}: {done if event.fresh else 'everything was done before'}")
         self._show(100.0)
 
@@ -192,6 +193,10 @@ def counted(number: int, unit: str) -> str:
     ('1 region', '2 regions')
     """
     return f"{number} {unit.removesuffix('s') if number == 1 else unit}"
+
+
+def _retried(retries: int) -> str:
+    return f", {retries} {'retry' if retries == 1 else 'retries'}" if retries else ""
 
 
 def _rate(nbytes: int, seconds: float) -> str:

@@ -356,7 +356,7 @@ def failing(times: int, error: Exception) -> Callable[[str], str]:
     return work
 
 
-@pytest.mark.parametrize("times", range(6))
+@pytest.mark.parametrize("times", range(8))
 def test_trouble_that_passes_is_waited_out(times: int, pauses: list[float]) -> None:
     """One attempt more than there were failures, a pause before each."""
     assert retrying(failing(times, TimeoutError()), "done") == "done"
@@ -365,12 +365,12 @@ def test_trouble_that_passes_is_waited_out(times: int, pauses: list[float]) -> N
 
 
 def test_trouble_that_does_not_pass_is_told_as_it_was(pauses: list[float]) -> None:
-    """Six attempts, then the very error."""
+    """Eight attempts, then the very error."""
     error = ConnectionResetError("gone")
     with pytest.raises(ConnectionResetError) as caught:
         retrying(failing(99, error), "never")
     assert caught.value is error
-    assert len(pauses) == 5
+    assert len(pauses) == 7
 
 
 def test_what_cannot_pass_is_not_tried_again(pauses: list[float]) -> None:

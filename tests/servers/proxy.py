@@ -2,7 +2,7 @@
 
 A `Fault` says what happens to which requests: the n-th whose method and path match, or
 each with some probability, drawn from a seeded generator. `Proxy.injected` counts them by
-kind, `Proxy.seen` counts all requests by method.
+kind, `Proxy.seen` counts all requests by method, and `Proxy.asked` lists them.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ class _Through(Handler):
             name = code.get(fault.status, str(fault.status))
             body = f"<Error><Code>{name}</Code><Message>injected</Message></Error>"
             return body.encode(), headers | {"Content-Type": "application/xml"}
-        body = f'{{"error": {{"code": {fault.status}, "message": "injected"}}}}'
+        # Google's words for a token that it does not take, or no longer.
+        message = "Invalid Credentials" if fault.status == 401 else "injected"
+        body = f'{{"error": {{"code": {fault.status}, "message": "{message}"}}}}'
         return body.encode(), headers | {"Content-Type": "application/json"}
 
     def ask(self, body: bytes) -> tuple[int, bytes, dict[str, str]]:
@@ -203,6 +205,7 @@ class Proxy(Loopback):
         self.xml = xml
         self.seen: Counter[str] = Counter()
         self.injected: Counter[str] = Counter()
+        self.asked: list[str] = []
         self._faults: list[Fault] = []
         self._rng = random.Random(seed)
         self._turn = threading.Lock()
@@ -216,6 +219,7 @@ class Proxy(Loopback):
             self._faults = list(faults)
             self.injected.clear()
             self.seen.clear()
+            self.asked.clear()
             self._released.set()
             self._released = threading.Event()
 
@@ -232,6 +236,7 @@ class Proxy(Loopback):
     def fault_for(self, method: str, path: str) -> Fault | None:
         with self._turn:
             self.seen[method] += 1
+            self.asked.append(f"{method} {path}")
             struck = [fault for fault in self._faults if fault.meets(method, path, self._rng)]
             if struck:
                 self.injected[struck[0].name] += 1

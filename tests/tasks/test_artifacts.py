@@ -124,6 +124,16 @@ def test_report_tells_of_a_cache(report: BuildReport) -> None:
     assert found["Source"].endswith("(through a cache)")
 
 
+def test_report_tells_retries_by_kind_and_place(report: BuildReport) -> None:
+    """None, or how many of what, and at which level."""
+    assert facts(report_markdown(report))["Retries"] == "none"
+    levels = (replace(report.levels[0], retries={"429": 2, "503": 5}), *report.levels[1:])
+    met = replace(report, levels=levels, retries_beside={"503": 1})
+    found = facts(report_markdown(met))["Retries"]
+    assert found == "8 (503: 6, 429: 2); 7 in level 0, 1 beside the levels"
+    assert met.to_dict()["retries"] == {"429": 2, "503": 6}
+
+
 def test_table_has_a_row_a_level(report: BuildReport, monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of levels has shape, size and place of each, with what this run wrote."""
     made: list[dict[str, Any]] = []
@@ -138,6 +148,7 @@ def test_table_has_a_row_a_level(report: BuildReport, monkeypatch: pytest.Monkey
     assert [row["path"] for row in table["table"]] == [level.path for level in report.levels]
     assert all(row["written now"] == row["regions"] for row in table["table"])
     assert all(row["shards"] == "" for row in table["table"])
+    assert [row["retries"] for row in table["table"]] == ["none", "none"]
 
 
 def test_viewers_are_linked_only_where_browsers_can_read(report: BuildReport) -> None:

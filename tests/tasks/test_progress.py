@@ -97,6 +97,16 @@ def test_lines_tell_rate_and_time_left(watched: Watched) -> None:
     assert watched.lines[-1] == "level-0: 51/100 regions (51 %), 4.0 MB/s, 98 s left"
 
 
+def test_lines_tell_retries_where_there_were_any(watched: Watched) -> None:
+    """Who looks why it is slow finds the storage's trouble in the same line."""
+    watched.tell(Started("level-0", 0, 4))
+    watched.now += 2
+    watched.tell(Advanced("level-0", 1, 4, 8_000_000, retries=1))
+    assert watched.lines[-1].endswith("4.0 MB/s, 6 s left, 1 retry")
+    watched.tell(Finished("level-0", 4, 4, 8.0, retries=12))
+    assert watched.lines[-1] == "level-0: 4 regions in 8.0 s, 1.0 MB/s, 12 retries"
+
+
 def test_resumed_phase_tells_what_was_done_before(watched: Watched) -> None:
     """A resumed level counts from what is there, and its end counts only what is new."""
     watched.run(phase(20, before=15, nbytes=1_000_000), seconds=0.1)
