@@ -261,7 +261,7 @@ def test_a_source_that_breaks_later_costs_nothing_that_was_built(
         raise SourceFormatError("cannot decode")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ngff_core.sources.base.Reader.__getitem__", broken)
+        patch.setattr("ngff_core.sources.base.Reader.region", broken)
         with pytest.raises(SourceFormatError):
             build_pyramid(source, target, overwrite=True, **QUICK)
     assert sorted(path for path in target.rglob("*") if path.is_file()) == before

@@ -93,7 +93,7 @@ def test_resumes_after_a_kill(builders, source, undisturbed: BuildUndisturbed, t
     "moment",
     [
         ("write target:scale0/image/c/", 12, "after"),
-        ("create beside:ledger/0/segments/", 0, "torn"),
+        ("write beside:ledger/0/complete.jsonl", 0, "torn"),
         ("write target:scale1/image/c/", -1, "torn"),
     ],
 )
