@@ -146,10 +146,10 @@ def test_five_uploads(site: Site) -> None:
 
 
 def test_schedule_looks_by_itself(site: Site) -> None:
-    """Once somebody makes it active; here each five seconds, in place of each minute."""
+    """Once somebody makes it active; here each ten seconds, in place of each minute."""
     uploads = Uploads(site, SCHEDULED)
     uploads.put("later.npy", npy(pixels(8)))
-    with site.schedule("watch-uploads/every-minute", seconds=5):
+    with site.schedule("watch-uploads/every-minute", seconds=10):
         until("the upload is built", lambda: uploads.runs[("later.npy", "Completed")])
     assert uploads.runs == {("later.npy", "Completed"): 1}
     np.testing.assert_array_equal(uploads.built("later"), pixels(8))
