@@ -20,7 +20,6 @@ from ngff_core import BuildReport, LevelReport
 from ngff_core.report import bytes_text, shape_text, voxel_text
 from tasks.progress import counted
 
-
 _KEY_LENGTH = 40
 
 
