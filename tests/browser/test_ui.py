@@ -101,7 +101,7 @@ def test_a_build_from_the_form_to_the_picture(
     shoot("run")
 
     page.get_by_role("tab", name="Task Runs").click()
-    for name in ("plan", "level-0", "level-1", "write-metadata", "verify"):
+    for name in ("plan", "level-0", "level-1", "level-2", "write-metadata", "verify"):
         page.get_by_role("tabpanel").get_by_role("link", name=name, exact=True).wait_for()
 
     page.get_by_role("tab", name="Logs").click()
@@ -114,7 +114,7 @@ def test_a_build_from_the_form_to_the_picture(
     page.get_by_role("tab", name="Artifacts").click()
     found = {one["type"]: one for one in served.artifacts(run)}
     shown = {one["key"]: one["data"] for one in served.artifacts(run) if one["type"] == "progress"}
-    assert {key[:7] for key in shown} == {"level-0", "level-1"}
+    assert {key[:7] for key in shown} == {"level-0", "level-1", "level-2"}
     assert set(shown.values()) == {100}
     shoot("artifacts")
 
@@ -125,7 +125,7 @@ def test_a_build_from_the_form_to_the_picture(
     report.get_by_role("heading", name="nuclei.ome.zarr").wait_for()
     text = report.inner_text()
     for said in (
-        "verified: 20 regions in ",
+        "verified: 21 regions in ",
         str(nuclei),
         str(tmp_path / "nuclei.ome.zarr"),
         "chunks=128, shards=128",
@@ -135,7 +135,7 @@ def test_a_build_from_the_form_to_the_picture(
         assert said in text, text
     assert re.search(r"stored, [\d.]+ MiB raw, ratio \d\.\d\d", text)
     rows = report.get_by_role("table").last.get_by_role("row")
-    assert [row.split()[0] for row in rows.all_inner_texts()] == ["level", "0", "1"]
+    assert [row.split()[0] for row in rows.all_inner_texts()] == ["level", "0", "1", "2"]
     assert re.search(r"\d\.\d$", rows.last.inner_text().strip())
     shoot("report")
 
@@ -147,7 +147,7 @@ def test_a_build_from_the_form_to_the_picture(
     page.goto(f"{served.url}/v2/artifacts/artifact/{found['image']['id']}")
     picture = page.locator("img[src^='data:image/png']")
     picture.wait_for()
-    assert picture.evaluate("image => image.complete && image.naturalWidth") == 256
+    assert picture.evaluate("image => image.complete && image.naturalWidth") == 128
     assert picture.is_visible()
     shoot("thumbnail")
 
