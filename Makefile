@@ -36,7 +36,7 @@ look: $(RUN_STAMP) ## start the Prefect server and see the demo's runs in a brow
 	@$(VENV) -m prefect server start
 
 serve: $(RUN_STAMP) ## run it all here: server, worker, deployments, automations (Ctrl-C ends it)
-	@exec $(VENV) -m deployments.serve
+	@exec $(VENV) -m deployments.serve $(if $(PORT),--port $(PORT))
 
 test: $(TEST_STAMP) ## run all tests, docstring and README examples included
 	@$(VENV) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST_ARGS)

@@ -1,12 +1,14 @@
 """Everything on one machine: server, worker, deployments, automations. Ctrl-C ends it.
 
-    make serve
+    make serve [PORT=4300]
 
-State stays in `.prefect/` of the clone, so that it goes on where it was ended.
+State stays in `.prefect/` of the clone, so that it goes on where it was ended. Where
+NGFF_RECEIVER_SECRET or another setting of the receiver is given, it receives notifications too.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import signal
@@ -30,10 +32,19 @@ _END_SECONDS = 15.0
 
 
 def main() -> None:
-    """Serve until Ctrl-C, SIGTERM, or the end of the server or the worker."""
+    """Serve until Ctrl-C, SIGTERM, or the end of what was started."""
+    # Ctrl-C as well: whoever starts this in the background may have it ignored.
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--port", type=int, help="by default 4200, or a free one")
+    serve(parser.parse_args().port)
+
+
+def serve(wanted: int | None = None) -> None:
+    """Serve at a port until told to end."""
     home = Path(os.environ.get("PREFECT_HOME") or ROOT / ".prefect")
-    port = _port()
+    port = _port(wanted)
     address = f"http://{_HOST}:{port}"
     os.environ.update(_environment(home, address))
     with suppress(KeyboardInterrupt), _alone(home, address), _processes() as started:
@@ -49,6 +60,8 @@ def main() -> None:
         pool = pool_of(PREFECT_FILE)
         worker = _start(home / "worker.log", "worker", "start", "--pool", pool, "--name", "serve")
         started.append(worker)
+        if any(name.startswith("NGFF_RECEIVER_") for name in os.environ):
+            started.append(_receive(home / "receiver.log"))
         print(f"Ready: {address}  (Ctrl-C ends server, worker and runs)", flush=True)
         _watch(started)
 
@@ -68,14 +81,17 @@ def _environment(home: Path, address: str) -> dict[str, str]:
     }
 
 
-def _port() -> str:
-    """Port 4200, or a free one where somebody has it."""
-    for port in (4200, 0):
+def _port(wanted: int | None) -> str:
+    """The port that is wanted; else 4200, or a free one where somebody has it."""
+    for port in (4200, 0) if wanted is None else (wanted,):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((_HOST, port))
             return str(probe.getsockname()[1])
-    sys.exit("no free port on this machine")
+    sys.exit(
+        f"port {wanted} cannot be used: end what listens there, or give another one "
+        "(make serve PORT=4300), or none for any that is free"
+    )
 
 
 @contextmanager
@@ -94,10 +110,17 @@ def _alone(home: Path, address: str) -> Iterator[None]:
         yield
 
 
-def _start(log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def _receive(log: Path) -> subprocess.Popen[bytes]:
+    """The receiver of notifications, at the port that NGFF_RECEIVER_PORT names."""
+    port = os.environ.get("NGFF_RECEIVER_PORT", "8080")
+    print(f"Notifications: http://{_HOST}:{port}  (their log: {log})", flush=True)
+    return _start(log, "--host", _HOST, "--port", port, module="flows.receive_notifications")
+
+
+def _start(log: Path, *arguments: str, module: str = "prefect") -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -153,7 +176,7 @@ def _wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
 def _watch(started: list[subprocess.Popen[bytes]]) -> None:
     while all(process.poll() is None for process in started):
         time.sleep(0.5)
-    sys.exit("server or worker ended by itself; its log says why")
+    sys.exit("server, worker or receiver ended by itself; its log says why")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

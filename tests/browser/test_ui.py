@@ -1,0 +1,233 @@
+"""What one sees in Prefect's UI: the form, the page of a run, its artifacts."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser.serving import Served, until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+    from tests.browser.conftest import SlowSource
+
+pytestmark = pytest.mark.e2e
+
+Shoot = Callable[..., None]
+ENDED = {"Completed", "Failed", "Crashed", "Cancelled"}
+
+
+def open_form(served: Served, page: Page, name: str) -> None:
+    """The way a person takes: the list, the deployment, Run, Custom run."""
+    page.goto(f"{served.url}/v2/deployments")
+    deployment = served.deployment(name)["id"]
+    page.locator(f"a[href*='{deployment}']").first.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    page.get_by_role("button", name="Submit").wait_for()
+
+
+def submit(page: Page) -> str:
+    """Submit the form and follow it to the run; its id."""
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("link", name="View run").click()
+    page.wait_for_url("**/runs/flow-run/*")
+    return page.url.partition("/flow-run/")[2].partition("?")[0]
+
+
+def build(served: Served, page: Page, source: object, target: object) -> str:
+    """Ask for a build with the form; the id of its run."""
+    open_form(served, page, "build-pyramid/on-demand")
+    page.get_by_role("textbox", name="source").fill(str(source))
+    page.get_by_role("textbox", name="target").fill(str(target))
+    return submit(page)
+
+
+def small(page: Page) -> None:
+    """Fill in small chunks and shards, so that there is something to watch."""
+    for title in ("Chunks", "Shards"):
+        label = page.get_by_text(f"{title} (Optional)", exact=True)
+        box = label.locator("xpath=../../..")
+        box.get_by_role("tab", name="int").click()
+        box.get_by_role("spinbutton").fill("128")
+
+
+def await_end(served: Served, run: str) -> dict[str, Any]:
+    def check() -> dict[str, Any]:
+        found = served.run(run)
+        assert found["state_name"] in ENDED, found["state_name"]
+        return found
+
+    return until(check, 300)
+
+
+def badge(page: Page, state: str) -> Locator:
+    """The state of the run, in the head of its page."""
+    return page.get_by_role("main").get_by_text(state, exact=True).first
+
+
+def menu(page: Page, item: str, button: str) -> None:
+    """An item of the run's menu, and the button of the dialog that it opens."""
+    page.get_by_role("button", name="Open menu").click()
+    page.get_by_role("menuitem", name=item, exact=True).click()
+    dialog = page.get_by_role("alertdialog").or_(page.get_by_role("dialog"))
+    dialog.get_by_role("button", name=button, exact=True).click()
+
+
+def test_a_build_from_the_form_to_the_picture(
+    served: Served, page: Page, shoot: Shoot, nuclei: Path, tmp_path: Path
+) -> None:
+    """Source and target are all that the form needs; the run has the target's name, its page
+    the levels, the log the progress, and the artifacts report, table and picture."""
+    open_form(served, page, "build-pyramid/on-demand")
+    form = page.get_by_role("main")
+    for said in ("Path or URI of a zarr array", "Method (Optional)", "OME-Zarr version (Optional)"):
+        form.get_by_text(said).first.wait_for()
+    page.get_by_role("textbox", name="source").fill(str(nuclei))
+    page.get_by_role("textbox", name="target").fill(str(tmp_path / "nuclei.ome.zarr"))
+    small(page)
+    shoot("form")
+    run = submit(page)
+    assert await_end(served, run)["state_name"] == "Completed"
+    page.reload()
+    badge(page, "Completed").wait_for()
+    page.get_by_text("build-pyramid/nuclei.ome.zarr").first.wait_for()
+    shoot("run")
+
+    page.get_by_role("tab", name="Task Runs").click()
+    for name in ("plan", "level-0", "level-1", "level-2", "write-metadata", "verify"):
+        page.get_by_role("tabpanel").get_by_role("link", name=name, exact=True).wait_for()
+
+    page.get_by_role("tab", name="Logs").click()
+    page.get_by_role("log").get_by_text("level-0: 16 regions", exact=True).wait_for()
+    log = until(lambda: _finished_log(served, run))
+    line = r"level-0: \d+/16 regions \(\d+ %\), [\d.]+ MB/s, \d+ s left"
+    assert any(re.fullmatch(line, said) for said in log), log
+    assert any(re.fullmatch(r"level-1: 4 regions in [\d.]+ s, [\d.]+ MB/s", said) for said in log)
+
+    page.get_by_role("tab", name="Artifacts").click()
+    found = {one["type"]: one for one in served.artifacts(run)}
+    shown = {one["key"]: one["data"] for one in served.artifacts(run) if one["type"] == "progress"}
+    assert {key[:7] for key in shown} == {"level-0", "level-1", "level-2"}
+    assert set(shown.values()) == {100}
+    shoot("artifacts")
+
+    # as a person goes there: the card, then the one build that this pyramid has
+    page.get_by_role("link", name="report-nuclei-").click()
+    page.get_by_role("link", name=found["markdown"]["id"][:8]).click()
+    report = page.get_by_role("main")
+    report.get_by_role("heading", name="nuclei.ome.zarr").wait_for()
+    text = report.inner_text()
+    for said in (
+        "verified: 21 regions in ",
+        str(nuclei),
+        str(tmp_path / "nuclei.ome.zarr"),
+        "chunks=128, shards=128",
+        "ngff-flows 0.",
+        "zarr 3.",
+    ):
+        assert said in text, text
+    assert re.search(r"stored, [\d.]+ MiB raw, ratio \d\.\d\d", text)
+    rows = report.get_by_role("table").last.get_by_role("row")
+    assert [row.split()[0] for row in rows.all_inner_texts()] == ["level", "0", "1", "2"]
+    assert re.search(r"\d\.\d$", rows.last.inner_text().strip())
+    shoot("report")
+
+    page.goto(f"{served.url}/v2/artifacts/artifact/{found['table']['id']}")
+    table = page.get_by_role("table")
+    table.get_by_text("z 8, y 256, x 256").wait_for()
+    shoot("levels")
+
+    page.goto(f"{served.url}/v2/artifacts/artifact/{found['image']['id']}")
+    picture = page.locator("img[src^='data:image/png']")
+    picture.wait_for()
+    assert picture.evaluate("image => image.complete && image.naturalWidth") == 128
+    assert picture.is_visible()
+    shoot("thumbnail")
+
+
+def _finished_log(served: Served, run: str) -> list[str]:
+    log = served.logs(run)
+    assert any(line.startswith("Finished in state Completed") for line in log[-2:])
+    return log
+
+
+def test_a_failed_run_says_what_to_do(
+    served: Served, page: Page, shoot: Shoot, tmp_path: Path
+) -> None:
+    """The first line in red tells what is wrong, and what to look at; no traceback before it."""
+    run = build(served, page, tmp_path / "nothing.tif", tmp_path / "nothing.ome.zarr")
+    ended = await_end(served, run)
+    advice = f"{tmp_path}/nothing.tif: nothing is stored there; check the spelling"
+    assert ended["state_name"] == "Failed"
+    assert advice in ended["state"]["message"]
+    page.reload()
+    badge(page, "Failed").wait_for()
+    page.get_by_role("tab", name="Logs").click()
+    red = page.get_by_role("log").get_by_role("listitem").filter(has_text="ERROR").first
+    red.wait_for()
+    assert advice in red.inner_text()
+    assert "Traceback" not in red.inner_text().partition(advice)[0]
+    red.scroll_into_view_if_needed()
+    shoot("failed")
+
+
+def test_cancel_and_retry(
+    served: Served, page: Page, shoot: Shoot, slow_source: SlowSource, tmp_path: Path
+) -> None:
+    """The button ends a build in its middle; Retry does the rest, under the same name."""
+    open_form(served, page, "build-pyramid/on-demand")
+    page.get_by_role("textbox", name="source").fill(slow_source.url)
+    page.get_by_role("textbox", name="target").fill(str(tmp_path / "slow.ome.zarr"))
+    small(page)
+    run = submit(page)
+    page.get_by_role("log").get_by_text(re.compile(r"level-0: \d+/16 regions")).first.wait_for()
+    shoot("running")
+    began = time.monotonic()
+    menu(page, "Cancel", "Cancel Flow Run")
+    assert await_end(served, run)["state_name"] == "Cancelled"
+    stopped = time.monotonic() - began
+    badge(page, "Cancelled").wait_for()
+    # for whoever runs it with -s
+    print(f"\ncancelled after {stopped:.1f} s, shown after {time.monotonic() - began:.1f} s")  # noqa: T201
+    assert not (tmp_path / "slow.ome.zarr" / "zarr.json").exists() or "ome" not in (
+        tmp_path / "slow.ome.zarr" / "zarr.json"
+    ).read_text("utf-8")
+    slow_source.slow.clear()
+    menu(page, "Retry", "Retry")
+    until(lambda: _retried(served, run))
+    assert await_end(served, run)["state_name"] == "Completed"
+    page.reload()
+    badge(page, "Completed").wait_for()
+    log = until(lambda: _finished_log(served, run))
+    kept = [line for line in log if re.fullmatch(r"level-0: 16 regions, \d+ done before", line)]
+    assert len(kept) == 1, log
+    shoot("resumed")
+
+
+def _retried(served: Served, run: str) -> None:
+    assert "AwaitingRetry" in [state["name"] for state in served.states(run)]
+
+
+def test_a_look_for_uploads_leaves_a_table(
+    served: Served, page: Page, shoot: Shoot, nuclei: Path, tmp_path: Path
+) -> None:
+    """What a look found, what it does with each upload, and why, is a table of its run."""
+    watcher = served.deployment("watch-uploads/every-minute")["id"]
+    place = {"uri": str(nuclei.parent), "target": str(tmp_path), "state": str(tmp_path / "state")}
+    asked = {"parameters": {"prefixes": [place]}}
+    run = served.ask("POST", f"/deployments/{watcher}/create_flow_run", json=asked)["id"]
+    assert await_end(served, run)["state_name"] == "Completed"
+    [table] = served.artifacts(run)
+    page.goto(f"{served.url}/v2/runs/flow-run/{run}?tab=Artifacts")
+    page.get_by_role("link", name="uploads").click()
+    page.get_by_role("link", name=table["id"][:8]).click()
+    page.get_by_role("table").get_by_text("nuclei.zarr").first.wait_for()
+    page.get_by_role("table").get_by_text("wait", exact=True).wait_for()
+    shoot("uploads")
