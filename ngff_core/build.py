@@ -26,7 +26,7 @@ from ngff_core.claim import Claim
 from ngff_core.cluster import Cluster
 from ngff_core.codecs import DEFAULT_COMPRESSOR
 from ngff_core.driver import Crew, Driver
-from ngff_core.errors import StoredDataError
+from ngff_core.errors import StoredDataError, UnlistableError
 from ngff_core.methods import Methods
 from ngff_core.options import BuildOptions
 from ngff_core.plan import DEFAULT_MIN_LENGTH, PyramidPlan
@@ -315,10 +315,8 @@ class Build:
     def clean(self) -> None:
         """Remove the cache; plan and ledger stay."""
         # A build that was begun with a cache may have gone on without one.
-        signs = ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")
         beside = self._claim.beside
-        found = for_each(beside, lambda sign: retrying(beside.read, sign), signs)
-        if any(document is not None for document in found):
+        if _has_any(beside, ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")):
             # The receipts go last: they are what tells a later run of leftovers.
             remove_cache(beside)
             self._driver.cache_ledger.forget()
@@ -366,6 +364,14 @@ class Build:
             seconds=self._driver.seconds.get(index, 0.0),
             retries=dict(sorted(self._driver.met[index].items())),
         )
+
+
+def _has_any(store: Store, keys: tuple[str, ...]) -> bool:
+    """Whether one of these objects is there: one listing is one request."""
+    try:
+        return not set(keys).isdisjoint(retrying(store.objects))
+    except UnlistableError:
+        return any(found is not None for found in for_each(store, store.read, keys))
 
 
 def _unfinished(stores: tuple[Store, Store], plan: PyramidPlan, overwrite: bool) -> bool:

@@ -90,6 +90,9 @@ def http_status(error: BaseException) -> int | None:
     if http is not None and isinstance(error, http):
         with suppress(TypeError, ValueError):
             return int(getattr(error, "code", None) or 0) or None
+    web = _loaded("aiohttp", "ClientResponseError")
+    if web is not None and isinstance(error, web):
+        return int(getattr(error, "status", 0)) or None
     status = _s3_response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
     return None if status is None else int(status)
 

@@ -73,7 +73,7 @@ def test_a_region_is_read_and_written_once(place, local_sources):
 
 def test_a_finished_build_takes_few_requests_to_know_it(place, local_sources):
     """The same command again: at most two a level, and five."""
-    source = str(local_sources / "image.zarr")
+    source = place.put(local_sources / "image.zarr")
     place.build(source)
     report, asked = place.build(source)
     assert report.fresh == 0
