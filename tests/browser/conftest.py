@@ -124,14 +124,14 @@ class SlowSource:
 
 @pytest.fixture
 def slow_source(nuclei: Path) -> Iterator[SlowSource]:
-    """``nuclei`` by HTTP: a second a chunk until ``slow`` is cleared."""
+    """``nuclei`` by HTTP: six seconds a chunk until ``slow`` is cleared."""
     source = SlowSource()
     source.slow.set()
 
     class Handler(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             if "/c/" in self.path and source.slow.is_set():
-                time.sleep(1)
+                time.sleep(6)
             super().do_GET()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there

@@ -226,7 +226,7 @@ def test_a_look_for_uploads_leaves_a_table(
     assert await_end(served, run)["state_name"] == "Completed"
     [table] = served.artifacts(run)
     page.goto(f"{served.url}/v2/runs/flow-run/{run}?tab=Artifacts")
-    page.get_by_role("link", name="uploads").click()
+    page.get_by_role("link", name="TABLE uploads").click()
     page.get_by_role("link", name=table["id"][:8]).click()
     page.get_by_role("table").get_by_text("nuclei.zarr").first.wait_for()
     page.get_by_role("table").get_by_text("wait", exact=True).wait_for()
