@@ -72,6 +72,7 @@ class Ledger:
         """The segments that may still be joined with later ones."""
         self._index: list[str] | None = None
         """Names of all segments, where the store does not list; else None."""
+        self._knows_listing = False
         self._pending = array("q")
         self._written_at = time.monotonic()
         self._receipts = Receipts(total)
@@ -136,6 +137,7 @@ class Ledger:
         self._stored = [segment for segment in self._stored if len(segment.regions) < PART]
 
     def _segment_keys(self) -> Iterable[str]:
+        self._knows_listing = True
         try:
             return retrying(self._store.objects, self._segments)
         except UnlistableError:
@@ -186,6 +188,9 @@ class Ledger:
     def _append(self, first: int, regions: array[int]) -> None:
         segment = _Segment(first, self._next, regions)
         key = f"{self._segments}/{segment.name}"
+        if not self._knows_listing:
+            # Of a build that has just been begun nothing was loaded.
+            self._segment_keys()
         if self._index is not None:
             self._put_index([*self._index, segment.name])
         # What was dropped since has none, and is left out where segments are joined.

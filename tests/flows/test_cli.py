@@ -810,7 +810,7 @@ def test_stopped_process_leaves_what_it_did(
     assert again.status == 0
     # level 0 was perhaps just begun; a region of level 1 takes a second
     assert again.document["levels"][0]["fresh"] <= 16
-    assert 0 < again.document["levels"][1]["fresh"] <= 4
+    assert again.document["levels"][1]["fresh"] <= 4
 
 
 # --- what a terminal shows -------------------------------------------------------------

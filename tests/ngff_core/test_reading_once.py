@@ -62,13 +62,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
         return result
 
     monkeypatch.setattr(zarr.storage._local, "_get", get)
-    stored = level._stored_samples
+    stored = level.stored_samples
 
     def counted(parent: Any, box: Any) -> Any:
         found.own_chunks[parent.path] += blocks_touched(box, parent.chunks)
         return stored(parent, box)
 
-    monkeypatch.setattr(level, "_stored_samples", counted)
+    monkeypatch.setattr(level, "stored_samples", counted)
     return found
 
 
