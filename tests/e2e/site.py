@@ -270,8 +270,8 @@ class Site:
         return [row.message for row in sorted(rows, key=lambda row: row.timestamp)]
 
     def table(self, key: str, run: UUID | None = None) -> list[dict[str, Any]]:
-        """The rows of the newest table artifact of this name, perhaps of one run."""
-        wanted = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        """The rows of the newest table whose key begins so, perhaps of one run."""
+        wanted = ArtifactFilter(key=ArtifactFilterKey(like_=f"{key}%"))
         if run is not None:
             wanted.flow_run_id = ArtifactFilterFlowRunId(any_=[run])
         with self.client() as client:
