@@ -314,6 +314,8 @@ class Build:
     @_beside_the_levels
     def clean(self) -> None:
         """Remove the cache; plan and ledger stay."""
+        if self._claim.begun_here and not self.planned.cached:
+            return
         # A build that was begun with a cache may have gone on without one.
         beside = self._claim.beside
         if _has_any(beside, ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")):

@@ -79,6 +79,9 @@ class Claim:
 
     def tidy(self) -> None:
         """Remove the ledgers' segments of finished levels: a listing says whether there are any."""
+        if self.begun_here:
+            # Nobody else was killed between finishing a level and removing its segments.
+            return
         try:
             keys = retrying(self.beside.objects, "ledger")
         except UnlistableError:

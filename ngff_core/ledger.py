@@ -74,7 +74,8 @@ class Ledger:
         """Names of all segments, where the store does not list; else None."""
         self._knows_listing = False
         self._pending = array("q")
-        self._written_at = time.monotonic()
+        self._oldest = 0.0
+        """When the first of the pending receipts was taken."""
         self._receipts = Receipts(total)
         self._complete = False
 
@@ -166,15 +167,20 @@ class Ledger:
         return True
 
     def record(self, receipt: Receipt) -> None:
-        """Take a receipt; it is written down within `config.receipt_seconds` of work."""
+        """Take a receipt; it is written down within `config.receipt_seconds` of work.
+
+        Not the last one: `finish` is next, and writes them all.
+        """
+        if not self._pending:
+            self._oldest = time.monotonic()
         self._receipts.put(receipt)
         self._pending.append(receipt.region)
-        if time.monotonic() - self._written_at >= config.receipt_seconds:
+        waited = time.monotonic() - self._oldest
+        if waited >= config.receipt_seconds and not self.whole:
             self.flush()
 
     def flush(self) -> None:
         """Write down what was taken since the last segment."""
-        self._written_at = time.monotonic()
         while self._pending:
             self._append(self._next, self._pending[:PART])
             self._next += 1
