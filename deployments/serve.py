@@ -2,8 +2,9 @@
 
     make serve [PORT=4300]
 
-State stays in `.prefect/` of the clone, so that it goes on where it was ended. Where
-NGFF_RECEIVER_SECRET or another setting of the receiver is given, it receives notifications too.
+State stays in `.prefect/` of the clone, so that it goes on where it was ended. Notifications of
+uploads are received too, by the secret in `.prefect/receiver-secret` where none of the receiver's
+own settings (NGFF_RECEIVER_…) is given.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -60,8 +62,7 @@ def serve(wanted: int | None = None) -> None:
         pool = pool_of(PREFECT_FILE)
         worker = _start(home / "worker.log", "worker", "start", "--pool", pool, "--name", "serve")
         started.append(worker)
-        if any(name.startswith("NGFF_RECEIVER_") for name in os.environ):
-            started.append(_receive(home / "receiver.log"))
+        started.append(_receive(home))
         print(f"Ready: {address}  (Ctrl-C ends server, worker and runs)", flush=True)
         _watch(started)
 
@@ -83,11 +84,9 @@ def _environment(home: Path, address: str) -> dict[str, str]:
 
 def _port(wanted: int | None) -> str:
     """The port that is wanted; else 4200, or a free one where somebody has it."""
-    for port in (4200, 0) if wanted is None else (wanted,):
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((_HOST, port))
-            return str(probe.getsockname()[1])
+    port = _first_free(*((4200, 0) if wanted is None else (wanted,)))
+    if port is not None:
+        return port
     sys.exit(
         f"port {wanted} cannot be used: end what listens there, or give another one "
         "(make serve PORT=4300), or none for any that is free"
@@ -110,10 +109,28 @@ def _alone(home: Path, address: str) -> Iterator[None]:
         yield
 
 
-def _receive(log: Path) -> subprocess.Popen[bytes]:
-    """The receiver of notifications, at the port that NGFF_RECEIVER_PORT names."""
-    port = os.environ.get("NGFF_RECEIVER_PORT", "8080")
-    print(f"Notifications: http://{_HOST}:{port}  (their log: {log})", flush=True)
+def _first_free(*ports: int) -> str | None:
+    for port in ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((_HOST, port))
+            return str(probe.getsockname()[1])
+    return None
+
+
+def _receive(home: Path) -> subprocess.Popen[bytes]:
+    """The receiver of notifications, at NGFF_RECEIVER_PORT, else at 8080 or a free port."""
+    log, secret = home / "receiver.log", home / "receiver-secret"
+    told = ""
+    given = {name for name in os.environ if name.startswith("NGFF_RECEIVER_")}
+    if not given - {"NGFF_RECEIVER_PORT"}:
+        if not secret.exists():
+            secret.touch(mode=0o600)
+            secret.write_text(secrets.token_urlsafe(32))
+        os.environ["NGFF_RECEIVER_SECRET"] = secret.read_text()
+        told = f", their secret: {secret}"
+    port = os.environ.get("NGFF_RECEIVER_PORT") or _first_free(8080, 0) or "8080"
+    print(f"Notifications: http://{_HOST}:{port}  (their log: {log}{told})", flush=True)
     return _start(log, "--host", _HOST, "--port", port, module="flows.receive_notifications")
 
 

@@ -77,7 +77,10 @@ def test_serve_begins_ends_and_goes_on(clone: Path) -> None:
     with serving(clone / "not here", "PORT=0", **own) as served:
         until(lambda: check_ready(served))
         assert served.ask("GET", "/variables/name/kept")["value"] == "yes"
-        assert not any("Notifications" in line for line in served.said)
+        # Without settings of its own the receiver has a secret made for it, kept for next time.
+        secret_file = clone / ".prefect" / "receiver-secret"
+        assert secret_file.stat().st_mode & 0o777 == 0o600
+        assert any("Notifications" in line and str(secret_file) in line for line in served.said)
         assert ended(served) == []
 
 
