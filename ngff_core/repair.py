@@ -29,9 +29,9 @@ from ngff_core.methods import kernel_for
 from ngff_core.options import resolve_memory_limit, resolve_workers
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress, silent
-from ngff_core.projection import project
+from ngff_core.projection import Far, project
 from ngff_core.sources import Source, open_source
-from ngff_core.store import StorageOptions, Store, absolute_uri, is_passing, retrying
+from ngff_core.store import StorageOptions, Store, absolute_uri, is_passing, is_remote, retrying
 from ngff_core.target import load_ledgers, read_plan, target_stores
 from ngff_core.verify import STRAY, Finding, Verification, verify_store
 
@@ -275,6 +275,7 @@ class _Mender:
             workers=self._workers,
             memory_limit=self._memory_limit,
             stream=False,
+            far=Far(is_remote(self._plan.source.uri), is_remote(self._target.uri)),
         ).in_flight
 
     def _last_look(self) -> Verification:

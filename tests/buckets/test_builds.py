@@ -71,7 +71,7 @@ def test_the_whole_way_at_one_place(place_kind, place, source_at, whole, ending)
 
 @pytest.mark.parametrize("kind", UNLISTED)
 def test_a_bucket_that_is_not_listed(places, kind, source, whole, monkeypatch):
-    """Interrupted, refused, gone on with, replaced, and found damaged: all by names."""
+    """Interrupted, refused, gone on with, replaced, found damaged and mended: all by names."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     target = f"{places(kind)}/image.ome.zarr"
     other = {**OPTIONS, "shards": 16}
@@ -86,6 +86,8 @@ def test_a_bucket_that_is_not_listed(places, kind, source, whole, monkeypatch):
     found = ngff_core.verify_pyramid(target)
     assert [(f.key, f.what) for f in found.findings] == [(gone, "missing")]
     assert not found.listed
+    assert ngff_core.repair_pyramid(target).ok
+    assert_same(stored(target), whole)
 
 
 @pytest.mark.parametrize(("origin", "goal", "ending"), MIXES)
