@@ -378,7 +378,7 @@ def main(
         list[str] | None, typer.Option(help="Kinds of faults whose name contains this.")
     ] = None,
     runs: Annotated[int, typer.Option(min=1, help="Builds with latency, and without.")] = RUNS,
-    size: Annotated[int, typer.Option(help="MiB of the image that answers late.")] = 1024,
+    size: Annotated[int, typer.Option(help="MiB of the image that answers late.")] = 256,
     write_docs: Annotated[
         bool, typer.Option("--write-docs", help="Only put the results into docs/reliability.md.")
     ] = False,
