@@ -115,9 +115,14 @@ class Claim:
         if found.state == "finished" and not overwrite:
             self.finished = True
         else:
-            lease = Lease(self.beside, self._listener)
+            # Beside nothing there is hardly a lease.
+            lease = Lease(self.beside, self._listener, likely_first=found.state == "free")
             self._lease = lease.__enter__()
-            found = self._take_over(overwrite)
+            if found.state != "free" or not lease.is_first:
+                # Another builder may have come and gone meanwhile. Not where nobody ever had a
+                # lease: those are removed only with all that was built under them.
+                found = look_at(self.target, self.beside, self.plan, overwrite)
+            found = self._take_over(found, overwrite)
         # The plan as it was put down: its metadata name the versions of that day.
         wanted, self.plan = self.plan, found.plan or read_plan(self.target, self.beside)
         if self.begun_here and self.plan is wanted:
@@ -128,9 +133,7 @@ class Claim:
             self._forget_missing()
         self.recorded = tuple(len(ledger.receipts) for ledger in self.ledgers)
 
-    def _take_over(self, overwrite: bool) -> Found:
-        # Another builder may have come and gone while this one waited for the lease.
-        found = look_at(self.target, self.beside, self.plan, overwrite)
+    def _take_over(self, found: Found, overwrite: bool) -> Found:
         if found.state == "finished" and not overwrite:
             self.finished = True
         if found.state == "foreign":

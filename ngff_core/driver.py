@@ -5,7 +5,8 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import partial
 
 from ngff_core import cache as cache_pass
@@ -123,6 +124,10 @@ class Driver:
         self._progress: dict[int, PhaseProgress] = {}
         self._relays = [Relay(listener) for _ in self._plan.levels]
         self._pipeline = Pipeline(self._write_levels, self.is_done)
+        self._finishing: list[Future[None]] = []
+        self._finishers = ThreadPoolExecutor(
+            claim.target.at_once, thread_name_prefix="ngff-finish"
+        )
 
     def is_done(self, index: int) -> bool:
         """Whether nothing remains to be done of a level."""
@@ -141,6 +146,7 @@ class Driver:
     def stop(self) -> None:
         """Begin nothing more, and wait for what is under way."""
         self._pipeline.stop()
+        self._finishers.shutdown()
 
     @property
     def cache_ledger(self) -> Ledger:
@@ -212,7 +218,7 @@ class Driver:
         for level in way.levels:
             if ledgers[level.index].whole:
                 # Killed after its last region, and before its receipts were one document.
-                self._whole(level)
+                self._finish(level)
         self._run_pass(way, tracks, ledgers, held_limit=held_limit, going_on=going_on)
 
     def _run_pass(
@@ -226,10 +232,13 @@ class Driver:
     ) -> None:
         with self._claim.discarding():
             try:
-                if self._crew is not None:
-                    self._by(self._crew, way, tracks, going_on).run()
-                else:
-                    self._here(way, tracks, held_limit, going_on).run()
+                try:
+                    if self._crew is not None:
+                        self._by(self._crew, way, tracks, going_on).run()
+                    else:
+                        self._here(way, tracks, held_limit, going_on).run()
+                finally:
+                    self._end_finishing()
             except BaseException as error:
                 self._settle(error.__cause__ or error, ledgers.values())
                 raise
@@ -289,7 +298,25 @@ class Driver:
         return self._progress[index]
 
     def _whole(self, level: LevelPlan) -> None:
-        """The last region of a level is recorded."""
+        """The last region of a level is recorded.
+
+        Where each request takes time the next regions do not wait for what that asks for.
+        """
+        if self._claim.target.at_once == 1:
+            self._finish(level)
+        else:
+            # Threads have a context of their own, and retries are counted by the driver's.
+            finished = self._finishers.submit(copy_context().run, self._finish, level)
+            self._finishing.append(finished)
+
+    def _end_finishing(self) -> None:
+        """Wait for the levels that are being finished; raise what one of them raised."""
+        finishing, self._finishing = self._finishing, []
+        wait(finishing)
+        for finished in finishing:
+            finished.result()
+
+    def _finish(self, level: LevelPlan) -> None:
         ledger = self._claim.ledgers[level.index]
         if level.parent is None and not self._planned.cached:
             self._check_source()

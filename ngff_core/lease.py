@@ -59,15 +59,22 @@ class Lease:
     """Exclusive use of a target, renewed by a thread until released.
 
     Use as a context manager: entering waits up to ``patience`` seconds for another
-    live builder, then raises TargetBusyError.
+    live builder, then raises TargetBusyError. With ``likely_first`` the first lease is tried
+    before the others are looked for, which is a request less where there is none.
     """
 
     def __init__(
-        self, store: Store, listener: Listener = silent, patience: float = math.inf
+        self,
+        store: Store,
+        listener: Listener = silent,
+        patience: float = math.inf,
+        *,
+        likely_first: bool = False,
     ) -> None:
         self._store = store
         self._listener = listener
         self._patience = patience
+        self._likely_first = likely_first
         self._number = 0
         self._lost = False
         self._renewed_at = 0.0
@@ -117,6 +124,11 @@ class Lease:
                 raise
 
     @property
+    def is_first(self) -> bool:
+        """Whether nobody had a lease before."""
+        return self._number == 1
+
+    @property
     def succeeded(self) -> bool:
         """Whether another builder has taken the next lease."""
         return self._store.info(_key(self._number + 1)) is not None
@@ -137,14 +149,19 @@ class Lease:
 
     def _try(self) -> Holder | None:
         """Take the lease, or return the live builder that has it."""
-        self._number, current = _latest(self._store)
+        if self._likely_first:
+            self._likely_first = False
+            self._number, current = 1, None
+        else:
+            self._number, current = _latest(self._store)
         if current is not None and current.is_live:
             return current
         self._me = replace(self._me, expires=time.time() + config.lease_seconds)
         if retrying(self._store.create, _key(self._number), _document(self._me)):
             return None
         document = retrying(self._store.read, _key(self._number))
-        return _parse(document) if document is not None else self._try()
+        holder = _parse(document) if document is not None else None
+        return holder if holder is not None and holder.is_live else self._try()
 
     def _renew(self) -> None:
         while not self._stop.wait(config.lease_seconds / 4):

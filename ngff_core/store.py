@@ -576,6 +576,13 @@ def for_each[T, R](store: Store, work: Callable[[T], R], items: Iterable[T]) -> 
         return [future.result() for future in futures]
 
 
+def both[A, B](store: Store, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+    """Two looks at a store, side by side where it is far away."""
+    works: tuple[Callable[[], Any], ...] = (first, second)
+    found = for_each(store, lambda work: work(), works)
+    return found[0], found[1]
+
+
 @contextmanager
 def fused_pipeline() -> Iterator[None]:
     """Arrays opened or created inside use zarr's fused codec pipeline.

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -29,7 +30,7 @@ from ngff_core.sources.base import (
     make_source,
     refusing,
 )
-from ngff_core.store import PARTIAL, ObjectInfo, Store, fused_pipeline
+from ngff_core.store import PARTIAL, ObjectInfo, Store, both, fused_pipeline
 
 
 @dataclass(frozen=True)
@@ -218,9 +219,10 @@ def _mapping(content: Any, what: str) -> Mapping[str, Any]:
 
 
 def _open_plain(store: Store, node: Node) -> Source:
-    reader, array = open_reader(store, node)
+    (reader, array), objects = both(
+        store, partial(open_reader, store, node), partial(listed, store)
+    )
     image = NgffImage(reader, dims=named_dims(array) or _default_dims(array.ndim, store.uri))
-    objects = listed(store)
     identity = SourceIdentity(store.uri, stored_pins(objects, node.documents))
     chunks = count_chunks(array, objects)
     return make_source(image, identity, array_unit(array), "zarr", chunks=chunks)

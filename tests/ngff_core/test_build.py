@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ from ngff_core.errors import (
     TargetNotFoundError,
     UnsupportedDtypeError,
 )
+from ngff_core.lease import Lease
 from ngff_core.ledger import Ledger
 from ngff_core.plan import PyramidPlan
 from ngff_core.progress import Advanced, Event, Finished, Started
@@ -697,3 +700,27 @@ def test_a_plain_file_at_the_target_goes_only_by_overwrite(tmp_path):
         build_pyramid(image, target)
     assert target.read_bytes() == b"notes"
     assert build_pyramid(image, target, overwrite=True).verified
+
+
+@pytest.mark.parametrize("method", [BIN, GAUSSIAN])
+def test_a_builder_that_came_and_went_before_the_lease_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Both saw nothing at the target; the other had built it when this one got its lease."""
+    image, target = noise((64, 64)), tmp_path / "image.ome.zarr"
+    mine, enter = threading.current_thread(), Lease.__enter__
+
+    def late(lease: Lease) -> Lease:
+        if threading.current_thread() is mine:
+            with ThreadPoolExecutor(1) as other:
+                other.submit(build_pyramid, image, target, method=BIN).result()
+        return enter(lease)
+
+    monkeypatch.setattr(Lease, "__enter__", late)
+    if method == BIN:
+        assert build_pyramid(image, target, method=method).fresh == 0
+    else:
+        with pytest.raises(TargetExistsError, match="holds a build with other options"):
+            build_pyramid(image, target, method=method)
+    monkeypatch.undo()
+    assert verify_pyramid(target).ok

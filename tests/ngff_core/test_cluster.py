@@ -201,6 +201,9 @@ def test_regions_of_a_killed_worker_are_built_elsewhere(
         if local.scheduler.workers[victim].processing:
             os.kill(pid, signal.SIGKILL)
             killed.append(time.monotonic())
+        else:
+            # It holds what it has done until that is fetched.
+            os.kill(pid, signal.SIGCONT)
 
     report = build_pyramid(
         source,

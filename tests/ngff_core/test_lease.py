@@ -94,8 +94,11 @@ def test_who_waits_gets_it_when_it_is_released(store: Store) -> None:
     assert events[0].text.startswith("waiting: process ")
 
 
+@pytest.mark.parametrize("likely_first", [False, True])
 @pytest.mark.parametrize("reason", ["released", "expired", "dead", "another process by now"])
-def test_a_lease_that_nobody_holds_is_taken_at_once(store: Store, reason: str) -> None:
+def test_a_lease_that_nobody_holds_is_taken_at_once(
+    store: Store, reason: str, likely_first: bool
+) -> None:
     """Released, run out, or of a process of this machine that is gone."""
     with Lease(store):
         mine = current_holder(store)
@@ -108,8 +111,9 @@ def test_a_lease_that_nobody_holds_is_taken_at_once(store: Store, reason: str) -
         "another process by now": replace(live, started=live.started - 3600),
     }[reason]
     put(store, 2, left)
-    with Lease(store, patience=0.0) as lease:
+    with Lease(store, patience=0.0, likely_first=likely_first) as lease:
         lease.check()
+        assert not lease.is_first
         assert list(store.objects("lease"))[-1] == "lease/000003.json"
 
 
@@ -235,12 +239,13 @@ def test_trouble_while_releasing_does_not_hide_the_result(
         monkeypatch.setattr(store, "write", down)
 
 
-def test_of_many_that_want_it_one_has_it_at_a_time(store: Store) -> None:
+@pytest.mark.parametrize("likely_first", [False, True])
+def test_of_many_that_want_it_one_has_it_at_a_time(store: Store, likely_first: bool) -> None:
     """Eight threads, each a builder: no two of them are ever inside together."""
     inside, most = [], []
 
     def build(me: int) -> None:
-        with Lease(store):
+        with Lease(store, likely_first=likely_first):
             inside.append(me)
             most.append(len(inside))
             inside.remove(me)
