@@ -125,9 +125,7 @@ class Driver:
         self._relays = [Relay(listener) for _ in self._plan.levels]
         self._pipeline = Pipeline(self._write_levels, self.is_done)
         self._finishing: list[Future[None]] = []
-        self._finishers = ThreadPoolExecutor(
-            claim.target.at_once, thread_name_prefix="ngff-finish"
-        )
+        self._finishers = ThreadPoolExecutor(claim.target.at_once, thread_name_prefix="ngff-finish")
 
     def is_done(self, index: int) -> bool:
         """Whether nothing remains to be done of a level."""
