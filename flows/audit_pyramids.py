@@ -12,12 +12,16 @@ from prefect.states import Completed, Failed
 from ngff_core import find_targets
 from tasks import upkeep
 from tasks.progress import counted
+from tasks.storage import storage_options
 from tasks.upkeep import Audit
 
 
 @flow(name="audit-pyramids", validate_parameters=True)
 def audit_pyramids(
-    prefixes: list[str], deep_every: int = 30, repair: bool = False
+    prefixes: list[str],
+    deep_every: int = 30,
+    repair: bool = False,
+    storage_block: str | list[str] | None = None,
 ) -> State[list[Audit]]:
     """Verify every pyramid below some prefixes; fail where one is damaged.
 
@@ -28,12 +32,16 @@ def audit_pyramids(
         prefixes: Paths or URIs to look below, such as gs://images/published.
         deep_every: Days in which every byte is read once; 1 reads all of them in each run.
         repair: Build damaged regions anew, from the source or the level below.
+        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several of
+            them. By default those of the environment.
     """
     today = datetime.now(UTC).date()
     audits = []
-    for target in (target for prefix in prefixes for target in find_targets(prefix)):
+    options = storage_options(storage_block)
+    for target in (target for prefix in prefixes for target in find_targets(prefix, options)):
         deep = upkeep.is_deep_day(target, deep_every, today)
-        found = _result(target, upkeep.audit(target, deep, repair, return_state=True))
+        state = upkeep.audit(target, deep, repair, storage_block, return_state=True)
+        found = _result(target, state)
         if found.damaged:
             upkeep.tell_damage(found)
         audits.append(found)

@@ -6,11 +6,15 @@ from prefect import flow
 
 from ngff_core import Leftover, find_targets
 from tasks import upkeep
+from tasks.storage import storage_options
 
 
 @flow(name="clean-builds", validate_parameters=True)
 def clean_builds(
-    prefixes: list[str], older_than_days: float = 14.0, dry_run: bool = True
+    prefixes: list[str],
+    older_than_days: float = 14.0,
+    dry_run: bool = True,
+    storage_block: str | list[str] | None = None,
 ) -> list[Leftover]:
     """Remove forgotten caches and half-built pyramids below some prefixes.
 
@@ -21,8 +25,11 @@ def clean_builds(
         prefixes: Paths or URIs to look below, such as gs://images/published.
         older_than_days: Age of the newest object from which on a build counts as dead.
         dry_run: Only show what would be removed, and how many bytes that is.
+        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several of
+            them. By default those of the environment.
     """
-    targets = [target for prefix in prefixes for target in find_targets(prefix)]
-    found = [upkeep.clean(target, older_than_days, dry_run) for target in targets]
+    options = storage_options(storage_block)
+    targets = [target for prefix in prefixes for target in find_targets(prefix, options)]
+    found = [upkeep.clean(target, older_than_days, dry_run, storage_block) for target in targets]
     upkeep.show_leftovers(found, dry_run)
     return found

@@ -26,6 +26,7 @@ from ngff_core.errors import NgffError
 from ngff_core.store import is_passing
 from tasks import inbox, launching
 from tasks.inbox import Inbox
+from tasks.storage import storage_options
 from tasks.uploads import (
     Decision,
     Names,
@@ -91,6 +92,11 @@ class UploadPrefix(BaseModel):
         description="Path or URI for what the watcher remembers, with parked uploads below "
         "parked/. By default .ngff-flows below the prefix.",
     )
+    storage_block: str | list[str] | None = Field(
+        default=None,
+        description="A saved block with the credentials, such as gcs-bucket/lab, or several of "
+        "them; the watcher and the builds that it starts use them. By default the environment's.",
+    )
 
     def to_inbox(self) -> Inbox:
         """The prefix as the tasks take it."""
@@ -109,7 +115,10 @@ class UploadPrefix(BaseModel):
         options = self.options.model_dump(mode="json")
         options["overwrite"] = options["overwrite"] or decision.overwrite
         upload = decision.upload
-        return {"source": upload.uri, "target": upload.target, "options": options}
+        parameters = {"source": upload.uri, "target": upload.target, "options": options}
+        if self.storage_block is not None:
+            parameters["storage_block"] = self.storage_block
+        return parameters
 
 
 class Patience(BaseModel):
@@ -198,6 +207,8 @@ class Look:
 
     def run(self, only: str | None, release: Sequence[str], now: float) -> None:
         """See, decide, do, remember."""
+        options = storage_options(self.prefix.storage_block)
+        self.inbox = replace(self.inbox, storage_options=options)
         before = inbox.load_records(self.inbox)
         parked = inbox.find_parked(self.inbox)
         seen = self._see(before, parked, only, release, now)

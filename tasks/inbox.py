@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from ngff_core.errors import StoredDataError
 from ngff_core.store import (
     LocalFiles,
+    StorageOptions,
     Store,
     absolute_uri,
     canonical_uri,
@@ -44,6 +45,7 @@ class Inbox:
     state: str | None = None
     marker: str | None = None
     """An object that the uploader puts into a folder last."""
+    storage_options: StorageOptions | None = field(default=None, repr=False)
 
     @property
     def root(self) -> str:
@@ -56,7 +58,11 @@ class Inbox:
 
     @property
     def state_store(self) -> Store:
-        return open_store(self.state or f"{self.root}/{STATE_FOLDER}")
+        return open_store(self.state or f"{self.root}/{STATE_FOLDER}", self.storage_options)
+
+    @property
+    def store(self) -> Store:
+        return open_store(self.root, self.storage_options)
 
     def holds(self, uri: str) -> bool:
         """Whether ``uri`` lies below the prefix."""
@@ -65,7 +71,7 @@ class Inbox:
 
 def find_uploads(inbox: Inbox) -> tuple[Upload, ...]:
     """All uploads below the prefix, by one listing of each folder in it."""
-    tree = _Tree(open_store(inbox.root))
+    tree = _Tree(inbox.store)
     found = [_upload(inbox, tree, path, entry) for path, entry in _walk(inbox, tree, "")]
     return tuple(sorted(found, key=lambda upload: upload.path))
 
@@ -76,7 +82,7 @@ def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
     It was notified of, so an object of a bucket is whole: it appears with all its bytes.
     """
     path = canonical_uri(uri)[len(canonical_uri(inbox.root)) :].strip("/")
-    tree = _Tree(open_store(inbox.root))
+    tree = _Tree(inbox.store)
     parts = path.split("/")
     for length in range(1, len(parts) + 1):
         part = "/".join(parts[:length])

@@ -20,6 +20,7 @@ from ngff_core.store import is_passing
 from ngff_core.verify import Finding
 from tasks.progress import RunLog, counted
 from tasks.pyramid import RETRIES
+from tasks.storage import Blocks, storage_options
 
 DAMAGED = "ngff.pyramid.damaged"
 
@@ -57,18 +58,20 @@ def is_deep_day(target: str, every: int, day: date) -> bool:
 
 
 @task(name="audit", task_run_name="audit-{target}", cache_policy=NO_CACHE, **RETRIES)
-def audit(target: str, deep: bool, repair: bool) -> Audit:
+def audit(target: str, deep: bool, repair: bool, storage_block: Blocks = None) -> Audit:
     """Hold one pyramid against its ledger, and mend it where that is asked for."""
     log = RunLog(get_run_logger())
+    # Named, and looked up here: Prefect shows what a task is given.
+    options = storage_options(storage_block)
     try:
-        status = build_status(target)
+        status = build_status(target, storage_options=options)
         if not all(level.done == level.total for level in status.levels):
             return Audit(target, _unfinished(status.builder is not None), finished=False)
-        found = verify_pyramid(target, deep=deep, progress=log)
+        found = verify_pyramid(target, deep=deep, progress=log, storage_options=options)
         if found.ok or not repair:
             return Audit(target, _verdict(found.deep, found.findings), _texts(found.findings))
         # A deep look first: what a shallow one finds may not be all.
-        done = repair_pyramid(target, progress=log)
+        done = repair_pyramid(target, progress=log, storage_options=options)
     except NgffError as error:
         if is_passing(error):
             raise
@@ -112,9 +115,16 @@ def show_audits(audits: Sequence[Audit]) -> None:
 
 
 @task(name="clean", task_run_name="clean-{target}", cache_policy=NO_CACHE, **RETRIES)
-def clean(target: str, older_than_days: float, dry_run: bool) -> Leftover:
+def clean(
+    target: str, older_than_days: float, dry_run: bool, storage_block: Blocks = None
+) -> Leftover:
     """Remove what a dead build left at one target, or say what would be removed."""
-    found = clean_build(target, older_than_days=older_than_days, dry_run=dry_run)
+    found = clean_build(
+        target,
+        older_than_days=older_than_days,
+        dry_run=dry_run,
+        storage_options=storage_options(storage_block),
+    )
     if found.kind:
         get_run_logger().info(f"{target}: {_fate(found)}")
     return found

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import traceback
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,19 @@ from google.oauth2.credentials import Credentials
 from prefect.blocks.core import Block
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.filesystems import RemoteFileSystem
+from prefect.flows import EntrypointType
 from prefect.logging.handlers import APILogHandler
 from pydantic import Field, SecretStr
 
 from flows import cli
+from flows.audit_pyramids import audit_pyramids
 from flows.build_pyramid import build_pyramid
+from flows.clean_builds import clean_builds
 from flows.options import PyramidOptions
 from flows.running import run_flow
+from flows.watch_uploads import Patience, UploadPrefix, watch_uploads
 from ngff_core import BuildOptions
 from ngff_core.errors import InvalidOptionError, PassingError
 from ngff_core.store import open_store
@@ -262,6 +268,36 @@ def test_nothing_shows_a_secret(
     assert [text[max(0, i - 200) : i] for text in shown if (i := text.find(PLANTED)) >= 0] == []
     assert PLANTED.encode() not in stored
     assert kind in shown[-1]
+
+
+def test_watcher_audit_and_cleaning_take_a_block_too(place: Any, source: Path) -> None:
+    """Nothing else tells them where the bucket is; what the block holds they show nobody."""
+    root, options, _ = place
+    RemoteFileSystem(basepath=root, settings=options).save("planted", overwrite=True)
+    block = "remote-file-system/planted"
+    origin = copy(source, f"{root}/in", options)
+    name = f"on-upload-{uuid.uuid4().hex[:8]}"
+    made = build_pyramid.to_deployment(name, entrypoint_type=EntrypointType.MODULE_PATH)
+    deployment = made.apply()
+    prefix = UploadPrefix(
+        uri=f"{root}/in", target=f"{root}/out", options=OPTIONS, storage_block=block
+    )
+    counts = watch_uploads([prefix], Patience(settle_seconds=0), deployment=f"build-pyramid/{name}")
+    assert counts["start"] == 1
+    with get_client(sync_client=True) as client:
+        wanted = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment]))
+        (run,) = client.read_flow_runs(flow_run_filter=wanted)
+    assert run.parameters["source"] == origin
+    assert build_pyramid(**run.parameters).verified
+    state = audit_pyramids([f"{root}/out"], 1, True, block, return_state=True)
+    assert state.message == "1 pyramid right"
+    target = open_store(run.parameters["target"], options)
+    target.delete(next(key for key in target.objects() if "/c/" in key))
+    state = audit_pyramids([f"{root}/out"], 1, True, block, return_state=True)
+    assert state.message == "1 pyramid right, 1 regions or documents mended"
+    (left,) = clean_builds([f"{root}/out"], storage_block=block)
+    assert left.kind == ""
+    assert PLANTED not in told_by_the_server()
 
 
 def command(*words: str) -> int:
