@@ -21,12 +21,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 import numpy as np
 import zarr
+from fsspec.spec import AbstractBufferedFile
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer.cpu import NDBuffer
 
@@ -418,7 +420,11 @@ class Bucket(Store):
         if self._scheme == "memory":
             # It would hand every caller one and the same file object.
             return io.BytesIO(self.fs.cat_file(self._path(key)))
-        return cast(BinaryIO, self.fs.open(self._path(key), "rb"))
+        file = self.fs.open(self._path(key), "rb")
+        if isinstance(file, AbstractBufferedFile):
+            # s3fs tries a range again that is refused, and none that breaks off.
+            file.cache.fetcher = partial(retrying, file.cache.fetcher)
+        return cast(BinaryIO, file)
 
     def zarr(self, *, read_only: bool = True) -> ZarrStore:
         return zarr.storage.FsspecStore(

@@ -19,6 +19,7 @@ from ngff_core.errors import PassingError, StoredDataError
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Advanced, Finished
 from ngff_core.report import retries_text
+from ngff_core.sources import open_source
 from ngff_core.store import Store, open_store, retrying
 from ngff_core.target import read_plan, target_stores
 from tests.buckets.images import OPTIONS, REGIONS, assert_same, stored
@@ -119,6 +120,17 @@ def test_one_request_in_twenty_fails(place, source_at, local_sources, whole):
     assert deep.ok, deep.findings
     assert sum(place.between.injected.values()) >= 4
     assert_same(place.stored(), whole)
+
+
+@pytest.mark.parametrize("name", ["image.npy", "image.tif"])
+@pytest.mark.parametrize("kind", ["truncate", "reset"])
+def test_a_file_is_opened_through_trouble(place, local_sources, name, kind):
+    """Its header is read in ranges, each of which may break off."""
+    place.store().write(name, (local_sources / name).read_bytes())
+    place.between.script(Fault(kind, method="GET", path=rf"{name}[? ]", nth=[1, 2, 4]))
+    with open_source(f"{place.root}/{name}", place.options) as opened:
+        assert opened.image.data.shape
+    assert sum(place.between.injected.values()) == 3, list(place.between.asked)
 
 
 @pytest.mark.parametrize("status", [401, 403])
