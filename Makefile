@@ -12,9 +12,10 @@ VENV := .venv/bin/python
 # Stamps live inside .venv, so that they vanish with it.
 RUN_STAMP := .venv/.installed-demo
 TEST_STAMP := .venv/.installed-test
+VIEWERS_STAMP := .venv/.installed-viewers
 BENCH_STAMP := .venv/.installed-bench
 # Without its Python, removed or upgraded away, a .venv counts as not installed.
-$(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(BENCH_STAMP))
+$(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(VIEWERS_STAMP) $(BENCH_STAMP))
 
 # Prefect's database stays inside this folder, and no telemetry leaves it.
 demo look serve: export PREFECT_HOME := $(CURDIR)/.prefect
@@ -42,7 +43,7 @@ test: $(TEST_STAMP) ## run all tests, docstring and README examples included
 	@$(VENV) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST_ARGS)
 
 # Each file has a server of its own, and waits more than it works.
-test-e2e: $(TEST_STAMP) ## run servers, workers, buckets and browsers as in production (10 minutes)
+test-e2e: $(VIEWERS_STAMP) ## run servers, workers, buckets and browsers as in production (10 minutes)
 	@$(VENV) -m pytest -m e2e --numprocesses=2 --dist=loadgroup -rs --durations=0 \
 		--durations-min=1 $(wildcard tests/e2e tests/browser) $(PYTEST_ARGS)
 
@@ -103,6 +104,12 @@ $(TEST_STAMP): $(RUN_STAMP) requirements/test.txt
 	@touch $@
 
 # After the test stamp for the same reason.
+# Where it cannot be had, its test says so and is skipped.
+$(VIEWERS_STAMP): $(TEST_STAMP) requirements/viewers.txt
+	@$(VENV) -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+		--requirement requirements/viewers.txt || echo "No viewer: its test will be skipped"
+	@touch $@
+
 $(BENCH_STAMP): $(TEST_STAMP) requirements/bench.txt
 	@echo "Installing what the benchmark measures (once)"
 	@sh scripts/install-into-venv requirements/bench.txt

@@ -83,10 +83,14 @@ def viewer_links(target: str, ome_zarr_version: str, public_url: str | None) -> 
         return {}
     url = url.rstrip("/")
     source = quote(url, safe=":/")
-    zarr = "zarr2" if ome_zarr_version == "0.4" else "zarr3"
-    scene = {"layers": [{"name": url.rpartition("/")[2], "source": f"{url}/|{zarr}:"}]}
-    return {
-        "Neuroglancer": f"https://neuroglancer-demo.appspot.com/#!{quote(json.dumps(scene))}",
+    links = {}
+    if ome_zarr_version != "0.6":
+        # Neuroglancer 2.41.2 shows a black page for what it does not know yet.
+        zarr = "zarr2" if ome_zarr_version == "0.4" else "zarr3"
+        scene = {"layers": [{"name": url.rpartition("/")[2], "source": f"{url}/|{zarr}:"}]}
+        address = f"https://neuroglancer-demo.appspot.com/#!{quote(json.dumps(scene))}"
+        links["Neuroglancer"] = address
+    return links | {
         "vizarr": f"https://hms-dbmi.github.io/vizarr/?source={source}",
         "ome-ngff-validator": f"https://ome.github.io/ome-ngff-validator/?source={source}",
     }

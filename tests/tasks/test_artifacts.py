@@ -164,7 +164,8 @@ def test_viewers_are_linked_only_where_browsers_can_read(report: BuildReport) ->
 
 
 def test_neuroglancer_is_given_a_scene() -> None:
-    """Its address holds JSON; the format is named, so that it does not guess."""
+    """Its address holds JSON; the format is named, and 0.6 it cannot read."""
+    assert "Neuroglancer" not in viewer_links("gs://lab/a.ome.zarr", "0.6", "derive")
     for version, kind in (("0.4", "zarr2"), ("0.5", "zarr3")):
         link = viewer_links("gs://lab/a b.ome.zarr", version, "derive")["Neuroglancer"]
         head, _, scene = link.partition("#!")
