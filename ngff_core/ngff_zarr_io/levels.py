@@ -28,21 +28,27 @@ from ngff_core.ngff_zarr_io.given import Pyramid
 from ngff_core.pieces import pieces_shape
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import NgffProgressCallback, Progress
-from ngff_core.projection import project
-from ngff_core.store import Store
+from ngff_core.projection import Far, project
+from ngff_core.store import Store, is_remote
 
 _PIECE_SHARE = 4
 """Pieces of an array that is computed take at most this part of ``config.memory_target``."""
 
 
-def regions_in_flight(plan: PyramidPlan, workers: int) -> int:
+def regions_in_flight(plan: PyramidPlan, target: Store, workers: int) -> int:
     """Regions at work at once, at most one per worker, within ``config.memory_target``."""
     unit = plan.levels[0].write_unit
     # The piece that regions are taken from has its own share.
     limit = config.memory_target - config.memory_target // _PIECE_SHARE
     try:
         projection = project(
-            plan, unit, cached=False, workers=workers, memory_limit=limit, stream=False
+            plan,
+            unit,
+            cached=False,
+            workers=workers,
+            memory_limit=limit,
+            stream=False,
+            far=Far(target=is_remote(target.uri)),
         )
     except MemoryLimitError:
         return 1

@@ -59,7 +59,7 @@ def to_ngff_zarr(
         multiscales, check_version(version), chunks_per_shard, shards, compressor
     )
     documents = documents_of(pyramid)
-    in_flight = regions_in_flight(pyramid.plan, resolve_workers(workers))
+    in_flight = regions_in_flight(pyramid.plan, target, resolve_workers(workers))
     _check_not_read(target, multiscales)
     _make_room(target, overwrite)
     create_arrays(target, pyramid.plan)
