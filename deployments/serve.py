@@ -75,7 +75,7 @@ def _environment(home: Path, address: str) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "DO_NOT_TRACK": "1",
-        # with leases in memory a restart would leave limits taken for ever
+        # with leases in memory a restart would end each build that has one, within four minutes
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),

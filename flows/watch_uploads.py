@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
+from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.options import PyramidOptions
@@ -52,6 +53,7 @@ _NO_BYTE = (
 )
 
 _ROWS = 500
+_NAMED = 3
 
 
 class UploadPrefix(BaseModel):
@@ -154,7 +156,17 @@ class LookFailedError(NgffError, RuntimeError):
     """A part of a look failed; the rest was done, and the next look tries all of it again."""
 
 
-@flow(name="watch-uploads", validate_parameters=True)
+def _run_name() -> str:
+    """The one upload that is looked at, or the prefixes."""
+    given = flow_run.parameters
+    uris = [given.get("only")] if given.get("only") else []
+    uris = uris or [UploadPrefix.model_validate(prefix).uri for prefix in given["prefixes"]]
+    names = [str(uri).rstrip("/").rpartition("/")[2] for uri in uris[:_NAMED]]
+    more = f" and {len(uris) - _NAMED} more" if len(uris) > _NAMED else ""
+    return f"watch-uploads/{', '.join(names)}{more}"
+
+
+@flow(name="watch-uploads", flow_run_name=_run_name, validate_parameters=True)
 def watch_uploads(
     prefixes: list[UploadPrefix],
     patience: Patience = Patience(),  # noqa: B008 - frozen by use

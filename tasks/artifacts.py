@@ -163,14 +163,22 @@ def _options(chosen: Mapping[str, Any] | None) -> str:
 def _levels(report: BuildReport) -> str:
     head = "| level | shape | chunks | shards | stored | ratio | regions | seconds |"
     rows = (
-        f"| {level.index} | {shape_text(report.dims, level.shape)} "
-        f"| {shape_text(report.dims, level.chunks)} "
-        f"| {shape_text(report.dims, level.shards) if level.shards else 'none'} "
-        f"| {bytes_text(level.stored_bytes)} | {_ratio(level)} "
+        f"| {level.index} | {_shape(report, level.shape)} | {_shape(report, level.chunks)} "
+        f"| {_shape(report, level.shards) if level.shards else 'none'} "
+        f"| {_unbroken(bytes_text(level.stored_bytes))} | {_ratio(level)} "
         f"| {level.regions} | {level.seconds:.1f} |"
         for level in report.levels
     )
     return "\n".join((head, "|---:|---|---|---|---:|---:|---:|---:|", *rows))
+
+
+def _shape(report: BuildReport, shape: tuple[int, ...]) -> str:
+    """A shape whose lines break between axes only: the page's columns are narrow."""
+    return ", ".join(_unbroken(axis) for axis in shape_text(report.dims, shape).split(", "))
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _ratio(of: BuildReport | LevelReport) -> str:

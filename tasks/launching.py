@@ -83,6 +83,8 @@ def start_build(
         run = run_deployment(
             deployment,
             parameters=parameters(decision),
+            # As the build calls itself once it begins: until then the list of runs has it too.
+            flow_run_name=f"{deployment.partition('/')[0]}/{_last_part(decision.upload.target)}",
             idempotency_key=job.key(),
             tags=[TAG, upload_tag(job.uri)],
             timeout=0,
@@ -95,6 +97,10 @@ def start_build(
             "parameter `deployment`"
         ) from error
     return str(cast(FlowRun, run).id)
+
+
+def _last_part(uri: str) -> str:
+    return uri.rstrip("/").rpartition("/")[2]
 
 
 def _pages(client: SyncPrefectClient, tags: Sequence[str]) -> Iterator[FlowRun]:

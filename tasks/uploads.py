@@ -237,12 +237,15 @@ def _after_failure(
     failures = record.attempt - record.forgiven
     if failures <= 0:
         return _start(upload, record, record.attempt + 1)
-    why = f": {last.reason}" if last.reason else ""
+    # the upload's own name stands beside this already
+    said = last.reason.removeprefix(f"{upload.uri}: ")
+    why = f": {said}" if said else ""
     if last.outcome == "cancelled":
         reason = f"attempt {record.attempt} was cancelled{why}"
         return _park(upload, record, last, reason)
     if failures >= policy.attempts:
-        return _park(upload, record, last, f"{failures} attempts failed, the last with{why or ':'}")
+        with_what = f", the last with{why}" if failures > 1 and why else why
+        return _park(upload, record, last, f"{_attempts(failures)} failed{with_what}")
     # No clock of another machine makes the pause longer than it is.
     waited = seen.now - min(last.ended, seen.now)
     pause = policy.pause(failures)
@@ -250,6 +253,10 @@ def _after_failure(
         reason = f"attempt {record.attempt} failed{why}; the next in {pause - waited:.0f} s"
         return _told(upload, "wait", reason, last), record
     return _start(upload, record, record.attempt + 1)
+
+
+def _attempts(number: int) -> str:
+    return "1 attempt" if number == 1 else f"{number} attempts"
 
 
 def _start(upload: Upload, record: Record, attempt: int) -> tuple[Decision, Record]:

@@ -17,9 +17,12 @@ import pytest
 import zarr
 
 from tests.browser.serving import Served, serving
+from tests.servers.places import storage_environment
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+    from tests.servers.gcs import GcsServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = (
@@ -34,6 +37,10 @@ ARGUMENTS = (
 PATIENCE_MS = 60_000
 
 Shoot = Callable[..., None]
+PutUpload = Callable[[str, bytes], None]
+
+UPLOADS, PYRAMIDS = "uploads", "pyramids"
+"""Buckets, whose names are in the pictures."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,10 +48,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """What `make serve` starts, in a home of its own."""
-    with serving(tmp_path_factory.mktemp("home"), "--port", "0") as running:
+def served(tmp_path_factory: pytest.TempPathFactory, gcs: GcsServer) -> Iterator[Served]:
+    """What `make serve` starts, in a home of its own, with an emulated cloud."""
+    cloud = storage_environment(gcs.url, "")
+    with serving(tmp_path_factory.mktemp("home"), "--port", "0", **cloud) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def put_upload(gcs: GcsServer) -> PutUpload:
+    """Puts an object into the bucket `UPLOADS`, from where `PYRAMIDS` is filled."""
+    for name in (UPLOADS, PYRAMIDS):
+        gcs.shelf.make_bucket(name)
+
+    def put(name: str, data: bytes) -> None:
+        gcs.shelf.put(UPLOADS, {"name": name}, data, {})
+
+    return put
 
 
 @pytest.fixture(scope="session")
@@ -74,19 +94,22 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture
 def shoot(request: pytest.FixtureRequest, page: Page) -> Shoot:
-    """Keep a picture of the page, where --screenshots says so."""
+    """Keep a picture of the page, or of so many pixels of its height, where --screenshots
+    says so."""
     folder = request.config.getoption("--screenshots", default=None)
 
-    def keep(name: str, **given: Any) -> None:
+    def keep(name: str, height: int = 900) -> None:
         if folder is None:
             return
+        page.set_viewport_size({"width": 1280, "height": height})
         page.wait_for_load_state("networkidle")
         # charts and dialogs glide in; nothing tells when they have arrived
         page.wait_for_timeout(1500)
         Path(folder).mkdir(parents=True, exist_ok=True)
         path = Path(folder) / f"{name}.png"
-        page.screenshot(path=path, **given)
+        page.screenshot(path=path)
         _compress(path)
+        page.set_viewport_size({"width": 1280, "height": 900})
 
     return keep
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+import tifffile
 
+from tests.browser.conftest import PYRAMIDS, UPLOADS
 from tests.browser.serving import Served, until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-    from tests.browser.conftest import SlowSource
+    from tests.browser.conftest import PutUpload, SlowSource
 
 pytestmark = pytest.mark.e2e
 
@@ -47,6 +51,14 @@ def build(served: Served, page: Page, source: object, target: object) -> str:
     page.get_by_role("textbox", name="source").fill(str(source))
     page.get_by_role("textbox", name="target").fill(str(target))
     return submit(page)
+
+
+def put_folder(put_upload: PutUpload, folder: Path, name: str) -> str:
+    """Upload a folder; its URI."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            put_upload(f"{name}/{path.relative_to(folder)}", path.read_bytes())
+    return f"gs://{UPLOADS}/{name}"
 
 
 def small(page: Page) -> None:
@@ -81,16 +93,18 @@ def menu(page: Page, item: str, button: str) -> None:
 
 
 def test_a_build_from_the_form_to_the_picture(
-    served: Served, page: Page, shoot: Shoot, nuclei: Path, tmp_path: Path
+    served: Served, page: Page, shoot: Shoot, nuclei: Path, put_upload: PutUpload
 ) -> None:
     """Source and target are all that the form needs; the run has the target's name, its page
     the levels, the log the progress, and the artifacts report, table and picture."""
+    source = put_folder(put_upload, nuclei, "nuclei.zarr")
+    target = f"gs://{PYRAMIDS}/nuclei.ome.zarr"
     open_form(served, page, "build-pyramid/on-demand")
     form = page.get_by_role("main")
     for said in ("Path or URI of a zarr array", "Method (Optional)", "OME-Zarr version (Optional)"):
         form.get_by_text(said).first.wait_for()
-    page.get_by_role("textbox", name="source").fill(str(nuclei))
-    page.get_by_role("textbox", name="target").fill(str(tmp_path / "nuclei.ome.zarr"))
+    page.get_by_role("textbox", name="source").fill(source)
+    page.get_by_role("textbox", name="target").fill(target)
     small(page)
     shoot("form")
     run = submit(page)
@@ -106,10 +120,7 @@ def test_a_build_from_the_form_to_the_picture(
 
     page.get_by_role("tab", name="Logs").click()
     page.get_by_role("log").get_by_text("level-0: 16 regions", exact=True).wait_for()
-    log = until(lambda: _finished_log(served, run))
-    line = r"level-0: \d+/16 regions \(\d+ %\), [\d.]+ MB/s, \d+ s left"
-    assert any(re.fullmatch(line, said) for said in log), log
-    assert any(re.fullmatch(r"level-1: 4 regions in [\d.]+ s, [\d.]+ MB/s", said) for said in log)
+    check_progress(until(lambda: _finished_log(served, run)))
 
     page.get_by_role("tab", name="Artifacts").click()
     found = {one["type"]: one for one in served.artifacts(run)}
@@ -127,8 +138,8 @@ def test_a_build_from_the_form_to_the_picture(
     text = report.inner_text()
     for said in (
         "verified: 21 regions in ",
-        str(nuclei),
-        str(tmp_path / "nuclei.ome.zarr"),
+        source,
+        target,
         "chunks=128, shards=128",
         "ngff-flows 0.",
         "zarr 3.",
@@ -138,7 +149,7 @@ def test_a_build_from_the_form_to_the_picture(
     rows = report.get_by_role("table").last.get_by_role("row")
     assert [row.split()[0] for row in rows.all_inner_texts()] == ["level", "0", "1", "2"]
     assert re.search(r"\d\.\d$", rows.last.inner_text().strip())
-    shoot("report")
+    shoot("report", height=1172)
 
     page.goto(f"{served.url}/v2/artifacts/artifact/{found['table']['id']}")
     table = page.get_by_role("table")
@@ -150,7 +161,14 @@ def test_a_build_from_the_form_to_the_picture(
     picture.wait_for()
     assert picture.evaluate("image => image.complete && image.naturalWidth") == 128
     assert picture.is_visible()
-    shoot("thumbnail")
+    shoot("thumbnail", height=788)
+
+
+def check_progress(log: list[str]) -> None:
+    """How far a level is, at what rate and what time is left, and how it ended."""
+    line = r"level-0: \d+/16 regions \(\d+ %\), [\d.]+ MB/s, \d+ s left"
+    assert any(re.fullmatch(line, said) for said in log), log
+    assert any(re.fullmatch(r"level-1: 4 regions in [\d.]+ s, [\d.]+ MB/s", said) for said in log)
 
 
 def _finished_log(served: Served, run: str) -> list[str]:
@@ -160,23 +178,27 @@ def _finished_log(served: Served, run: str) -> list[str]:
 
 
 def test_a_failed_run_says_what_to_do(
-    served: Served, page: Page, shoot: Shoot, tmp_path: Path
+    served: Served, page: Page, shoot: Shoot, put_upload: PutUpload
 ) -> None:
     """The first line in red tells what is wrong, and what to look at; no traceback before it."""
-    run = build(served, page, tmp_path / "nothing.tif", tmp_path / "nothing.ome.zarr")
+    source = f"gs://{UPLOADS}/nucleii.zarr"
+    run = build(served, page, source, f"gs://{PYRAMIDS}/nucleii.ome.zarr")
     ended = await_end(served, run)
-    advice = f"{tmp_path}/nothing.tif: nothing is stored there; check the spelling"
+    advice = f"{source}: nothing is stored there; check the spelling"
     assert ended["state_name"] == "Failed"
     assert advice in ended["state"]["message"]
     page.reload()
     badge(page, "Failed").wait_for()
     page.get_by_role("tab", name="Logs").click()
+    page.get_by_text("Level: All").click()
+    page.get_by_role("option", name="Error and above").click()
     red = page.get_by_role("log").get_by_role("listitem").filter(has_text="ERROR").first
     red.wait_for()
     assert advice in red.inner_text()
     assert "Traceback" not in red.inner_text().partition(advice)[0]
-    red.scroll_into_view_if_needed()
-    shoot("failed")
+    shown = red.bounding_box()
+    assert shown is not None
+    shoot("failed", height=int(shown["y"] + shown["height"]) + 8)
 
 
 def test_cancel_and_retry(
@@ -216,19 +238,57 @@ def _retried(served: Served, run: str) -> None:
     assert "AwaitingRetry" in [state["name"] for state in served.states(run)]
 
 
+SETTLE_SECONDS = 10
+
+
+def look(served: Served, **patience: float) -> str:
+    """Look for uploads below `scans`; the id of the run."""
+    watcher = served.deployment("watch-uploads/every-minute")["id"]
+    place = {"uri": f"gs://{UPLOADS}/scans", "target": f"gs://{PYRAMIDS}/scans"}
+    asked = {"parameters": {"prefixes": [place], "patience": {"attempts": 1, **patience}}}
+    run: str = served.ask("POST", f"/deployments/{watcher}/create_flow_run", json=asked)["id"]
+    assert await_end(served, run)["state_name"] == "Completed"
+    return run
+
+
+def builds_of_uploads(served: Served) -> list[dict[str, Any]]:
+    deployment = served.deployment("build-pyramid/on-upload")["id"]
+    wanted = {"deployments": {"id": {"any_": [deployment]}}}
+    found: list[dict[str, Any]] = served.ask("POST", "/flow_runs/filter", json=wanted)
+    return found
+
+
 def test_a_look_for_uploads_leaves_a_table(
-    served: Served, page: Page, shoot: Shoot, nuclei: Path, tmp_path: Path
+    served: Served, page: Page, shoot: Shoot, nuclei: Path, put_upload: PutUpload
 ) -> None:
     """What a look found, what it does with each upload, and why, is a table of its run."""
-    watcher = served.deployment("watch-uploads/every-minute")["id"]
-    place = {"uri": str(nuclei.parent), "target": str(tmp_path), "state": str(tmp_path / "state")}
-    asked = {"parameters": {"prefixes": [place]}}
-    run = served.ask("POST", f"/deployments/{watcher}/create_flow_run", json=asked)["id"]
-    assert await_end(served, run)["state_name"] == "Completed"
+    whole = io.BytesIO()
+    tifffile.imwrite(whole, np.zeros((96, 96), "u2"), tile=(32, 32), metadata={"axes": "YX"})
+    put_upload("scans/broken.tif", whole.getvalue()[:300])
+    put_folder(put_upload, nuclei, "scans/nuclei.zarr")
+    look(served, settle_seconds=0, starts_per_look=1)
+    first_look = time.monotonic()
+    [broken] = builds_of_uploads(served)
+    assert await_end(served, broken["id"])["state_name"] == "Failed"
+    put_upload("scans/zebrafish.tif", whole.getvalue())
+    # `nuclei.zarr` is to have been still for so long
+    time.sleep(max(0, SETTLE_SECONDS - (time.monotonic() - first_look)))
+    run = look(served, settle_seconds=SETTLE_SECONDS)
+
     [table] = served.artifacts(run)
     page.goto(f"{served.url}/v2/runs/flow-run/{run}?tab=Artifacts")
     page.get_by_role("link", name="TABLE uploads").click()
     page.get_by_role("link", name=table["id"][:8]).click()
-    page.get_by_role("table").get_by_text("nuclei.zarr").first.wait_for()
-    page.get_by_role("table").get_by_text("wait", exact=True).wait_for()
-    shoot("uploads")
+    for upload, what, why in (
+        ("nuclei.zarr", "start", "new upload"),
+        ("broken.tif", "park", "1 attempt failed: truncated: 300 bytes"),
+        ("zebrafish.tif", "wait", "new or changed; to be still for another 10 s"),
+    ):
+        row = page.get_by_role("table").get_by_role("row").filter(has_text=f"scans/{upload}")
+        row.get_by_text(what, exact=True).wait_for()
+        row.get_by_text(why).wait_for()
+    page.get_by_role("link", name="watch-uploads/scans").wait_for()
+    shoot("uploads", height=560)
+    # so is a run called from the first, also one that waits for its turn
+    asked_for = {run["name"] for run in builds_of_uploads(served)}
+    assert asked_for == {"build-pyramid/broken.ome.zarr", "build-pyramid/nuclei.ome.zarr"}

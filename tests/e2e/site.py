@@ -222,6 +222,16 @@ class Site:
         with self.client() as client:
             client.update_deployment_schedule(found.id, its.id, active=False)
 
+    def renew_slot(self, run: UUID) -> None:
+        """Keep a run's place among those that its deployment may have at once.
+
+        The run's own process does so every few minutes, and ends where the server refuses.
+        """
+        lease = self.state(run).state_details.deployment_concurrency_lease_id
+        assert lease is not None
+        with self.client() as client:
+            client.renew_concurrency_lease(lease_id=lease, lease_duration=300)
+
     def until_run(self, run: UUID, what: str, look: Callable[[], Any]) -> None:
         """Wait for something that a run brings about; it must not end badly meanwhile."""
 
@@ -255,8 +265,18 @@ class Site:
 
     def press_cancel(self, run: UUID) -> None:
         """What the UI's button does."""
+        self.report(run, "CANCELLING")
+
+    def crash(self, run: UUID) -> None:
+        """Report that a run began and crashed, as a worker would; there must be none."""
+        self.report(run, "PENDING", "RUNNING", "CRASHED")
+
+    def report(self, run: UUID, *states: str) -> None:
+        """Give a run states of these types, one after the other; the server must accept each."""
         with self.client() as client:
-            client.set_flow_run_state(run, State(type=StateType.CANCELLING))
+            for state in states:
+                answer = client.set_flow_run_state(run, State(type=StateType(state)))
+                assert answer.status.value == "ACCEPT", answer
 
     def story(self, run: UUID) -> str:
         """A run's states, and the end of its log."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tests.e2e.site import until
 from tests.servers.proxy import Fault
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from uuid import UUID
 
     from tests.e2e.site import Site
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 BUILD = "build-pyramid/on-demand"
+LIMITED = "build-pyramid/on-upload"
+"""A deployment with a limit of runs at once."""
 PIXELS = np.random.default_rng(0).integers(0, 999, (64, 256, 256)).astype("u2")
 OPTIONS = {
     "method": "itkwasm_bin_shrink",
@@ -37,24 +41,34 @@ REGIONS = 20
 """Of both levels together, with these options."""
 
 
+REST_SECONDS = 20
+SHORTEST_REST_SECONDS = 10
+"""Prefect takes no shorter one; too short where a worker reports a crash twice."""
+
+
 @pytest.fixture(scope="module")
 def source(running_site: Site) -> str:
     """An image in the bucket, and automations that let a crash rest for less than a minute."""
+    file = io.BytesIO()
+    np.save(file, PIXELS)
+    open_store(IN).write("image.npy", file.getvalue())
+    let_crashes_rest(running_site, REST_SECONDS)
+    return f"{IN}/image.npy"
+
+
+def let_crashes_rest(site: Site, seconds: float) -> None:
+    """Apply the automations as they are deployed, but for how long a crash rests."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from deployments import automations
 
-    file = io.BytesIO()
-    np.save(file, PIXELS)
-    open_store(IN).write("image.npy", file.getvalue())
     with (
         pytest.MonkeyPatch.context() as patch,
-        running_site.client() as client,
+        site.client() as client,
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}),
     ):
-        patch.setattr(automations, "REST", timedelta(seconds=20))
+        patch.setattr(automations, "REST", timedelta(seconds=seconds))
         automations.apply(client)
-    return f"{IN}/image.npy"
 
 
 class Builds:
@@ -64,11 +78,11 @@ class Builds:
         self.site = site
         self.source = source
 
-    def start(self, name: str) -> UUID:
+    def start(self, name: str, deployment: str = BUILD) -> UUID:
         parameters = {"source": self.source, "target": target(name), "options": OPTIONS}
-        return self.site.run(BUILD, **parameters)
+        return self.site.run(deployment, **parameters)
 
-    def start_held(self, name: str, seconds: float = 3600) -> UUID:
+    def start_held(self, name: str, seconds: float = 3600, deployment: str = BUILD) -> UUID:
         """Start one, and wait until it has recorded some regions and is held at others.
 
         It goes on after so many seconds at each, or with the proxy's next script. What comes
@@ -80,7 +94,7 @@ class Builds:
             Fault("delay", "POST", shard, nth=range(6, 10), seconds=2.5),
             Fault("delay", "POST", shard, nth=range(10, 1000), seconds=seconds),
         )
-        run = self.start(name)
+        run = self.start(name, deployment)
         self.site.until_run(run, "some regions are recorded", lambda: recorded(name) >= 4)
         return run
 
@@ -111,6 +125,15 @@ def recorded(name: str) -> int:
     return sum(level.done for level in found.levels) if found is not None else 0
 
 
+def lease(name: str) -> dict[str, Any]:
+    """The last lease on a target, as any machine reads it."""
+    store = open_store(f"{target(name)}.build")
+    document = store.read(max(store.objects("lease")))
+    assert document is not None
+    found: dict[str, Any] = json.loads(document)
+    return found
+
+
 def assert_whole(name: str) -> None:
     """Published, right to the byte, and nothing else."""
     assert ngff_core.verify_pyramid(target(name), deep=True).ok
@@ -133,6 +156,31 @@ def test_lost_machine_is_noticed_and_its_build_goes_on(site: Site, builds: Build
     assert site.history(run).count("AwaitingRetry") == 1
 
 
+@pytest.fixture
+def hasty_site(site: Site, source: str) -> Iterator[Site]:
+    """A site where crashed builds go on as soon as Prefect can have it, and nobody runs them."""
+    site.stop_worker()
+    let_crashes_rest(site, SHORTEST_REST_SECONDS)
+    yield site
+    let_crashes_rest(site, REST_SECONDS)
+
+
+def test_crash_loop_ends(hasty_site: Site, builds: Builds) -> None:
+    """A build that crashes each time goes on three times, and then waits for a person."""
+    looping, control = builds.start("looping"), builds.start("control")
+    for _ in range(3):
+        hasty_site.crash(looping)
+        hasty_site.wait(looping, "AwaitingRetry")
+    hasty_site.crash(looping)
+    # Twice, so that the automation had its turn for all that crashed before.
+    for _ in range(2):
+        hasty_site.crash(control)
+        hasty_site.wait(control, "AwaitingRetry")
+    assert hasty_site.state(looping).name == "Crashed"
+    assert hasty_site.history(looping).count("AwaitingRetry") == 3
+    hasty_site.report(control, "CANCELLED")
+
+
 def test_cancelled_build_stops_and_is_retried(site: Site, builds: Builds) -> None:
     """No process is left, nothing is published; the same run then does what remains."""
     # The process waits for its requests, and after 30 s Prefect does not wait for the process.
@@ -150,6 +198,7 @@ def test_cancelled_build_stops_and_is_retried(site: Site, builds: Builds) -> Non
     assert found is not None
     assert not found.published
     assert found.builder is None
+    assert lease("cancelled")["released"], "a builder on another machine would wait it out"
     assert 0 < before < REGIONS
 
     site.proxy.script()
@@ -181,8 +230,12 @@ def test_two_runs_on_one_target(site: Site, builds: Builds) -> None:
 
 
 def test_server_restarts_in_mid_build(site: Site, builds: Builds) -> None:
-    """The build goes on without the server, and the same run ends well."""
-    run = builds.start_held("restarted")
+    """The server knows again what it knew, so that the build may keep its slot; without the
+    server the build goes on, and the same run ends well."""
+    run = builds.start_held("restarted", deployment=LIMITED)
+    site.lose_server()
+    site.start_server()
+    site.renew_slot(run)
     site.lose_server()
     before = recorded("restarted")
     site.proxy.script()

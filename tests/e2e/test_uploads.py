@@ -125,9 +125,7 @@ def test_five_uploads(site: Site) -> None:
     assert uploads.runs == expected
     ((name, told),) = uploads.parked.items()
     assert name == "corrupt.tif"
-    assert told["reason"].startswith(
-        f"2 attempts failed, the last with: {uploads.uri}/corrupt.tif: truncated: 300 bytes"
-    )
+    assert told["reason"].startswith("2 attempts failed, the last with: truncated: 300 bytes")
 
     uploads.put("mouse/changed.tif", tiff(pixels(6)))
     uploads.put("corrupt.tif", tiff(pixels(7)))
