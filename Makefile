@@ -42,9 +42,9 @@ serve: $(RUN_STAMP) ## run it all here: server, worker, deployments, automations
 test: $(TEST_STAMP) ## run all tests, docstring and README examples included
 	@$(VENV) -m pytest --numprocesses=auto --dist=loadgroup $(PYTEST_ARGS)
 
-# Each file has a server of its own, and waits more than it works.
+# Each group has a server of its own, and waits more than it works: hence three on two cores.
 test-e2e: $(VIEWERS_STAMP) ## run servers, workers, buckets and browsers as in production (10 minutes)
-	@$(VENV) -m pytest -m e2e --numprocesses=2 --dist=loadgroup -rs --durations=0 \
+	@$(VENV) -m pytest -m e2e --numprocesses=3 --dist=loadgroup -rs --durations=0 \
 		--durations-min=1 $(wildcard tests/e2e tests/browser) $(PYTEST_ARGS)
 
 test-memory: $(TEST_STAMP) ## build up to 16 GiB and measure the memory that takes (half an hour)

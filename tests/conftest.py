@@ -42,8 +42,11 @@ GROUPS = {
     "::test_clusters_build_through_prefect": "prefect",
     "::test_refusal_by_prefect_is_a_line_too": "prefect",
     # Each has a server and a worker of its own, as processes.
+    "::test_crash_loop_ends": "crashes",
+    "::test_task_is_retried_by_prefect": "crashes",
     "tests/e2e/test_uploads.py": "uploads",
     "tests/e2e/test_interrupted.py": "interrupted",
+    "tests/browser/": "browser",
     # Halves of about equal length, each with its own process that forks.
     "tests/resume/test_killed_by_itself.py": "resume, half",
     "tests/resume/": "resume, other half",

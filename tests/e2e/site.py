@@ -39,6 +39,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from deployments import serve
@@ -221,6 +222,18 @@ class Site:
         yield
         with self.client() as client:
             client.update_deployment_schedule(found.id, its.id, active=False)
+        # One that is late would look at the next test's uploads.
+        self._end_runs(deployment)
+
+    def _end_runs(self, deployment: str) -> None:
+        """Remove the runs of a deployment that have not begun, and wait for the others."""
+        for run in self.runs(deployment):
+            state = self.state(run.id).type
+            if state is StateType.SCHEDULED:
+                with self.client() as client, suppress(ObjectNotFound):
+                    client.delete_flow_run(run.id)
+            elif state.value not in ENDED:
+                self.end_of(run.id)
 
     def renew_slot(self, run: UUID) -> None:
         """Keep a run's place among those that its deployment may have at once.
