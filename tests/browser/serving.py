@@ -33,6 +33,16 @@ class Served:
     process: subprocess.Popen[str]
     said: list[str] = field(default_factory=list)
 
+    @tenacity.retry(
+        # what Prefect's own clients try again too: its database was locked
+        retry=tenacity.retry_if_exception(
+            lambda error: isinstance(error, httpx.HTTPStatusError)
+            and error.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        ),
+        wait=tenacity.wait_fixed(1),
+        stop=tenacity.stop_after_delay(60),
+        reraise=True,
+    )
     def ask(self, method: str, path: str, **given: Any) -> Any:
         """The server's answer to a request, as JSON."""
         answer = httpx.request(method, f"{self.url}/api{path}", timeout=30, **given)
