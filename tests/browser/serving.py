@@ -36,8 +36,10 @@ class Served:
     @tenacity.retry(
         # what Prefect's own clients try again too: its database was locked
         retry=tenacity.retry_if_exception(
-            lambda error: isinstance(error, httpx.HTTPStatusError)
-            and error.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            lambda error: (
+                isinstance(error, httpx.HTTPStatusError)
+                and error.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+            )
         ),
         wait=tenacity.wait_fixed(1),
         stop=tenacity.stop_after_delay(60),
