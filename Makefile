@@ -103,13 +103,13 @@ $(TEST_STAMP): $(RUN_STAMP) requirements/test.txt
 	@sh scripts/install-into-venv requirements/test.txt
 	@touch $@
 
-# After the test stamp for the same reason.
-# Where it cannot be had, its test says so and is skipped.
+# After the test stamp for the same reason. Where it cannot be had, its test is skipped.
 $(VIEWERS_STAMP): $(TEST_STAMP) requirements/viewers.txt
 	@$(VENV) -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
 		--requirement requirements/viewers.txt || echo "No viewer: its test will be skipped"
 	@touch $@
 
+# After the test stamp for the same reason.
 $(BENCH_STAMP): $(TEST_STAMP) requirements/bench.txt
 	@echo "Installing what the benchmark measures (once)"
 	@sh scripts/install-into-venv requirements/bench.txt

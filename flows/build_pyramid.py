@@ -10,12 +10,12 @@ from prefect.runtime import flow_run
 from flows.options import PyramidOptions
 from ngff_core import BuildReport
 from tasks import events, pyramid
+from tasks.launching import last_part
 from tasks.storage import Blocks
 
 
 def _run_name() -> str:
-    target = str(flow_run.parameters["target"]).rstrip("/")
-    return f"build-pyramid/{target.rpartition('/')[2]}"
+    return f"build-pyramid/{last_part(str(flow_run.parameters['target']))}"
 
 
 @flow(name="build-pyramid", flow_run_name=_run_name, validate_parameters=True)

@@ -159,9 +159,9 @@ class LookFailedError(NgffError, RuntimeError):
 def _run_name() -> str:
     """The one upload that is looked at, or the prefixes."""
     given = flow_run.parameters
-    uris = [given.get("only")] if given.get("only") else []
-    uris = uris or [UploadPrefix.model_validate(prefix).uri for prefix in given["prefixes"]]
-    names = [str(uri).rstrip("/").rpartition("/")[2] for uri in uris[:_NAMED]]
+    one = given.get("only")
+    uris = [one] if one else [UploadPrefix.model_validate(p).uri for p in given["prefixes"]]
+    names = [launching.last_part(uri) for uri in uris[:_NAMED]]
     more = f" and {len(uris) - _NAMED} more" if len(uris) > _NAMED else ""
     return f"watch-uploads/{', '.join(names)}{more}"
 

@@ -84,7 +84,7 @@ def start_build(
             deployment,
             parameters=parameters(decision),
             # As the build calls itself once it begins: until then the list of runs has it too.
-            flow_run_name=f"{deployment.partition('/')[0]}/{_last_part(decision.upload.target)}",
+            flow_run_name=f"{deployment.partition('/')[0]}/{last_part(decision.upload.target)}",
             idempotency_key=job.key(),
             tags=[TAG, upload_tag(job.uri)],
             timeout=0,
@@ -99,7 +99,8 @@ def start_build(
     return str(cast(FlowRun, run).id)
 
 
-def _last_part(uri: str) -> str:
+def last_part(uri: str) -> str:
+    """What runs are named after: the name of a pyramid, an upload or a prefix, and no path."""
     return uri.rstrip("/").rpartition("/")[2]
 
 

@@ -95,11 +95,16 @@ def test_overwriting_a_name_with_wildcards_spares_its_neighbours(memory_filesyst
 
 
 @pytest.mark.parametrize("cache", ["never", "always"])
+@pytest.mark.parametrize("far", [False, True])
 def test_a_source_that_changes_while_it_is_read_is_not_published(
-    tmp_path: Path, cache: str
+    tmp_path: Path, memory_filesystem: Any, cache: str, far: bool
 ) -> None:
-    """Half old and half new samples are no image; nothing of them stays recorded."""
-    source, target = tmp_path / "a.npy", tmp_path / "a.ome.zarr"
+    """Half old and half new samples are no image; nothing of them stays recorded.
+
+    Where the target is far away levels are finished beside each other.
+    """
+    source = tmp_path / "a.npy"
+    target = "memory://changed/a.ome.zarr" if far else str(tmp_path / "a.ome.zarr")
     np.save(source, noise(1))
 
     def replace(event: Event) -> None:
@@ -109,7 +114,8 @@ def test_a_source_that_changes_while_it_is_read_is_not_published(
 
     with pytest.raises(SourceChangedError, match="changed while it was read"):
         build_pyramid(source, target, cache=cache, progress=replace, **QUICK)
-    assert not (target / "zarr.json").exists()
+    assert open_store(target).read("zarr.json") is None
+    assert open_store(f"{target}.build").objects("ledger") == {}
     with pytest.raises(SourceChangedError, match="overwrite"):
         build_pyramid(source, target, cache=cache, **QUICK)
     assert build_pyramid(source, target, cache=cache, overwrite=True, **QUICK).verified
