@@ -11,7 +11,6 @@ import json
 from typing import Any
 
 import crc32c
-import numpy as np
 import zarr
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
@@ -19,9 +18,9 @@ from zarr.storage import MemoryStore
 from ngff_core.codecs import Compressor
 from ngff_core.encoding import LevelEncoder
 from ngff_core.errors import StoredDataError
-from ngff_core.image import Block
 from ngff_core.ledger import Receipt, StoredObject
 from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.samples import Samples
 from ngff_core.store import Store, fused_pipeline, retrying
 
 ARRAY_DOCUMENT = {2: ".zarray", 3: "zarr.json"}
@@ -53,14 +52,8 @@ def open_level(store: Store, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[
         )
 
 
-def checksum(samples: Block) -> int:
-    """CRC-32C of the samples in C order, little-endian."""
-    little = np.ascontiguousarray(samples, dtype=samples.dtype.newbyteorder("<"))
-    return int(crc32c.crc32c(little.reshape(-1).view(np.uint8).data))
-
-
 def store_region(
-    store: Store, encoder: LevelEncoder, level: LevelPlan, index: int, samples: Block
+    store: Store, encoder: LevelEncoder, level: LevelPlan, index: int, samples: Samples
 ) -> Receipt:
     """Encode and store one region; the receipt of what was stored."""
     region = level.region(index)
@@ -68,11 +61,13 @@ def store_region(
         raise StoredDataError(
             f"{level.path}: region {index} has shape {samples.shape}, not {region.shape}"
         )
-    stored = []
-    for key, data in encoder.encode(region, samples):
-        retrying(store.write, f"{level.path}/{key}", data)
-        stored.append(StoredObject(key, memoryview(data).nbytes, int(crc32c.crc32c(data))))
-    return Receipt(index, checksum(samples), tuple(stored))
+    stored, checksum = [], 0
+    for found in encoder.encode(region, samples):
+        retrying(store.write, f"{level.path}/{found.key}", found.data)
+        nbytes, crc = memoryview(found.data).nbytes, int(crc32c.crc32c(found.data))
+        stored.append(StoredObject(found.key, nbytes, crc))
+        checksum = found.samples
+    return Receipt(index, checksum, tuple(stored))
 
 
 def array_documents(plan: PyramidPlan) -> dict[str, bytes]:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Buffer, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from ngff_core.errors import InvalidOptionError
 from ngff_core.image import Block
 
 DEFAULT_COMPRESSOR = "blosc:zstd:1:bitshuffle"
 
+_BLOSC_OVERHEAD = 16
 _BLOSC_CODECS = ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
 _BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 _LEVELS = {"blosc": range(10), "zstd": range(-7, 23), "gzip": range(10)}
@@ -73,12 +76,41 @@ class Compressor:
         }
         return [*codecs[self.kind](), Crc32cCodec()]
 
-    def encoder(self) -> Callable[[Block], Buffer]:
-        """What compresses one chunk, given as a contiguous array in its dtype."""
+    def encoder(self, dtype: np.dtype[Any]) -> Callable[[Block, memoryview], int]:
+        """What compresses one chunk, a contiguous array, into room for it; the bytes it took.
+
+        There must be `room_for` the chunk.
+        """
+        if self.kind == "blosc":
+            return self._blosc_encoder(dtype.itemsize)
         compressor = self.v2_compressor()
-        if compressor is None:
-            return lambda chunk: chunk.tobytes()
-        encode: Callable[[Block], Buffer] = compressor.encode
+
+        def encode(chunk: Block, room: memoryview) -> int:
+            data = memoryview(chunk if compressor is None else compressor.encode(chunk)).cast("B")
+            room[: data.nbytes] = data
+            return data.nbytes
+
+        return encode
+
+    def _blosc_encoder(self, itemsize: int) -> Callable[[Block, memoryview], int]:
+        """The same bytes as by numcodecs, which allots an object for each chunk."""
+        # Slow to import, and only what encodes needs it.
+        from imagecodecs import blosc_encode
+
+        def encode(chunk: Block, room: memoryview) -> int:
+            # With more room blosc would keep what compressing makes longer.
+            room = room[: chunk.nbytes + _BLOSC_OVERHEAD]
+            encoded = blosc_encode(
+                chunk,
+                self.level,
+                compressor=self.codec,
+                shuffle=self.shuffle,
+                typesize=itemsize,
+                numthreads=1,
+                out=room,
+            )
+            return memoryview(encoded).nbytes
+
         return encode
 
     def v2_compressor(self) -> Any:
@@ -90,6 +122,11 @@ class Compressor:
             return numcodecs.Blosc(cname=self.codec, clevel=self.level, shuffle=shuffle)
         makers = {"zstd": numcodecs.Zstd, "gzip": _gzip_v2}
         return makers[self.kind](level=self.level) if self.kind in makers else None
+
+
+def room_for(nbytes: int) -> int:
+    """Bytes enough for what any compressor makes of so many, incompressible ones too."""
+    return nbytes + nbytes // 128 + 4096
 
 
 def _gzip_v2(level: int) -> Any:

@@ -13,43 +13,46 @@ import numpy as np
 
 from ngff_core.geometry import Region
 from ngff_core.image import Block
-from ngff_core.memory import Room, regions
+from ngff_core.memory import regions
 from ngff_core.plan import LevelPlan
+from ngff_core.samples import Piece, Samples, contains, gathered, intersection
 from ngff_core.tiles import Edge
 
-Pieces = tuple[tuple[Region, Block], ...]
+type Held = Samples | Block
 
 
 class Account:
-    """Bytes of the arrays that are held, each counted once however many hold it."""
+    """Bytes of what is held, each of it counted once however many hold it."""
 
     def __init__(self) -> None:
         self.nbytes = 0
         self._holders: dict[int, int] = {}
 
-    def hold(self, samples: Block) -> None:
-        """One more holds the array; who holds it keeps a reference to it."""
+    def hold(self, samples: Held) -> None:
+        """One more holds it; who holds it keeps a reference to it."""
         if not self.has(samples):
             self.nbytes += samples.nbytes
         self._holders[id(samples)] = self._holders.get(id(samples), 0) + 1
 
-    def release(self, samples: Block) -> None:
+    def release(self, samples: Held) -> None:
         """One less holds it."""
         self._holders[id(samples)] -= 1
         if not self._holders[id(samples)]:
             del self._holders[id(samples)]
             self.nbytes -= samples.nbytes
 
-    def has(self, samples: Block) -> bool:
-        """Whether anyone holds the array."""
+    def has(self, samples: Held) -> bool:
+        """Whether anyone holds it."""
         return id(samples) in self._holders
 
 
 @dataclass
-class _Held:
+class _Kept:
     """A region of the parent, or the strips of it that later tiles reach back for."""
 
-    pieces: Pieces
+    pieces: tuple[Piece, ...]
+    what: tuple[Held, ...]
+    """What the pieces lie in."""
     tiles: set[int]
 
 
@@ -60,15 +63,15 @@ class Exchange:
         self.edge = edge
         self._wants_tile = wants_tile
         self._account = account
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, _Kept] = {}
         self._missing: dict[int, int] = {}
 
-    def offer(self, region: int, samples: Block) -> list[int]:
+    def offer(self, region: int, samples: Samples) -> list[int]:
         """Take a region's samples; the tiles that can be computed now."""
         tiles = {tile for tile in self.edge.users_of(region) if self._wants_tile(tile)}
         if not tiles:
             return []
-        self._hold(region, _Held(((self.edge.parent.region(region), samples),), tiles))
+        self._hold(region, _Kept(samples.pieces, (samples,), tiles))
         if region not in tiles:
             self._trim(region)
         ready = []
@@ -81,7 +84,7 @@ class Exchange:
                 ready.append(tile)
         return ready
 
-    def pieces(self, tile: int) -> Pieces:
+    def pieces(self, tile: int) -> tuple[Piece, ...]:
         """What a tile's window consists of, as it is held now."""
         return tuple(p for region in self.edge.parents_of(tile) for p in self._held[region].pieces)
 
@@ -101,28 +104,27 @@ class Exchange:
         whole = self.edge.parent.region(region)
         boxes = {self._needed(tile, whole) for tile in held.tiles}
         outer = [box for box in boxes if not any(box != b and contains(b, box) for b in boxes)]
+        strips = {box: block for box, block in held.pieces if any(block is w for w in held.what)}
         if sum(box.size for box in outer) > sum(box.size for box, _ in held.pieces):
             # Regions so small that the strips overlap more than they spare.
-            outer = [box for box, _ in held.pieces]
-        kept = []
-        for box in outer:
-            piece, samples = next(p for p in held.pieces if contains(p[0], box))
-            if box != piece or piece == whole:
-                samples = samples[within(box, piece)].copy()
-            kept.append((box, samples))
-        self._hold(region, _Held(tuple(kept), held.tiles))
+            outer = list(strips) or [whole]
+        kept = tuple(
+            (box, strips[box] if box in strips else np.array(gathered(box, held.pieces)))
+            for box in outer
+        )
+        self._hold(region, _Kept(kept, tuple(strip for _, strip in kept), held.tiles))
 
     def _needed(self, tile: int, whole: Region) -> Region:
         return intersection(whole, self.edge.tile(tile).window.box)
 
-    def _hold(self, region: int, held: _Held | None) -> None:
+    def _hold(self, region: int, held: _Kept | None) -> None:
         before = self._held.pop(region, None)
         if held is not None:
             self._held[region] = held
-            for _, samples in held.pieces:
+            for samples in held.what:
                 self._account.hold(samples)
         if before is not None:
-            for _, samples in before.pieces:
+            for samples in before.what:
                 self._account.release(samples)
 
 
@@ -151,8 +153,8 @@ class Assembly:
             self.account.hold(self._filling[region].samples)
         return self._filling[region].samples
 
-    def filled(self, region: int, count: int) -> Block | None:
-        """So many samples more are filled in; the samples, where that was the last.
+    def filled(self, region: int, count: int) -> Samples | None:
+        """So many samples more are filled in; all of them, where those were the last.
 
         Whoever takes them holds them from now on.
         """
@@ -162,43 +164,4 @@ class Assembly:
             return None
         del self._filling[region]
         self.account.release(filling.samples)
-        return filling.samples
-
-
-_windows = Room()
-
-
-def gather(box: Region, pieces: Pieces) -> Block:
-    """The samples of ``box``, which ``pieces`` cover; no copy where one piece does.
-
-    A copy lies in room that this thread's next call uses again.
-    """
-    for region, samples in pieces:
-        if contains(region, box):
-            return samples[within(box, region)]
-    found = _windows.array(box.shape, pieces[0][1].dtype)
-    for region, samples in pieces:
-        common = intersection(region, box)
-        if all(n > 0 for n in common.shape):
-            found[within(common, box)] = samples[within(common, region)]
-    return found
-
-
-def intersection(a: Region, b: Region) -> Region:
-    """The box that two boxes share; negative lengths where they share none."""
-    return Region(
-        tuple(map(max, a.start, b.start)),
-        tuple(map(min, a.stop, b.stop)),
-    )
-
-
-def contains(outer: Region, inner: Region) -> bool:
-    """Whether ``inner`` lies within ``outer``."""
-    return intersection(outer, inner) == inner
-
-
-def within(box: Region, outer: Region) -> tuple[slice, ...]:
-    """The slices of ``box`` in an array that holds ``outer``."""
-    return tuple(
-        slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, outer.start, strict=True)
-    )
+        return Samples.of(self.level.region(region), filling.samples)

@@ -19,6 +19,7 @@ from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import PhaseProgress
 from ngff_core.receipts import Regions
 from ngff_core.retry import given_up, one_budget
+from ngff_core.samples import Samples
 from ngff_core.sources.base import Reader
 from ngff_core.store import Store, is_passing, read_region, retrying
 from ngff_core.trouble import kind_of, note, noting
@@ -27,7 +28,9 @@ READINGS = 5
 """Of what seems to be damaged, before it is called so."""
 
 
-def region_samples(parent: ArrayLike, level: LevelPlan, index: int, kernel: Kernel | None) -> Block:
+def region_samples(
+    parent: ArrayLike, level: LevelPlan, index: int, kernel: Kernel | None
+) -> Samples:
     """The samples of one region of ``level``, from its parent's array.
 
     Without a kernel (level 0) they are the parent's own.
@@ -37,7 +40,7 @@ def region_samples(parent: ArrayLike, level: LevelPlan, index: int, kernel: Kern
         return _read(parent, region, "the source")
     window = window_of(region, level.step, kernel.halo(level.step), parent.shape)
     samples = stored_samples(parent, window.box)
-    return kernel.reduce(samples, window.lead, level.step, region.shape)
+    return Samples.of(region, kernel.reduce(samples, window.lead, level.step, region.shape))
 
 
 def stored_samples(parent: ArrayLike, box: Region) -> Block:
@@ -47,7 +50,7 @@ def stored_samples(parent: ArrayLike, box: Region) -> Block:
     """
     for left in reversed(range(READINGS)):
         try:
-            return _read(parent, box, "the level below")
+            return _read(parent, box, "the level below").part(box)
         except (OSError, MemoryError):
             raise
         except Exception as error:
@@ -62,10 +65,10 @@ def stored_samples(parent: ArrayLike, box: Region) -> Block:
     raise AssertionError("the last reading returns or raises")
 
 
-def _read(array: ArrayLike, box: Region, what: str) -> Block:
+def _read(array: ArrayLike, box: Region, what: str) -> Samples:
     """A box of an array; trouble that may pass is an OSError, whatever its client says."""
     try:
-        return retrying(_region, array, box.slices)
+        return retrying(_region, array, box)
     except OSError:
         raise
     except Exception as error:
@@ -74,8 +77,10 @@ def _read(array: ArrayLike, box: Region, what: str) -> Block:
         raise PassingError(f"{what} could not be read: {kind_of(error)} ({error})") from error
 
 
-def _region(array: ArrayLike, box: tuple[slice, ...]) -> Block:
-    return array.region(box) if isinstance(array, Reader) else read_region(array, box)
+def _region(array: ArrayLike, box: Region) -> Samples:
+    if isinstance(array, Reader):
+        return array.region(box)
+    return Samples.of(box, read_region(array, box.slices))
 
 
 @contextmanager
@@ -135,18 +140,19 @@ class LevelTrack:
         """Regions that have a receipt now."""
         return self._ledger.receipts.snapshot()
 
-    def load(self, region: int) -> Block:
+    def load(self, region: int) -> Samples:
         """Samples of a region that is not stored, in the plan's dtype."""
         with self._work("reading", region):
             samples = region_samples(self._parent, self._level, region, self._kernel)
-            return samples.astype(self._plan.dtype, copy=False)
+            return samples.astype(self._plan.dtype)
 
-    def read(self, region: int) -> Block:
+    def read(self, region: int) -> Samples:
         """Samples of a region that is stored."""
+        box = self._level.region(region)
         with self._work("reading back", region):
-            return stored_samples(self._own, self._level.region(region))
+            return Samples.of(box, stored_samples(self._own, box))
 
-    def store(self, region: int, samples: Block) -> Receipt:
+    def store(self, region: int, samples: Samples) -> Receipt:
         """Encode and store a region."""
         self._check()
         with self._work("storing", region):

@@ -44,8 +44,9 @@ from ngff_core.layout import (
 from ngff_core.methods import Methods, check_dtype, method_info, parse_method
 from ngff_core.scale_factors import ScaleFactors, parent_of, resolve_factors
 
-PLAN_FORMAT = 1
-"""Changes when a plan written by an older version can no longer be read."""
+PLAN_FORMAT = 2
+"""Changes when a plan or the ledger beside it, written by an older version, can no longer be
+read. 2: the checksum of a region's samples goes by its chunks, as they are stored."""
 
 ALGORITHM = 1
 """Changes when the same options would give other pixels or another layout."""
@@ -180,18 +181,27 @@ class PyramidPlan:
 
     @classmethod
     def from_json(cls, document: bytes) -> PyramidPlan:
-        """The plan in ``document``, or a StoredDataError if it is damaged."""
+        """The plan in ``document``, or a StoredDataError if it is damaged or of another format."""
         from pydantic import TypeAdapter, ValidationError
 
         try:
             fields = json.loads(document)
             stored = fields.pop("digest")
+            _check_format(fields["format"])
             plan = TypeAdapter(cls).validate_python(fields)
         except (ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
             raise StoredDataError(f"the plan cannot be read: {error}") from error
         if plan.digest != stored:
             raise StoredDataError("the plan does not match the digest that it carries")
         return plan
+
+
+def _check_format(found: object) -> None:
+    if found != PLAN_FORMAT:
+        raise ValueError(
+            f"it is of format {found}, and this version of ngff-flows reads {PLAN_FORMAT}; "
+            "use the version that wrote it, or build anew with overwrite"
+        )
 
 
 def make_plan(

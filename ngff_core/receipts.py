@@ -38,7 +38,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Receipt:
-    """One region as it was written: CRC-32C of its samples (C order), its objects."""
+    """One region as it was written: checksum of its samples (`LevelEncoder`'s), its objects."""
 
     region: int
     samples: int

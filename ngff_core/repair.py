@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ngff_core.arrays import array_documents, checksum, open_level, same_document, store_region
+from ngff_core.arrays import array_documents, open_level, same_document, store_region
 from ngff_core.encoding import LevelEncoder
 from ngff_core.engine import run_bounded
 from ngff_core.errors import NgffError, StoredDataError
@@ -231,8 +231,8 @@ class _Mender:
             if is_passing(error):
                 raise
             return index, str(error)
-        samples = samples.astype(self._plan.dtype, copy=False)
-        if checksum(samples) != self._ledgers[level.index].receipts[index].samples:
+        found = encoder.checksum(level.region(index), samples)
+        if found != self._ledgers[level.index].receipts[index].samples:
             return index, f"{_name_of(level, self._plan)} no longer gives the samples recorded"
         self._check()
         return index, store_region(self._target, encoder, level, index, samples)

@@ -37,6 +37,7 @@ from ngff_core.memory import regions
 from ngff_core.retry import retrying as retrying  # noqa: PLC0414 - every caller of a store's
 from ngff_core.trouble import google_crc32c, http_status, is_refusal, kind_of
 from ngff_core.trouble import is_passing as is_passing  # noqa: PLC0414 - it belongs to `retrying`
+from ngff_core.write_behind import write_behind
 
 StorageOptions = Mapping[str, Any]
 """What fsspec's filesystem of a URI is given; or that by protocol, as ``{"s3": {…}}``."""
@@ -227,10 +228,18 @@ class LocalFiles(Store):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
         try:
-            temporary.write_bytes(data)
+            write_file(temporary, data)
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, data: Buffer) -> None:
+    """Write a file whole, and have it leave the page cache if it is large."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        write_behind.wrote(file.fileno(), file.tell())
 
 
 class Bucket(Store):

@@ -9,22 +9,22 @@ stores and stores before loads, so that what is in memory leaves it as soon as i
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-import numpy as np
-
-from ngff_core.exchange import Account, Assembly, Exchange, Pieces, gather, intersection, within
-from ngff_core.geometry import Region
+from ngff_core.exchange import Account, Assembly, Exchange
+from ngff_core.geometry import Region, Shape
 from ngff_core.image import Block
 from ngff_core.kernels.contract import Kernel
 from ngff_core.ledger import Receipt
-from ngff_core.memory import release_memory
+from ngff_core.memory import Room, release_memory
+from ngff_core.samples import Piece, Samples, gathered, intersection, is_box, within
 from ngff_core.schedule import Needs, PassPlan
 from ngff_core.tiles import Edge, Tile
+from ngff_core.write_behind import write_behind
 
 
 class Track(Protocol):
@@ -35,15 +35,15 @@ class Track(Protocol):
         """Regions that were stored before; what is stored later does not join them."""
         ...
 
-    def load(self, region: int) -> Block:
+    def load(self, region: int) -> Samples:
         """Samples of a region that is not stored, from what the level is computed from."""
         ...
 
-    def read(self, region: int) -> Block:
+    def read(self, region: int) -> Samples:
         """Samples of a region that is stored."""
         ...
 
-    def store(self, region: int, samples: Block) -> Receipt:
+    def store(self, region: int, samples: Samples) -> Receipt:
         """Store a region that is not stored yet."""
         ...
 
@@ -110,7 +110,7 @@ class Pass:
         self._next_load: _Job | None = None
         self._tiles: list[tuple[Edge, int]] = []
         self._stores: deque[_Job] = deque()
-        self._at_hand: list[Block] = []
+        self._at_hand: list[Samples] = []
         self._running: dict[Future[object], _Job] = {}
 
     def run(self) -> None:
@@ -129,6 +129,7 @@ class Pass:
         finally:
             # Once a pass: after each region it only had the same pages brought back.
             release_memory()
+            write_behind.settle()
 
     def _begin(self) -> bool:
         """Start what fits; whether anything is under way."""
@@ -209,11 +210,11 @@ class Pass:
             )
 
     def _loaded(self, level: int, region: int, stored: bool, samples: object) -> None:
-        assert isinstance(samples, np.ndarray)
+        assert isinstance(samples, Samples)
         self._at_hand.append(samples)
         self._have(level, region, samples, stored=stored)
 
-    def _have(self, level: int, region: int, samples: Block, *, stored: bool) -> None:
+    def _have(self, level: int, region: int, samples: Samples, *, stored: bool) -> None:
         """A region's samples are in memory: they are to be stored, and used by tiles."""
         if not stored:
             self._account.hold(samples)
@@ -228,7 +229,7 @@ class Pass:
             ready = self._exchanges[edge.child.index].offer(region, samples)
             self._tiles.extend((edge, tile) for tile in ready)
 
-    def _stored(self, level: int, samples: Block, receipt: object) -> None:
+    def _stored(self, level: int, samples: Samples, receipt: object) -> None:
         assert isinstance(receipt, Receipt)
         self._account.release(samples)
         self._tracks[level].record(receipt)
@@ -262,10 +263,47 @@ class Pass:
                 self._have(child, region, samples, stored=False)
 
 
+_windows = Room()
+
+
 def _compute(
-    kernel: Kernel, edge: Edge, tile: Tile, pieces: Pieces, targets: list[tuple[Region, Block]]
+    kernel: Kernel,
+    edge: Edge,
+    tile: Tile,
+    pieces: Sequence[Piece],
+    targets: Sequence[tuple[Region, Block]],
 ) -> None:
-    window = gather(tile.window.box, pieces)
-    samples = kernel.reduce(window, tile.window.lead, edge.child.step, tile.out.shape)
-    for part, target in targets:
-        target[...] = samples[within(part, tile.out)]
+    step = edge.child.step
+    for out, window in _parts(edge, tile, pieces):
+        samples = kernel.reduce(window, tile.window.lead, step, out.shape)
+        for part, target in targets:
+            common = intersection(part, out)
+            if is_box(common):
+                target[within(common, part)] = samples[within(common, out)]
+
+
+def _parts(edge: Edge, tile: Tile, pieces: Sequence[Piece]) -> Iterator[tuple[Region, Block]]:
+    """Boxes that tile the tile, and the window of each.
+
+    Where each bin lies in one piece of the parent the pieces are read where they lie;
+    otherwise, and for what looks beyond its bin, the window is copied together.
+    """
+    box, step = tile.window.box, edge.child.step
+    if not any(edge.halo):
+        cuts = [(intersection(region, box), region, block) for region, block in pieces]
+        cuts = [(cut, region, block) for cut, region, block in cuts if is_box(cut)]
+        if all(_in_phase(cut, step) for cut, _, _ in cuts):
+            for cut, region, block in cuts:
+                out = Region(_divided(cut.start, step), _divided(cut.stop, step))
+                yield out, block[within(cut, region)]
+            return
+    yield tile.out, gathered(box, pieces, _windows)
+
+
+def _in_phase(cut: Region, step: Shape) -> bool:
+    """Whether a box consists of whole bins."""
+    return not any(a % k for at in (cut.start, cut.stop) for a, k in zip(at, step, strict=True))
+
+
+def _divided(at: Shape, step: Shape) -> Shape:
+    return tuple(a // k for a, k in zip(at, step, strict=True))

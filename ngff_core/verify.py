@@ -16,7 +16,8 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, checksum, open_level, same_document
+from ngff_core.arrays import ARRAY_DOCUMENT, array_documents, open_level, same_document
+from ngff_core.encoding import LevelEncoder
 from ngff_core.engine import run_bounded
 from ngff_core.errors import MemoryLimitError, UnlistableError
 from ngff_core.geometry import grid_shape
@@ -26,6 +27,7 @@ from ngff_core.metadata import group_documents
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress
 from ngff_core.projection import PROCESS_BYTES, mebibytes
+from ngff_core.samples import Samples
 from ngff_core.store import ObjectInfo, Store, look_up, retrying
 from ngff_core.trouble import note
 
@@ -319,7 +321,7 @@ def _deep(
 def _region_checker(
     store: Store, plan: PyramidPlan, level: LevelPlan
 ) -> Callable[[Receipt], Finding | None]:
-    array = open_level(store, plan, level)
+    array, encoder = open_level(store, plan, level), LevelEncoder(plan, level)
 
     def check(receipt: Receipt) -> Finding | None:
         for recorded in receipt.objects:
@@ -327,8 +329,9 @@ def _region_checker(
             wrong = _wrong(store, key, recorded)
             if wrong is not None:
                 return Finding(key, wrong, level.index, receipt.region)
-        samples = stored_samples(array, level.region(receipt.region))
-        if checksum(samples) != receipt.samples:
+        region = level.region(receipt.region)
+        samples = Samples.of(region, stored_samples(array, region))
+        if encoder.checksum(region, samples) != receipt.samples:
             return Finding(level.path, "its samples have changed", level.index, receipt.region)
         return None
 

@@ -12,10 +12,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from ngff_core import stream
-from ngff_core.geometry import Shape, window_of
+from ngff_core.geometry import Region, Shape, window_of
 from ngff_core.ledger import Receipt
 from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.samples import Samples, places, within
 from ngff_core.schedule import PassPlan, held_bytes, slow_to_fast
 from ngff_core.stream import Pass
 from tests.plans import plan_of
@@ -75,6 +76,17 @@ def computed(plan: PyramidPlan, seed: int = 0) -> list[Array]:
     return levels
 
 
+def cut(box: Region, block: Array, cell: Shape | None) -> Samples:
+    """A box's samples in arrays of ``cell``, or in one."""
+    if cell is None:
+        return Samples.of(box, block)
+    memory = np.empty(block.size, block.dtype)
+    made = places(box, cell, memory)
+    for part, place in made:
+        place[...] = block[within(part, box)]
+    return Samples(box, cell, tuple(place for _, place in made))
+
+
 class Shelf:
     """A level's storage in memory; counts what is done, and does not forgive doing it twice."""
 
@@ -87,23 +99,27 @@ class Shelf:
         self.was_read: list[int] = []
         self.before: frozenset[int] = frozenset()
         self._load = load
+        self.cell: Shape | None = None
+        """Of the arrays that a region comes in, as from a source's chunks."""
 
     @property
     def done(self) -> frozenset[int]:
         return self.before
 
-    def load(self, region: int) -> Array:
+    def load(self, region: int) -> Samples:
         self.loaded.append(region)
-        return self._load(region)
+        return cut(self.level.region(region), self._load(region), self.cell)
 
-    def read(self, region: int) -> Array:
+    def read(self, region: int) -> Samples:
         assert region in self.before
         self.was_read.append(region)
-        return self.stored[self.level.region(region).slices].copy()
+        box = self.level.region(region)
+        return Samples.of(box, self.stored[box.slices].copy())
 
-    def store(self, region: int, samples: Array) -> Receipt:
+    def store(self, region: int, samples: Samples) -> Receipt:
         self.begun.append(region)
-        self.stored[self.level.region(region).slices] = samples
+        for box, block in samples.pieces:
+            self.stored[box.slices] = block
         return Receipt(region, 0, ())
 
     def record(self, receipt: Receipt) -> None:

@@ -27,6 +27,7 @@ PACKAGES = ("flows", "tasks", "ngff_core")
 ROOMS = (
     "errors",
     "memory",
+    "write_behind",
     "config",
     "axes",
     "orientation",
@@ -39,6 +40,7 @@ ROOMS = (
     "codecs",
     "layout",
     "plan",
+    "samples",
     "tiles",
     "schedule",
     "cache",

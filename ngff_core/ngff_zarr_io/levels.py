@@ -20,7 +20,7 @@ from ngff_core.encoding import LevelEncoder
 from ngff_core.engine import run_bounded
 from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Shape
-from ngff_core.image import ArrayLike, Block
+from ngff_core.image import ArrayLike
 from ngff_core.level import region_samples
 from ngff_core.memory import release_memory
 from ngff_core.methods import kernel_for
@@ -29,6 +29,7 @@ from ngff_core.pieces import pieces_shape
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import NgffProgressCallback, Progress
 from ngff_core.projection import Far, project
+from ngff_core.samples import Samples
 from ngff_core.store import Store, is_remote
 
 _PIECE_SHARE = 4
@@ -71,7 +72,7 @@ def write_level(
     def store(parent: ArrayLike, origin: Shape, index: int) -> None:
         kernel = None if level.parent is None else kernel_for(plan.method)
         samples = _samples(parent, origin, level, index, kernel)
-        store_region(target, encoder, level, index, samples.astype(plan.dtype, copy=False))
+        store_region(target, encoder, level, index, samples)
         release_memory()
 
     if level.parent is None:
@@ -83,12 +84,15 @@ def write_level(
         run_bounded(range(level.regions), work, executor, in_flight, tell)
 
 
-def _samples(parent: ArrayLike, origin: Shape, level: LevelPlan, index: int, kernel: Any) -> Block:
+def _samples(
+    parent: ArrayLike, origin: Shape, level: LevelPlan, index: int, kernel: Any
+) -> Samples:
     if not any(origin):
         return region_samples(parent, level, index, kernel)
     region = level.region(index)
     pairs = zip(region.start, region.stop, origin, strict=True)
-    return np.asarray(parent[tuple(slice(a - o, b - o) for a, b, o in pairs)])
+    block = np.asarray(parent[tuple(slice(a - o, b - o) for a, b, o in pairs)])
+    return Samples.of(region, block)
 
 
 def _parts(pyramid: Pyramid, level: LevelPlan) -> Iterator[tuple[Shape, ArrayLike, list[int]]]:

@@ -13,9 +13,11 @@ import numpy as np
 
 from ngff_core.axes import canonical_order
 from ngff_core.errors import NgffError, SourceFormatError
-from ngff_core.geometry import Shape
+from ngff_core.geometry import Region, Shape
 from ngff_core.image import ArrayLike, Block, NgffImage, in_canonical_order
 from ngff_core.plan import is_sound_name
+from ngff_core.samples import Samples
+from ngff_core.sources.chunk_files import ChunkFiles
 from ngff_core.store import is_passing, read_region
 
 Pins = tuple[tuple[str, str], ...]
@@ -90,6 +92,8 @@ class Reader:
     uri: str
     shape: Shape
     dtype: np.dtype[Any]
+    chunks: ChunkFiles | None = None
+    """The array's chunks where they can be decoded one by one, past zarr."""
 
     def __getitem__(self, key: tuple[slice, ...]) -> Block:
         box = resolve(key, self.shape)
@@ -98,10 +102,13 @@ class Reader:
         with refusing(f"{self.uri}: cannot decode the box {_box_text(box)}"):
             return np.asarray(self.array[box]).astype(self.dtype, copy=False)
 
-    def region(self, box: tuple[slice, ...]) -> Block:
-        """The same in memory that is used again when the array is gone; ``box`` lies inside."""
-        with refusing(f"{self.uri}: cannot decode the box {_box_text(box)}"):
-            return read_region(self.array, box).astype(self.dtype, copy=False)
+    def region(self, box: Region) -> Samples:
+        """The same in memory that is used again when the samples are gone; ``box`` lies inside."""
+        with refusing(f"{self.uri}: cannot decode the box {_box_text(box.slices)}"):
+            found = self.chunks.read(box) if self.chunks is not None else None
+            if found is None:
+                found = Samples.of(box, read_region(self.array, box.slices))
+            return found.astype(self.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,7 +30,8 @@ from ngff_core.sources.base import (
     make_source,
     refusing,
 )
-from ngff_core.store import PARTIAL, ObjectInfo, Store, both, fused_pipeline
+from ngff_core.sources.chunk_files import ChunkFiles
+from ngff_core.store import PARTIAL, LocalFiles, ObjectInfo, Store, both, fused_pipeline
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def open_reader(store: Store, node: Node) -> tuple[Reader, zarr.Array[Any]]:
         array = open_fused(store.zarr(), node.zarr_format)
         dtype = np.dtype(array.dtype)
     check_array(array.shape, dtype, store.uri)
-    return Reader(array, store.uri, tuple(array.shape), dtype), array
+    files = ChunkFiles.of(array, store.root) if isinstance(store, LocalFiles) else None
+    return Reader(array, store.uri, tuple(array.shape), dtype, files), array
 
 
 def open_fused(store: ZarrStore, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:

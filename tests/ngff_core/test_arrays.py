@@ -10,19 +10,21 @@ import crc32c
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
-from hypothesis import strategies as st
 from zarr.errors import ChunkNotFoundError
 from zarr.storage import MemoryStore
 
-from ngff_core.arrays import array_documents, checksum, open_level, store_region
+from ngff_core.arrays import array_documents, open_level, store_region
 from ngff_core.encoding import LevelEncoder
 from ngff_core.errors import StoredDataError
 from ngff_core.geometry import Region
 from ngff_core.plan import PyramidPlan
 from ngff_core.publish import create_arrays
+from ngff_core.samples import Samples
 from ngff_core.store import Store, open_store
 from tests import plans
+from tests.passes import cut
+
+Box = tuple[slice, ...]
 
 plan_of = partial(plans.plan_of, scale_factors=[])
 
@@ -57,8 +59,8 @@ def written_by_zarr(plan: PyramidPlan, samples: np.ndarray) -> dict[str, bytes]:
 
 def encoded(encoder: LevelEncoder, region: Region, samples: np.ndarray) -> dict[str, bytes]:
     """A region's objects, from the samples of the whole level."""
-    found = encoder.encode(region, samples[region.slices])
-    return {key: bytes(data) for key, data in found}
+    found = encoder.encode(region, Samples.of(region, samples[region.slices]))
+    return {one.key: bytes(one.data) for one in found}
 
 
 CUTS = [
@@ -131,20 +133,59 @@ def test_regions_may_be_encoded_in_any_order() -> None:
     assert again[::-1] == once
 
 
-@given(
-    st.sampled_from(["<u2", ">u2", "|u1", "<f8", ">f4", "<c8", "|b1", "<i8"]),
-    st.lists(st.integers(0, 6), min_size=1, max_size=3).map(tuple),
-    st.booleans(),
-)
-def test_the_checksum_is_crc32c_of_the_samples(
-    dtype: str, shape: tuple[int, ...], turned: bool
+def chunks_as_stored(plan: PyramidPlan, region: Region, objects: dict[str, bytes]) -> list[Box]:
+    """Boxes of a region's chunks in the order of their bytes, by the indices of its shards."""
+    level = plan.levels[0]
+    grid = [s // c for s, c in zip(level.write_unit, level.chunks, strict=True)]
+    found = []
+    for at in level.object_positions(region):
+        data, cells = objects[plan.object_key(at)], list(np.ndindex(*grid))
+        if level.shards is not None:
+            table = np.frombuffer(data[-16 * len(cells) - 4 : -4], "<u8").reshape(-1, 2)
+            cells = [cells[i] for i in np.argsort(table[:, 0]) if table[i, 1] != 2**64 - 1]
+        for cell in cells:
+            corner = zip(at, level.write_unit, cell, level.chunks, strict=True)
+            start = [p * u + i * c for p, u, i, c in corner]
+            found.append(tuple(slice(a, a + c) for a, c in zip(start, level.chunks, strict=True)))
+    return found
+
+
+@pytest.mark.parametrize("dtype", ["<u2", "|u1", "<f8", "<c8", "|b1"])
+@pytest.mark.parametrize(("name", "dims", "shape", "options"), CUTS, ids=[c[0] for c in CUTS])
+def test_the_checksum_is_that_of_the_chunks_as_they_are_stored(
+    name: str, dims: str, shape: tuple[int, ...], options: dict[str, Any], dtype: str
 ) -> None:
-    """In C order and little-endian, however they lie in memory."""
-    samples = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
-    if turned:
-        samples = samples.T
-    little = samples.astype(samples.dtype.newbyteorder("<"))
-    assert checksum(samples) == crc32c.crc32c(little.tobytes())
+    """One after another, those at the level's end filled up with zeros."""
+    plan = plan_of(dims, shape, dtype, **options)
+    level, samples = plan.levels[0], samples_of(shape, dtype)
+    padded = np.zeros([n + u for n, u in zip(shape, level.write_unit, strict=True)], dtype)
+    padded[tuple(map(slice, shape))] = samples
+    encoder = LevelEncoder(plan, level)
+    for index in range(level.regions):
+        region = level.region(index)
+        given = Samples.of(region, samples[region.slices])
+        order = chunks_as_stored(plan, region, encoded(encoder, region, samples))
+        wanted = crc32c.crc32c(b"".join(padded[box].tobytes() for box in order))
+        assert encoder.checksum(region, given) == wanted
+        assert list(encoder.encode(region, given))[-1].samples == wanted
+
+
+@pytest.mark.parametrize("cell", [(16, 16, 16), (32, 32, 32), (8, 32, 16), (5, 7, 3), (64, 64, 64)])
+@pytest.mark.parametrize("compressor", CODECS)
+def test_the_arrays_that_samples_lie_in_make_no_difference(
+    cell: tuple[int, ...], compressor: str
+) -> None:
+    """Neither to the objects nor to the checksum: chunks, parts and several of them."""
+    plan = plan_of("zyx", (50, 70, 45), chunks=16, shards=32, compressor=compressor)
+    level, samples = plan.levels[0], samples_of((50, 70, 45), "<u2")
+    encoder = LevelEncoder(plan, level)
+    for index in range(level.regions):
+        region = level.region(index)
+        apart = cut(region, samples[region.slices], cell)
+        found = [(o.key, bytes(o.data), o.samples) for o in encoder.encode(region, apart)]
+        whole = Samples.of(region, samples[region.slices])
+        assert found == [(o.key, bytes(o.data), o.samples) for o in encoder.encode(region, whole)]
+        assert encoder.checksum(region, apart) == encoder.checksum(region, whole)
 
 
 @pytest.fixture
@@ -164,8 +205,9 @@ def test_a_receipt_says_what_was_stored(store: Store, version: str) -> None:
     for index in range(level.regions):
         region = level.region(index)
         part = samples[region.slices]
-        receipt = store_region(store, encoder, level, index, part)
-        assert (receipt.region, receipt.samples) == (index, crc32c.crc32c(part.tobytes()))
+        given = Samples.of(region, part)
+        receipt = store_region(store, encoder, level, index, given)
+        assert (receipt.region, receipt.samples) == (index, encoder.checksum(region, given))
         positions = level.object_positions(region)
         assert [o.key for o in receipt.objects] == [plan.object_key(p) for p in positions]
         for stored in receipt.objects:
@@ -180,8 +222,9 @@ def test_samples_of_the_wrong_shape_are_never_stored(store: Store) -> None:
     """Zarr would spread them over the region."""
     plan = plan_of("yx", (40, 33))
     level = plan.levels[0]
+    wrong = Samples.of(level.region(0), np.zeros((1, 33), "u2"))
     with pytest.raises(StoredDataError, match=r"region 0 has shape \(1, 33\), not \(40, 33\)"):
-        store_region(store, LevelEncoder(plan, level), level, 0, np.zeros((1, 33), "u2"))
+        store_region(store, LevelEncoder(plan, level), level, 0, wrong)
     assert store.objects() == {}
 
 

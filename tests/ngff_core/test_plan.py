@@ -360,6 +360,14 @@ def test_a_damaged_plan_is_told(change: str) -> None:
         PyramidPlan.from_json(damaged(change))
 
 
+def test_a_plan_of_another_format_is_told_and_what_to_do() -> None:
+    """The checksums in the ledger beside it mean something else."""
+    fields = json.loads(make_plan(PIN, image_info(), scale_factors=[2]).to_json())
+    fields["format"] = 1
+    with pytest.raises(StoredDataError, match=r"of format 1, .* reads 2; use the version that"):
+        PyramidPlan.from_json(json.dumps(fields).encode())
+
+
 @pytest.mark.parametrize(
     ("given_options", "error", "offender"),
     [

@@ -17,6 +17,7 @@ from ngff_core.build import Build
 from ngff_core.geometry import blocks_touched
 from ngff_core.level import LevelTrack
 from ngff_core.options import BuildOptions
+from ngff_core.sources import chunk_files
 from ngff_core.store import LocalFiles
 from tests.doubles import Counted
 
@@ -36,7 +37,7 @@ every_image = pytest.mark.parametrize(
 
 @dataclass
 class Reads:
-    """What zarr was given, by key, and what was decoded of levels of our own, by level."""
+    """What was read, by key, and what was decoded of levels of our own, by level."""
 
     keys: Counter[str] = field(default_factory=Counter)
     nbytes: int = 0
@@ -50,18 +51,24 @@ class Reads:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
-    """Counts what any local zarr store reads, and what levels read back."""
+    """Counts what is read of zarr arrays on the local disk, and what levels read back."""
     found = Reads()
-    # All of zarr's ways to a local file, synchronous or not, end in this function.
-    inner = zarr.storage._local._get
 
-    def get(path: Path, *rest: Any) -> Any:
-        result = inner(path, *rest)
-        found.keys[str(path)] += 1
-        found.nbytes += len(result) if "/c/" in str(path) else 0
-        return result
+    def count(module: Any, name: str) -> None:
+        inner = getattr(module, name)
 
-    monkeypatch.setattr(zarr.storage._local, "_get", get)
+        def get(path: Path, *rest: Any) -> Any:
+            result = inner(path, *rest)
+            found.keys[str(path)] += 1
+            found.nbytes += len(result) if "/c/" in str(path) else 0
+            return result
+
+        monkeypatch.setattr(module, name, get)
+
+    # All of zarr's ways to a local file, synchronous or not, end in the first of these, and
+    # all past zarr in the second.
+    count(zarr.storage._local, "_get")
+    count(chunk_files, "read_file")
     stored = level.stored_samples
 
     def counted(parent: Any, box: Any) -> Any:

@@ -87,12 +87,11 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     store = open_store(tmp_path)
     store.write("key", b"old")
 
-    def full(self: Path, data: Any) -> int:
-        with self.open("wb") as file:
-            file.write(bytes(data)[:2])
+    def full(path: Path, data: Any) -> None:
+        path.write_bytes(bytes(data)[:2])
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("ngff_core.store.write_file", full)
     with pytest.raises(OSError, match="no space left"):
         store.write("key", b"new bytes")
     with pytest.raises(OSError, match="no space left"):

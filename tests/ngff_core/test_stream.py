@@ -16,8 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ngff_core import build_pyramid, projection, stream
-from ngff_core.exchange import gather
-from ngff_core.geometry import Region
 from ngff_core.kernels.contract import Kernel
 from ngff_core.ledger import Receipt
 from ngff_core.methods import kernel_for
@@ -60,6 +58,7 @@ def work_of(
     seed=st.integers(0, 99),
     share=st.sampled_from([0, 0.2, 0.8]),
     streamed=st.sets(st.integers(1, 3)),
+    cell=st.none() | st.tuples(*[st.integers(1, 12)] * 5),
 )
 def test_what_is_missing_is_stored_once_and_right(
     plan: PyramidPlan,
@@ -68,12 +67,15 @@ def test_what_is_missing_is_stored_once_and_right(
     seed: int,
     share: float,
     streamed: set[int],
+    cell: tuple[int, ...] | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever was done before, whichever levels are streamed, whichever job ends first."""
+    """Whatever was done before, whichever levels are streamed, whichever job ends first, and
+    whatever arrays the samples of the source come in."""
     rng, levels = random.Random(seed), computed(plan)
     done = {lv.index: [r for r in range(lv.regions) if rng.random() < share] for lv in plan.levels}
     tracks = shelves(plan, levels, done)
+    tracks[0].cell = cell and cell[: len(plan.image.dims)]
     for way in passes(plan, streamed):
         limit = held_limit(plan, way, in_flight)
         run_scripted(
@@ -287,23 +289,6 @@ def test_a_source_that_fails_leaves_no_thread(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         build_pyramid(Broken(), tmp_path / "a.zarr", scale_factors=[2], chunks=16)
     assert not [t for t in threading.enumerate() if t.name.startswith("ngff")]
-
-
-@given(st.data())
-def test_pieces_are_put_together_as_they_lie(data: st.DataObject) -> None:
-    """Any box of an array, from pieces that cover it, some of them overlapping."""
-    shape = tuple(data.draw(st.integers(1, 12)) for _ in range(2))
-    array = np.arange(shape[0] * shape[1], dtype="u4").reshape(shape)
-    cuts = [sorted({0, n, *data.draw(st.sets(st.integers(0, n), max_size=2))}) for n in shape]
-    pieces = []
-    for a, b in zip(cuts[0], cuts[0][1:], strict=False):
-        for c, d in zip(cuts[1], cuts[1][1:], strict=False):
-            box = Region((max(0, a - data.draw(st.integers(0, 1))), c), (b, d))
-            pieces.append((box, array[box.slices].copy()))
-    start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
-    stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True))
-    box = Region(start, stop)
-    np.testing.assert_array_equal(gather(box, tuple(pieces)), array[box.slices])
 
 
 def test_memory_is_given_back_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ import pydantic  # noqa: F401
 import tifffile.zarr  # noqa: F401
 
 import ngff_core
-from ngff_core import cache, layout
+from ngff_core import cache, layout, store
 from ngff_core.errors import NgffError
 from ngff_core.methods import warm
 from ngff_core.progress import Advanced, Message
@@ -124,13 +124,13 @@ def _die() -> NoReturn:
 
 def _die_torn(path: Path) -> None:
     """Half of the bytes are in the file that the operation writes to."""
-    real = Path.write_bytes
+    real = store.write_file
 
-    def write_half(self: Path, data: Any) -> int:
-        real(self, bytes(data)[: len(bytes(data)) // 2])
+    def write_half(path: Path, data: Any) -> None:
+        real(path, bytes(data)[: len(bytes(data)) // 2])
         _die()
 
-    Path.write_bytes = write_half  # type: ignore[method-assign]
+    store.write_file = write_half
 
 
 def _die_unnamed(path: Path) -> None:

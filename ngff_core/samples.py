@@ -1,0 +1,126 @@
+"""The samples of a box of a level, in one array or in several that lie side by side.
+
+A chunk that is decoded to a place of its own, and encoded from there, is copied once less
+on either way than one that goes into an array of the whole region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from ngff_core.geometry import Region, Shape, blocks
+from ngff_core.image import Block
+from ngff_core.memory import Room
+
+Piece = tuple[Region, Block]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """``blocks`` tile ``box``: the cells of a grid of ``cell`` from its start, in C order."""
+
+    box: Region
+    cell: Shape
+    blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, box: Region, block: Block) -> Self:
+        """A box in one array."""
+        return cls(box, box.shape, (block,))
+
+    @property
+    def shape(self) -> Shape:
+        """Lengths of the box; those of the one array are what they are."""
+        return self.blocks[0].shape if len(self.blocks) == 1 else self.box.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.blocks[0].dtype
+
+    @cached_property
+    def nbytes(self) -> int:
+        return sum(block.nbytes for block in self.blocks)
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """Each array with the box that it holds."""
+        return tuple(zip(blocks(self.box, self.cell), self.blocks, strict=True))
+
+    def astype(self, dtype: np.dtype[Any]) -> Samples:
+        """The same as ``dtype``; no copy where it is."""
+        if self.dtype == dtype:
+            return self
+        blocks = tuple(block.astype(dtype, copy=False) for block in self.blocks)
+        return Samples(self.box, self.cell, blocks)
+
+    def part(self, box: Region) -> Block:
+        """A view of a box inside, or a copy where it lies in several arrays."""
+        index, inner = 0, []
+        for start, stop, (a, b, cell) in zip(box.start, box.stop, self._axes, strict=True):
+            at = (start - a) // cell
+            first = a + at * cell
+            if stop > first + cell:
+                return gathered(box, self.pieces)
+            index = index * -(-(b - a) // cell) + at
+            inner.append(slice(start - first, stop - first))
+        return self.blocks[index][tuple(inner)]
+
+    @cached_property
+    def _axes(self) -> tuple[tuple[int, int, int], ...]:
+        return tuple(zip(self.box.start, self.box.stop, self.cell, strict=True))
+
+
+def places(box: Region, cell: Shape, memory: Block) -> list[Piece]:
+    """Places in flat ``memory`` for the cells of a box, one after another, in C order."""
+    found, end = [], 0
+    for region in blocks(box, cell):
+        found.append((region, memory[end : end + region.size].reshape(region.shape)))
+        end += region.size
+    return found
+
+
+def gathered(box: Region, pieces: Sequence[Piece], room: Room | None = None) -> Block:
+    """The samples of ``box``, which ``pieces`` cover; no copy where one piece does.
+
+    A copy lies in ``room``, if that is given, until it is used again.
+    """
+    for region, block in pieces:
+        if contains(region, box):
+            return block[within(box, region)]
+    dtype = pieces[0][1].dtype
+    found = np.empty(box.shape, dtype) if room is None else room.array(box.shape, dtype)
+    for region, block in pieces:
+        common = intersection(region, box)
+        if is_box(common):
+            found[within(common, box)] = block[within(common, region)]
+    return found
+
+
+def intersection(a: Region, b: Region) -> Region:
+    """The box that two boxes share; negative lengths where they share none."""
+    return Region(
+        tuple(map(max, a.start, b.start)),
+        tuple(map(min, a.stop, b.stop)),
+    )
+
+
+def is_box(region: Region) -> bool:
+    """Whether there is a sample inside; an intersection may have negative lengths."""
+    return all(a < b for a, b in zip(region.start, region.stop, strict=True))
+
+
+def contains(outer: Region, inner: Region) -> bool:
+    """Whether ``inner`` lies within ``outer``."""
+    return intersection(outer, inner) == inner
+
+
+def within(box: Region, outer: Region) -> tuple[slice, ...]:
+    """The slices of ``box`` in an array that holds ``outer``."""
+    return tuple(
+        slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, outer.start, strict=True)
+    )
