@@ -8,6 +8,9 @@ makes a retry a matter of putting the same bytes again.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import crc32c
@@ -70,17 +73,21 @@ def store_region(
     return Receipt(index, checksum, tuple(stored))
 
 
-def array_documents(plan: PyramidPlan) -> dict[str, bytes]:
+@lru_cache(maxsize=4)
+def array_documents(plan: PyramidPlan) -> Mapping[str, bytes]:
     """Metadata documents of every array and of the groups between, by key.
 
     The root group's own document is not among them: it is what makes the store an
-    image, and is written last.
+    image, and is written last. A build asks three times, and zarr takes some milliseconds
+    for each array.
     """
     shelf: dict[str, Buffer] = {}
     for level in plan.levels:
         _create(MemoryStore(shelf), plan, level)
     root = {"zarr.json", ".zgroup", ".zattrs"}
-    return {key: buffer.to_bytes() for key, buffer in sorted(shelf.items()) if key not in root}
+    return MappingProxyType(
+        {key: buffer.to_bytes() for key, buffer in sorted(shelf.items()) if key not in root}
+    )
 
 
 def _create(store: MemoryStore, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, cast
 
 from ngff_core.axes import axis_type
@@ -89,12 +91,18 @@ def image_attributes(image: ImageEntry, version: str) -> dict[str, Any]:
     return found
 
 
-def group_documents(plan: PyramidPlan) -> dict[str, bytes]:
+def group_documents(plan: PyramidPlan) -> Mapping[str, bytes]:
     """The root group's documents by key, in the order they must be written.
 
     The last one is what makes the store an image.
     """
-    return image_documents(plan_entry(plan), plan.ome_zarr_version)
+    return _group_documents(plan, plan.method_version)
+
+
+@lru_cache(maxsize=4)
+def _group_documents(plan: PyramidPlan, method_version: str) -> Mapping[str, bytes]:
+    """Plans that differ only in ``method_version`` are equal, and their documents are not."""
+    return MappingProxyType(image_documents(plan_entry(plan), plan.ome_zarr_version))
 
 
 def image_documents(image: ImageEntry, version: str) -> dict[str, bytes]:
