@@ -100,8 +100,8 @@ def group_documents(plan: PyramidPlan) -> Mapping[str, bytes]:
 
 
 @lru_cache(maxsize=4)
-def _group_documents(plan: PyramidPlan, method_version: str) -> Mapping[str, bytes]:
-    """Plans that differ only in ``method_version`` are equal, and their documents are not."""
+def _group_documents(plan: PyramidPlan, _: str) -> Mapping[str, bytes]:
+    """By the method's version too: plans that differ only in it are equal."""
     return MappingProxyType(image_documents(plan_entry(plan), plan.ome_zarr_version))
 
 
