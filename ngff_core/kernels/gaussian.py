@@ -87,7 +87,9 @@ def _weigh(
     """Weighted sum of the rows ``at[first]``, ``at[first + 1]`` …, one per tap.
 
     Five taps and then two at a time: each loop reads few rows, so that LLVM's checks for
-    overlap stay few enough to vectorise it.
+    overlap stay few enough to vectorise it. ITK begins with zero, which shows where all that
+    is added are negative zeros; at step 2, which alone has five taps, interpolation makes
+    zeros of them anyway, and a tenth of the work is spared.
     """
     taps = w.size
     if taps == 1:
@@ -100,7 +102,7 @@ def _weigh(
         u, v, s, t, z = w[0], w[1], w[2], w[3], w[4]
         if taps == 5 and single:
             for x in range(width):
-                total = ((0.0 + u * rows[a, x]) + v * rows[b, x]) + s * rows[c, x]
+                total = (u * rows[a, x] + v * rows[b, x]) + s * rows[c, x]
                 out[x] = np.float32((total + t * rows[d, x]) + z * rows[e, x])
             return
         for x in range(width):
@@ -131,7 +133,7 @@ def _weigh_along(row: Any, w: Any, out: Any, width: int, single: bool, paired: A
     if paired is None:
         u, v, s, t, z = w[0], w[1], w[2], w[3], w[4]
         for x in range(width):
-            total = ((0.0 + u * row[x]) + v * row[x + 1]) + s * row[x + 2]
+            total = (u * row[x] + v * row[x + 1]) + s * row[x + 2]
             out[x] = (total + t * row[x + 3]) + z * row[x + 4]
     else:
         u, tail = w[taps // 2], row[taps // 2 :]
@@ -256,10 +258,13 @@ def _stream(
                     for j in range(planes):
                         z = min(max(first_z + oz * step[0] + j, 0), shape[0] - 1)
                         at = z * strides[0] + y * strides[1]
-                        _load(flat, at, shape[2], first_x, source[j], width, flip)
-                    for p in range(pair_z):
-                        slot = p * ring_size + done % ring_size
-                        _weigh(source, at_source, p, wz, ring[slot], width, single, paired)
+                        # One plane is not filtered along z.
+                        line = source[j] if planes > 1 else ring[done % ring_size]
+                        _load(flat, at, shape[2], first_x, line, width, flip)
+                    if planes > 1:
+                        for p in range(pair_z):
+                            slot = p * ring_size + done % ring_size
+                            _weigh(source, at_source, p, wz, ring[slot], width, single, paired)
                     done += 1
                 for p in range(pair_z):
                     for j in range(ring_size):

@@ -236,6 +236,13 @@ def test_the_halo_is_the_radius(kernel: Kernel) -> None:
         assert kernel.halo((step, 1)) == (radius, 0)
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("step", [(1, 1, 2), (1, 2, 1), (2, 1, 1), (2, 2, 2), (3, 1, 1), (3, 3, 3)])
+def test_negative_zeros_come_out_as_zeros(step: tuple[int, ...], dtype: str) -> None:
+    """ITK's sums begin with zero, whatever is added to it."""
+    assert not np.signbit(whole(NATIVE, np.full((9, 9, 9), -0.0, dtype), step)).any()
+
+
 @by_kernel
 def test_every_numeric_dtype_is_taken(kernel: Kernel) -> None:
     """And no other."""
