@@ -24,12 +24,10 @@ were 0.4 to 0.9 of the projection with 128."""
 
 _MIB = 2**20
 _READ = 1.0
-_ENCODE = 2.0
-"""Bytes for each byte of a shard: its encoded chunks, and what they are joined to."""
+_ENCODE = 1.1
+"""Bytes for each byte of a shard: its chunks, encoded; a compressor may make them longer."""
 _CODEC = 3.0
 """Bytes for each byte of a chunk: its copy, what it is compressed to and a codec's room."""
-
-
 _RECEIVED = 2.0
 """Bytes for each byte that comes over a network: a body's parts, and what they are joined to."""
 _SENT = 4.0

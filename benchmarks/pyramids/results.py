@@ -18,7 +18,7 @@ from benchmarks.pyramids.contest import REPEATS, THREADS, Comparison, Contestant
 from benchmarks.pyramids.images import Image
 
 PACKAGES = (
-    *("numpy", "zarr", "numcodecs", "numba", "prefect", "dask", "tensorstore"),
+    *("numpy", "zarr", "numcodecs", "imagecodecs", "numba", "prefect", "dask", "tensorstore"),
     *("ome-zarr-pyramid", "ngff-zarr", "itkwasm-downsample", "ome-zarr"),
 )
 ROOT = Path(__file__).parents[2]

@@ -141,8 +141,8 @@ def test_damage_is_judged_by_zarr(name: str, damage: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("method", ["itkwasm_gaussian", "itkwasm_bin_shrink"])
-@pytest.mark.parametrize("chunks", [(16, 16), (32, 8), (10, 16), (64, 64), (7, 5)])
-@pytest.mark.parametrize("factors", [[2, 4], [3], [2, 3, 6]])
+@pytest.mark.parametrize("chunks", [(16, 16), (32, 8), (10, 16), (64, 64)])
+@pytest.mark.parametrize("factors", [[2, 4], [3]])
 def test_pyramids_are_the_same_by_either_way(
     method: str, chunks: Any, factors: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
