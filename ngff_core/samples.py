@@ -6,6 +6,9 @@ on either way than one that goes into an array of the whole region.
 
 from __future__ import annotations
 
+import itertools
+import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ngff_core.geometry import Region, Shape, blocks
+from ngff_core.geometry import Region, Shape, blocks, ceil_div, grid_shape
 from ngff_core.image import Block
 from ngff_core.memory import Room
 
@@ -61,18 +64,28 @@ class Samples:
     def part(self, box: Region) -> Block:
         """A view of a box inside, or a copy where it lies in several arrays."""
         index, inner = 0, []
-        for start, stop, (a, b, cell) in zip(box.start, box.stop, self._axes, strict=True):
-            at = (start - a) // cell
-            first = a + at * cell
+        axes = zip(box.start, box.stop, self.box.start, self.cell, self._grid, strict=True)
+        for start, stop, origin, cell, cells in axes:
+            at = (start - origin) // cell
+            first = origin + at * cell
             if stop > first + cell:
-                return gathered(box, self.pieces)
-            index = index * -(-(b - a) // cell) + at
+                return gathered(box, self._crossed(box))
+            index = index * cells + at
             inner.append(slice(start - first, stop - first))
         return self.blocks[index][tuple(inner)]
 
+    def _crossed(self, box: Region) -> list[Piece]:
+        """The pieces that a box inside meets."""
+        axes = zip(box.start, box.stop, self.box.start, self.cell, strict=True)
+        spans = (range((a - o) // c, ceil_div(b - o, c)) for a, b, o, c in axes)
+        strides = [math.prod(self._grid[axis + 1 :]) for axis in range(len(self._grid))]
+        return [
+            self.pieces[sum(map(operator.mul, at, strides))] for at in itertools.product(*spans)
+        ]
+
     @cached_property
-    def _axes(self) -> tuple[tuple[int, int, int], ...]:
-        return tuple(zip(self.box.start, self.box.stop, self.cell, strict=True))
+    def _grid(self) -> Shape:
+        return grid_shape(self.box.shape, self.cell)
 
 
 def places(box: Region, cell: Shape, memory: Block) -> list[Piece]:

@@ -9,6 +9,7 @@ a chunk that is damaged included, is zarr's to read and to judge.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -21,12 +22,14 @@ import crc32c
 import numpy as np
 import zarr
 
-from ngff_core.geometry import Region, Shape
+from ngff_core.geometry import Region, Shape, grid_shape
 from ngff_core.image import Block
 from ngff_core.memory import Room, regions
 from ngff_core.samples import Samples, places
 
 _CRC_BYTES = 4
+_MOST_CHUNKS = 1024
+"""Of a region: what is done for each of many small ones outweighs what is spared."""
 _files, _chunks = Room(), Room()
 
 Decode = Callable[[Block, Block], int]
@@ -63,7 +66,8 @@ class ChunkFiles:
 
     def read(self, box: Region) -> Samples | None:
         """The samples of a box; None where it does not consist of whole chunks, or for zarr."""
-        if not self._is_whole(box):
+        cells = math.prod(grid_shape(box.shape, self.chunks))
+        if not self._is_whole(box) or cells > _MOST_CHUNKS:
             return None
         memory = regions.array((box.size,), self.dtype)
         blocks = []
@@ -102,7 +106,10 @@ class ChunkFiles:
 
 
 def read_file(path: Path) -> Block | None:
-    """A file's bytes, in room that the thread's next call uses again; None where there is none."""
+    """A file's bytes, in room that the thread's next call uses again; None where there is none.
+
+    Fewer bytes, where the file was cut meanwhile, are for the decoder to refuse.
+    """
     try:
         file = os.open(path, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -110,7 +117,11 @@ def read_file(path: Path) -> Block | None:
     try:
         nbytes = os.fstat(file).st_size
         data = _files.array((nbytes,), np.dtype(np.uint8))
-        return data if os.readv(file, [data.data]) == nbytes else None
+        done = 0
+        # The system reads 2 GiB at most in one go.
+        while done < nbytes and (more := os.readv(file, [data[done:].data])):
+            done += more
+        return data[:done]
     finally:
         os.close(file)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,40 @@ def test_what_is_not_plain_is_left_to_zarr(name: str, tmp_path: Path) -> None:
     reader = reader_at(tmp_path / "a")
     assert reader.chunks is None
     check(reader.region(WHOLE), samples)
+
+
+def test_many_small_chunks_are_left_to_zarr(tmp_path: Path) -> None:
+    """They are read as fast together."""
+    samples = array_at(tmp_path / "a", chunks=(1, 1))
+    found = reader_at(tmp_path / "a").region(Region((0, 0), SHAPE))
+    assert len(found.blocks) == 1
+    check(found, samples)
+
+
+def test_the_chunks_of_an_image_are_found_too(tmp_path: Path) -> None:
+    """An OME-Zarr's level 0 is an array in a folder below."""
+    samples = np.random.default_rng(2).integers(0, 99, (64, 64), "u2")
+    build_pyramid(samples, tmp_path / "a.zarr", chunks=16, shards=16, scale_factors=[2])
+    # without shards, as they are mostly found
+    build_pyramid(
+        samples, tmp_path / "b.zarr", chunks=16, ome_zarr_version="0.4", scale_factors=[2]
+    )
+    assert reader_at(tmp_path / "a.zarr").chunks is None
+    found = reader_at(tmp_path / "b.zarr").region(Region((0, 0), (64, 64)))
+    assert found.cell == (16, 16)
+    check(found, samples)
+
+
+def test_a_file_is_read_whole_however_little_the_system_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never taken for an absent chunk, which would read as background."""
+    samples = array_at(tmp_path / "a", **V3["zstd"])
+    real = os.readv
+    monkeypatch.setattr(os, "readv", lambda file, parts: real(file, [parts[0][:50]]))
+    found = reader_at(tmp_path / "a").region(WHOLE)
+    assert found.cell == CHUNKS
+    check(found, samples)
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
