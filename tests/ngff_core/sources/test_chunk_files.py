@@ -155,24 +155,30 @@ def test_an_absent_chunk_holds_the_fill_value(zarr_format: int, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["zstd", "blosc", "blosc, crc32c", "none"])
-@pytest.mark.parametrize("damage", ["cut", "longer", "turned", "empty"])
-def test_damage_is_judged_by_zarr(name: str, damage: str, tmp_path: Path) -> None:
-    """The same error, or the same samples, as without the short way."""
+@pytest.mark.parametrize("damage", ["cut", "longer", "turned", "empty", "its head", "3 bytes"])
+def test_damage_is_left_to_zarr(name: str, damage: str, tmp_path: Path) -> None:
+    """And what was read before is never taken for it."""
     array_at(tmp_path / "a", **V3[name])
+    reader_at(tmp_path / "a").region(WHOLE)
     chunk = tmp_path / "a/c/1/0"
     data = chunk.read_bytes()
-    chunk.write_bytes(
-        {"cut": data[:-9], "longer": data + b"\0" * 9, "turned": data[::-1], "empty": b""}[damage]
-    )
+    damaged = {
+        "cut": data[:-9],
+        "longer": data + b"\0" * 9,
+        "turned": data[::-1],
+        "empty": b"",
+        "its head": data[:16],
+        "3 bytes": data[:3],
+    }
+    chunk.write_bytes(damaged[damage])
     reader = reader_at(tmp_path / "a")
     assert reader.chunks is not None
-    found: list[Any] = []
-    for one in (reader, Reader(reader.array, reader.uri, reader.shape, reader.dtype)):
-        try:
-            found.append(one.region(WHOLE).part(WHOLE).tolist())
-        except Exception as error:  # noqa: BLE001 - any, as long as it is the same
-            found.append(str(error))
-    assert found[0] == found[1]
+    found = reader.chunks.read(WHOLE)
+    if (name, damage) == ("none", "turned"):  # as good samples as any
+        assert found is not None
+        check(found, reader.array[...])
+    else:
+        assert found is None
 
 
 @pytest.mark.parametrize("method", ["itkwasm_gaussian", "itkwasm_bin_shrink"])
