@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial, wraps
@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Concatenate
 
 from ngff_core import cache as cache_pass
+from ngff_core.border_files import remove_borders
 from ngff_core.cache import CacheMode
 from ngff_core.claim import Claim
 from ngff_core.cluster import Cluster
@@ -313,15 +314,18 @@ class Build:
 
     @_beside_the_levels
     def clean(self) -> None:
-        """Remove the cache; plan and ledger stay."""
+        """Remove the cache, and strips that an earlier run left; plan and ledger stay."""
         if self._claim.begun_here and not self.planned.cached:
             return
-        # A build that was begun with a cache may have gone on without one.
-        beside = self._claim.beside
-        if _has_any(beside, ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl")):
+        # A build that was begun with a cache, or with strips, may have gone on without.
+        beside, listed = self._claim.beside, _listed(self._claim.beside)
+        if _has_any(
+            beside, ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl"), listed
+        ):
             # The receipts go last: they are what tells a later run of leftovers.
             remove_cache(beside)
             self._driver.cache_ledger.forget()
+        remove_borders(beside, self.plan, listed)
 
     def thumbnail(self) -> str:
         """A picture of the coarsest level, as a ``data:`` URI."""
@@ -368,12 +372,19 @@ class Build:
         )
 
 
-def _has_any(store: Store, keys: tuple[str, ...]) -> bool:
-    """Whether one of these objects is there: one listing is one request."""
+def _listed(store: Store) -> Collection[str] | None:
+    """The store's keys, or None where it cannot be listed."""
     try:
-        return not set(keys).isdisjoint(retrying(store.objects))
+        return retrying(store.objects)
     except UnlistableError:
-        return any(found is not None for found in for_each(store, store.read, keys))
+        return None
+
+
+def _has_any(store: Store, keys: tuple[str, ...], listed: Collection[str] | None) -> bool:
+    """Whether one of these objects is there: one listing is one request."""
+    if listed is not None:
+        return not set(keys).isdisjoint(listed)
+    return any(found is not None for found in for_each(store, store.read, keys))
 
 
 def _unfinished(stores: tuple[Store, Store], plan: PyramidPlan, overwrite: bool) -> bool:

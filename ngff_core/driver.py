@@ -11,6 +11,7 @@ from functools import partial
 
 from ngff_core import cache as cache_pass
 from ngff_core.arrays import open_level
+from ngff_core.border_files import BorderFiles, remove_borders
 from ngff_core.cache import cache_plan
 from ngff_core.claim import Claim
 from ngff_core.cluster import Cluster, ClusterPass
@@ -123,6 +124,7 @@ class Driver:
         self._met_beside = met_beside
         self._progress: dict[int, PhaseProgress] = {}
         self._relays = [Relay(listener) for _ in self._plan.levels]
+        self._borders = BorderFiles.of(claim.beside, self._plan, planned.projection.streamed)
         self._pipeline = Pipeline(self._write_levels, self.is_done)
         self._finishing: list[Future[None]] = []
         self._finishers = ThreadPoolExecutor(claim.target.at_once, thread_name_prefix="ngff-finish")
@@ -185,6 +187,9 @@ class Driver:
         with noting(self._met_beside):
             self._claim.check()
             create_arrays(self._claim.target, self._plan)
+            for index, files in self._borders.items():
+                if not self.is_done(index):
+                    files.begin()
             projection = self._planned.projection
             try:
                 for way in passes(self._plan, projection.streamed):
@@ -210,6 +215,8 @@ class Driver:
                 check=self._claim.check,
                 whole=partial(self._whole, level),
                 met=self.met[level.index],
+                borders=self._borders.get(level.index),
+                kept=self._kept_of(level),
             )
             for level in way.levels
         }
@@ -218,6 +225,14 @@ class Driver:
                 # Killed after its last region, and before its receipts were one document.
                 self._finish(level)
         self._run_pass(way, tracks, ledgers, held_limit=held_limit, going_on=going_on)
+
+    def _kept_of(self, level: LevelPlan) -> list[BorderFiles]:
+        """What is kept of a level for those that are still computed from what it stores."""
+        return [
+            files
+            for child, files in self._borders.items()
+            if files.parent == level.index and not self.is_done(child)
+        ]
 
     def _run_pass(
         self,
@@ -284,6 +299,7 @@ class Driver:
         for ledger in ledgers:
             if isinstance(error, SourceChangedError):
                 ledger.forget()
+                remove_borders(self._claim.beside, self._plan)
             elif not isinstance(error, LeaseLostError):
                 # Of a lost lease's target the ledger is the other builder's now.
                 ledger.flush()
@@ -319,6 +335,8 @@ class Driver:
         if level.parent is None and not self._planned.cached:
             self._check_source()
         ledger.finish()
+        if level.index in self._borders:
+            self._borders[level.index].remove()
         self.seconds[level.index] = self._progress[level.index].finish()
         self._pipeline.tell()
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
+import numpy as np
+
 from ngff_core.arrays import open_level, store_region
+from ngff_core.border_files import BorderFiles
 from ngff_core.encoding import LevelEncoder
 from ngff_core.errors import PassingError, StoredDataError
 from ngff_core.geometry import Region, window_of
 from ngff_core.image import ArrayLike, Block
 from ngff_core.kernels.contract import Kernel
 from ngff_core.ledger import Ledger, Receipt
+from ngff_core.memory import regions
 from ngff_core.methods import kernel_for
 from ngff_core.plan import LevelPlan, PyramidPlan
 from ngff_core.progress import PhaseProgress
 from ngff_core.receipts import Regions
 from ngff_core.retry import given_up, one_budget
-from ngff_core.samples import Samples
+from ngff_core.samples import Samples, within
 from ngff_core.sources.base import Reader
 from ngff_core.store import Store, is_passing, read_region, retrying
 from ngff_core.trouble import kind_of, note, noting
@@ -29,28 +33,44 @@ READINGS = 5
 
 
 def region_samples(
-    parent: ArrayLike, level: LevelPlan, index: int, kernel: Kernel | None
+    parent: ArrayLike,
+    level: LevelPlan,
+    index: int,
+    kernel: Kernel | None,
+    borders: BorderFiles | None = None,
 ) -> Samples:
     """The samples of one region of ``level``, from its parent's array.
 
-    Without a kernel (level 0) they are the parent's own.
+    Without a kernel (level 0) they are the parent's own. Where there are ``borders`` a
+    chunk of the parent is decoded for one region alone.
     """
     region = level.region(index)
     if kernel is None:
         return _read(parent, region, "the source")
     window = window_of(region, level.step, kernel.halo(level.step), parent.shape)
-    samples = stored_samples(parent, window.box)
+    if borders is None:
+        samples = stored_samples(parent, window.box)
+    else:
+        samples = _bordered(parent, index, window.box, borders)
     return Samples.of(region, kernel.reduce(samples, window.lead, level.step, region.shape))
 
 
-def stored_samples(parent: ArrayLike, box: Region) -> Block:
+def _bordered(parent: ArrayLike, index: int, box: Region, borders: BorderFiles) -> Block:
+    """A region's window: its bins from the parent, the rest from strips where there are any."""
+    samples, bins = regions.array(box.shape, np.dtype(parent.dtype)), borders.bins(index)
+    for part in (bins, *borders.fill(index, box, samples)):
+        stored_samples(parent, part, into=samples[within(part, box)])
+    return samples
+
+
+def stored_samples(parent: ArrayLike, box: Region, into: Block | None = None) -> Block:
     """A box of a level of our own; whatever keeps it from being decoded is damage.
 
     It is read again first: an object may be damaged, or missed, in one answer only.
     """
     for left in reversed(range(READINGS)):
         try:
-            return _read(parent, box, "the level below").part(box)
+            return _read(parent, box, "the level below", into).part(box)
         except (OSError, MemoryError):
             raise
         except Exception as error:
@@ -65,10 +85,10 @@ def stored_samples(parent: ArrayLike, box: Region) -> Block:
     raise AssertionError("the last reading returns or raises")
 
 
-def _read(array: ArrayLike, box: Region, what: str) -> Samples:
+def _read(array: ArrayLike, box: Region, what: str, into: Block | None = None) -> Samples:
     """A box of an array; trouble that may pass is an OSError, whatever its client says."""
     try:
-        return retrying(_region, array, box)
+        return retrying(_region, array, box, into)
     except OSError:
         raise
     except Exception as error:
@@ -77,10 +97,10 @@ def _read(array: ArrayLike, box: Region, what: str) -> Samples:
         raise PassingError(f"{what} could not be read: {kind_of(error)} ({error})") from error
 
 
-def _region(array: ArrayLike, box: Region) -> Samples:
+def _region(array: ArrayLike, box: Region, into: Block | None) -> Samples:
     if isinstance(array, Reader):
         return array.region(box)
-    return Samples.of(box, read_region(array, box.slices))
+    return Samples.of(box, read_region(array, box.slices, into))
 
 
 @contextmanager
@@ -107,6 +127,8 @@ class LevelTrack:
     ``open_parent`` gives the array that regions are loaded from: the level's parent, or
     for level 0 the source. ``check`` is called before and after each write, and raises
     where the work must not go on. ``whole`` is called when the last region is recorded.
+    ``borders`` has strips of the parent's for this level, and ``kept`` of this level's for
+    those that are computed from what it stores.
     """
 
     def __init__(
@@ -121,6 +143,8 @@ class LevelTrack:
         check: Callable[[], None],
         whole: Callable[[], None],
         met: Counter[str] | None = None,
+        borders: BorderFiles | None = None,
+        kept: Sequence[BorderFiles] = (),
     ) -> None:
         self._store = store
         self._plan = plan
@@ -130,6 +154,8 @@ class LevelTrack:
         self._progress = progress
         self._check = check
         self._whole = whole
+        self._borders = borders
+        self._kept = kept
         self._encoder = LevelEncoder(plan, level)
         self._kernel = None if level.parent is None else kernel_for(plan.method)
         self.met = Counter[str]() if met is None else met
@@ -143,7 +169,7 @@ class LevelTrack:
     def load(self, region: int) -> Samples:
         """Samples of a region that is not stored, in the plan's dtype."""
         with self._work("reading", region):
-            samples = region_samples(self._parent, self._level, region, self._kernel)
+            samples = region_samples(self._parent, self._level, region, self._kernel, self._borders)
             return samples.astype(self._plan.dtype)
 
     def read(self, region: int) -> Samples:
@@ -153,9 +179,11 @@ class LevelTrack:
             return Samples.of(box, stored_samples(self._own, box))
 
     def store(self, region: int, samples: Samples) -> Receipt:
-        """Encode and store a region."""
+        """Encode and store a region, and the strips of it that others will look into."""
         self._check()
         with self._work("storing", region):
+            for files in self._kept:
+                files.keep(region, samples)
             return store_region(self._store, self._encoder, self._level, region, samples)
 
     def record(self, receipt: Receipt) -> None:

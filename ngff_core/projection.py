@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ngff_core.borders import Border, borders
 from ngff_core.cache import cache_plan
 from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Region, Shape, blocks_touched, ceil_div, window_of
@@ -66,6 +67,10 @@ class PhaseCost:
     held_bytes: int = 0
     """Memory for what waits of the parent's samples and of its own, where the level is
     streamed: computed from its parent's samples while they are in memory."""
+    border_objects: int = 0
+    """Objects kept beside the target until the level is whole: strips of its parent's regions."""
+    border_bytes: int = 0
+    """Bytes of these: written, and read once, which ``bytes_read`` has."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,11 @@ class Projection:
 
     @property
     def objects(self) -> int:
-        return sum(phase.objects for phase in self.phases)
+        return sum(phase.objects + phase.border_objects for phase in self.phases)
 
     @property
     def requests(self) -> int:
-        return sum(phase.objects + phase.reads for phase in self.phases)
+        return self.objects + sum(phase.reads for phase in self.phases)
 
     @property
     def bytes_read(self) -> int:
@@ -99,7 +104,7 @@ class Projection:
 
     @property
     def bytes_written(self) -> int:
-        return sum(phase.bytes_written for phase in self.phases)
+        return sum(phase.bytes_written + phase.border_bytes for phase in self.phases)
 
 
 def project(
@@ -130,7 +135,10 @@ def project(
     container = read_unit if math.prod(read_unit) > 1 else plan.levels[0].block
     near = beside if cached else far
     first.append(_cost("level-0", plan, plan.levels[0], read_unit, container, near))
-    apart = [_from_store(plan, level, read_unit, far) for level in plan.levels[1:]]
+    kept = borders(plan, streamed=())
+    apart = [
+        _from_store(plan, level, read_unit, far, kept.get(level.index)) for level in plan.levels[1:]
+    ]
     # Made once: of a petabyte their tables are most of what projecting takes.
     edges = _edges(plan) if stream else {}
 
@@ -200,7 +208,9 @@ def _phases(
     return tuple(phases)
 
 
-def _from_store(plan: PyramidPlan, level: LevelPlan, read_unit: Shape, far: Far) -> PhaseCost:
+def _from_store(
+    plan: PyramidPlan, level: LevelPlan, read_unit: Shape, far: Far, border: Border | None
+) -> PhaseCost:
     """The cost of a level that is computed from what its parent has stored.
 
     Of a pyramid that was put together by hand any level may come from elsewhere.
@@ -211,8 +221,21 @@ def _from_store(plan: PyramidPlan, level: LevelPlan, read_unit: Shape, far: Far)
     at_once = None
     if not far.target:
         at_once = round(_OWN_READ * (os.cpu_count() or 1)) * math.prod(parent.write_unit)
-    return _cost(
+    found = _cost(
         f"level-{level.index}", plan, level, parent.chunks, parent.write_unit, own, at_once
+    )
+    return found if border is None else _bordered(found, plan, border)
+
+
+def _bordered(cost: PhaseCost, plan: PyramidPlan, border: Border) -> PhaseCost:
+    """The same with strips: each chunk of the parent is read once, and each strip."""
+    strips = border.size * plan.dtype.itemsize
+    return replace(
+        cost,
+        reads=border.readings * (1 if border.parent.shards is None else 2) + border.parts,
+        bytes_read=border.decoded * plan.dtype.itemsize + strips,
+        border_objects=border.objects,
+        border_bytes=strips,
     )
 
 
@@ -243,6 +266,8 @@ def _from_memory(
         apart,
         reads=0,
         bytes_read=0,
+        border_objects=0,
+        border_bytes=0,
         region_bytes=max(tile, _storing_bytes(level, itemsize, sent)),
         kept_bytes=math.prod(window) * itemsize,
         held_bytes=held_bytes(edge, slow_to_fast(plan), itemsize, in_flight),

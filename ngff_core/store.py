@@ -51,6 +51,8 @@ DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 
 _AT_ONCE = 16
 
+_BEYOND_ITS_END = 416
+
 # What S3 answers with 403 to somebody whom it does not know at all.
 _UNKNOWN_CALLER = {
     "ExpiredToken",
@@ -91,6 +93,14 @@ class Store(ABC):
     @abstractmethod
     def read(self, key: str) -> bytes | None:
         """The object's bytes, or None where there is no such object."""
+
+    def read_part(self, key: str, start: int, size: int) -> bytes | None:
+        """Bytes of the object from ``start`` on: fewer than ``size`` where it ends before.
+
+        None where there is no such object.
+        """
+        whole = self.read(key)
+        return None if whole is None else whole[start : start + size]
 
     @abstractmethod
     def write(self, key: str, data: Buffer) -> None:
@@ -157,6 +167,14 @@ class LocalFiles(Store):
     def read(self, key: str) -> bytes | None:
         try:
             return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def read_part(self, key: str, start: int, size: int) -> bytes | None:
+        try:
+            with (self.root / key).open("rb") as file:
+                file.seek(start)
+                return file.read(size)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
@@ -262,17 +280,29 @@ class Bucket(Store):
         return f"{self.root}/{key}" if key else self.root
 
     def read(self, key: str) -> bytes | None:
+        return self._unless_hidden(partial(self._get, key))
+
+    def read_part(self, key: str, start: int, size: int) -> bytes | None:
         try:
-            return self._get(key)
+            return self._unless_hidden(partial(self._get, key, start=start, end=start + size))
+        except OSError as error:
+            if http_status(error.__cause__ or error) == _BEYOND_ITS_END:
+                return b""
+            raise
+
+    def _unless_hidden(self, get: Callable[[], bytes | None]) -> bytes | None:
+        try:
+            return get()
         except PermissionError as error:
             if self._hidden(error):
                 return None
             raise
 
-    def _get(self, key: str) -> bytes | None:
+    def _get(self, key: str, **span: int) -> bytes | None:
         try:
             with self._telling(key, "read"):
-                return cast(bytes, self.fs.cat_file(self._path(key), **self._in_one_piece))
+                data = self.fs.cat_file(self._path(key), **self._in_one_piece, **span)
+                return cast(bytes, data)
         except (FileNotFoundError, IsADirectoryError):
             return None
 
@@ -615,11 +645,18 @@ def fused_pipeline() -> Iterator[None]:
         yield
 
 
-def read_region(array: Any, box: tuple[slice, ...]) -> np.ndarray[Any, Any]:
-    """A box inside an array; of a zarr array in memory that is used again afterwards."""
+def read_region(
+    array: Any, box: tuple[slice, ...], into: np.ndarray[Any, Any] | None = None
+) -> np.ndarray[Any, Any]:
+    """A box inside an array; of a zarr array in memory that is used again afterwards.
+
+    A zarr array's is read ``into`` what is given, which may be a view.
+    """
     if not isinstance(array, zarr.Array):
         return np.asarray(array[box])
-    samples = regions.array(tuple(s.stop - s.start for s in box), np.dtype(array.dtype))
+    samples = into
+    if samples is None:
+        samples = regions.array(tuple(s.stop - s.start for s in box), np.dtype(array.dtype))
     array.get_basic_selection(box, out=NDBuffer.from_numpy_array(samples))
     return samples
 

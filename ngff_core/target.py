@@ -10,6 +10,7 @@ from itertools import product
 from typing import Literal
 
 from ngff_core.arrays import ARRAY_DOCUMENT, array_documents
+from ngff_core.border_files import remove_borders
 from ngff_core.cache import PHASE as CACHE
 from ngff_core.errors import (
     NgffError,
@@ -109,6 +110,7 @@ def remove(target: Store, beside: Store) -> None:
             Ledger(beside, phase, "", 0).forget()
     delete_below(target, "", lambda: _keys_of(plan) if plan else ())
     remove_cache(beside)
+    remove_borders(beside, plan)
     retrying(beside.delete, PLAN_KEY)
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 
 from ngff_core.arrays import open_level, store_region
+from ngff_core.border_files import BorderFiles
 from ngff_core.cache import cache_plan
 from ngff_core.encoding import LevelEncoder
 from ngff_core.errors import CallerError, ClusterUnfitError, TargetNotFoundError
@@ -152,7 +153,7 @@ class _Workshop:
     def _open_bench(self, level: int | None) -> _Bench:
         target, beside = self._stores
         if level is None:
-            return _Bench(beside, self._whole, 0, self._source.image.data)
+            return _Bench(beside, self._whole, 0, self._source.image.data, {})
         parent = self._plan.levels[level].parent
         if parent is not None:
             below: ArrayLike = open_level(target, self._plan, self._plan.levels[parent])
@@ -160,7 +161,12 @@ class _Workshop:
             below = open_level(beside, self._whole, self._whole.levels[0])
         else:
             below = self._source.image.data
-        return _Bench(target, self._plan, level, below)
+        return _Bench(target, self._plan, level, below, self._borders)
+
+    @cached_property
+    def _borders(self) -> Mapping[int, BorderFiles]:
+        # On a cluster no level is streamed.
+        return BorderFiles.of(self._stores[1], self._plan, streamed=())
 
     @property
     def _whole(self) -> PyramidPlan:
@@ -170,17 +176,28 @@ class _Workshop:
 class _Bench:
     """One level's way from its parent's array to its own store."""
 
-    def __init__(self, store: Store, plan: PyramidPlan, level: int, parent: ArrayLike) -> None:
+    def __init__(
+        self,
+        store: Store,
+        plan: PyramidPlan,
+        level: int,
+        parent: ArrayLike,
+        borders: Mapping[int, BorderFiles],
+    ) -> None:
         self._store = store
         self._plan = plan
         self._level = plan.levels[level]
         self._parent = parent
         self._encoder = LevelEncoder(plan, self._level)
+        self._borders = borders.get(level)
+        self._kept = [files for files in borders.values() if files.parent == level]
         self._kernel = None if self._level.parent is None else kernel_for(plan.method)
 
     def build(self, region: int) -> Receipt:
         with work_on(f"building region {region} of {self._level.path} at {self._store.uri}"):
-            samples = region_samples(self._parent, self._level, region, self._kernel)
+            samples = region_samples(self._parent, self._level, region, self._kernel, self._borders)
+            for files in self._kept:
+                files.keep(region, samples)
             return store_region(self._store, self._encoder, self._level, region, samples)
 
 

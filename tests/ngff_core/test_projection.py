@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ngff_core.borders import borders
 from ngff_core.cache import cache_plan
 from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Region, window_of
@@ -63,6 +65,35 @@ def counted(plan: PyramidPlan, level: LevelPlan, unit: tuple[int, ...]) -> tuple
     return decoded, requests
 
 
+def counted_with_strips(plan: PyramidPlan, level: LevelPlan) -> tuple[int, int]:
+    """The same where each region decodes its own bins, and reads strips for the rest."""
+    assert level.parent is not None
+    parent = plan.levels[level.parent]
+    halo = kernel_for(plan.method).halo(level.step)
+    read = requests = 0
+    for index in range(level.regions):
+        region = level.region(index)
+        window = window_of(region, level.step, halo, parent.shape).box
+        stop = [
+            w if b == n else b * k
+            for w, b, n, k in zip(window.stop, region.stop, level.shape, level.step, strict=True)
+        ]
+        bins = Region(
+            tuple(a * k for a, k in zip(region.start, level.step, strict=True)), tuple(stop)
+        )
+        read += (sum(boxes_met(bins, parent.chunks, parent.shape)) + window.size - bins.size) * 2
+        requests += len(boxes_met(bins, parent.write_unit, parent.shape)) * (
+            1 if parent.shards is None else 2
+        )
+        for giver in range(parent.regions):
+            box = parent.region(giver)
+            inside = np.zeros(parent.shape, bool)
+            inside[window.slices] = True
+            inside[bins.slices] = False
+            requests += bool(inside[box.slices].any())
+    return read, requests
+
+
 @st.composite
 def small_plans(draw: st.DrawFn) -> tuple[PyramidPlan, tuple[int, ...]]:
     """A plan of some regions, and the unit in which its source decodes."""
@@ -92,16 +123,27 @@ def test_bytes_and_requests_are_those_counted_by_hand(
     assert [phase.phase for phase in found.phases] == [
         f"level-{i}" for i in range(len(plan.levels))
     ]
+    kept = borders(plan, ())
     for phase, level in zip(found.phases, plan.levels, strict=True):
-        decoded, requests = counted(plan, level, unit)
+        if level.index in kept:
+            decoded, requests = counted_with_strips(plan, level)
+            assert phase.border_objects == kept[level.index].objects > 0
+            assert phase.border_bytes == kept[level.index].size * 2 > 0
+        else:
+            decoded, requests = counted(plan, level, unit)
+            assert phase.border_objects == phase.border_bytes == 0
         assert phase.bytes_read == decoded
         if level.parent is not None or math.prod(unit) > 1:
             assert phase.reads == requests
         assert phase.bytes_written == math.prod(level.shape) * 2
         assert (phase.regions, phase.objects) == (level.regions, level.objects)
     assert found.bytes_read == sum(phase.bytes_read for phase in found.phases)
-    assert found.bytes_written == plan.raw_bytes
-    assert found.objects == sum(level.objects for level in plan.levels)
+    strips = sum(phase.border_bytes for phase in found.phases)
+    assert found.bytes_written == plan.raw_bytes + strips
+    assert found.objects == sum(
+        level.objects + phase.border_objects
+        for level, phase in zip(plan.levels, found.phases, strict=True)
+    )
     assert found.requests == found.objects + sum(phase.reads for phase in found.phases)
 
 
@@ -132,7 +174,8 @@ def test_a_streamed_level_reads_nothing(case: tuple[PyramidPlan, tuple[int, ...]
     for phase in found.phases[1:]:
         assert (phase.reads, phase.bytes_read) == (0, 0)
         assert phase.held_bytes > 0
-    assert found.bytes_written == apart.bytes_written
+    strips = sum(phase.border_bytes for phase in apart.phases)
+    assert found.bytes_written + strips == apart.bytes_written
 
 
 @pytest.mark.parametrize("method", ["itkwasm_bin_shrink", "itkwasm_gaussian"])
