@@ -10,8 +10,10 @@ import fsspec.config
 import pytest
 
 import ngff_core
+from ngff_core import planning
 from ngff_core.errors import SourceChangedError, TargetExistsError
 from ngff_core.progress import Advanced
+from ngff_core.projection import project
 from ngff_core.store import open_store
 from tests.buckets.images import OPTIONS, REGIONS, assert_same, keys, stored
 from tests.servers.places import PLACES, UNLISTED, fsspec_config
@@ -88,6 +90,28 @@ def test_a_bucket_that_is_not_listed(places, kind, source, whole, monkeypatch):
     assert not found.listed
     assert ngff_core.repair_pyramid(target).ok
     assert_same(stored(target), whole)
+
+
+@pytest.mark.parametrize("streamed_again", [False, True])
+def test_levels_are_read_back_by_strips(place, source, tmp_path, monkeypatch, streamed_again):
+    """Of an interrupted build too, and none is left whichever way the rest is computed."""
+    options = {"chunks": 8, "shards": 16, "scale_factors": [2, 4], "workers": 2}
+    ngff_core.build_pyramid(source, tmp_path / "whole.ome.zarr", **options)
+    target = f"{place}/image.ome.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            planning,
+            "project",
+            lambda *given, **named: project(*given, **named | {"stream": False}),
+        )
+        with pytest.raises(KeyboardInterrupt):
+            ngff_core.build_pyramid(source, target, **options, progress=stopping_at(20))
+        assert [k for k in keys(f"{target}.build") if k.startswith("borders-1/")]
+        if not streamed_again:
+            ngff_core.build_pyramid(source, target, **options)
+    assert ngff_core.build_pyramid(source, target, **options).verified
+    assert_same(stored(target), stored(str(tmp_path / "whole.ome.zarr")))
+    assert not [k for k in keys(f"{target}.build") if k.startswith("borders")]
 
 
 @pytest.mark.parametrize(("origin", "goal", "ending"), MIXES)
