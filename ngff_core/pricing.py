@@ -33,7 +33,8 @@ class Price:
     puts: int
     gets: int
     lists: int
-    """Pages of listings: before publishing everything is listed once, verifying once more."""
+    """Pages of listings: before publishing everything is listed once, verifying once more, and
+    strips of regions when they are removed."""
     bytes_read: int
     bytes_written: int
     bytes_stored: int
@@ -59,12 +60,13 @@ def price(
             raise InvalidOptionError(f"{name}: {value:g} is not a positive number")
     documents = _DOCUMENTS * len(plan.levels) + _DOCUMENTS
     kept = sum(level.objects for level in plan.levels) + documents
+    strips = sum(phase.border_objects for phase in projection.phases)
     moved = projection.bytes_read + projection.bytes_written
     return Price(
         objects=kept,
         puts=projection.objects + documents,
         gets=projection.requests - projection.objects,
-        lists=_LISTINGS * ceil_div(kept, LISTED),
+        lists=_LISTINGS * ceil_div(kept, LISTED) + ceil_div(strips, LISTED),
         bytes_read=projection.bytes_read,
         bytes_written=projection.bytes_written,
         bytes_stored=round(projection.bytes_written / compression),
