@@ -8,18 +8,17 @@ makes a retry a matter of putting the same bytes again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Buffer, Callable, Mapping
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
-import crc32c
 import zarr
-from zarr.core.buffer import Buffer
+from zarr.core.buffer import Buffer as ZarrBuffer
 from zarr.storage import MemoryStore
 
 from ngff_core.codecs import Compressor
-from ngff_core.encoding import LevelEncoder
+from ngff_core.encoding import Encoded, LevelEncoder
 from ngff_core.errors import StoredDataError
 from ngff_core.ledger import Receipt, StoredObject
 from ngff_core.plan import LevelPlan, PyramidPlan
@@ -65,12 +64,21 @@ def store_region(
             f"{level.path}: region {index} has shape {samples.shape}, not {region.shape}"
         )
     stored, checksum = [], 0
-    for found in encoder.encode(region, samples):
-        retrying(store.write, f"{level.path}/{found.key}", found.data)
-        nbytes, crc = memoryview(found.data).nbytes, int(crc32c.crc32c(found.data))
-        stored.append(StoredObject(found.key, nbytes, crc))
+    for at in level.object_positions(region):
+        encode = partial(encoder.encode, at, samples, before=checksum)
+        found = retrying(_put, store, f"{level.path}/{encoder.key(at)}", encode)
+        stored.append(StoredObject(encoder.key(at), found.size, found.crc32c))
         checksum = found.samples
     return Receipt(index, checksum, tuple(stored))
+
+
+def _put(
+    store: Store, key: str, encode: Callable[[Callable[[Buffer], object]], Encoded]
+) -> Encoded:
+    """Put an object while it is encoded; what it came to, the last time where it was put again."""
+    found: list[Encoded] = []
+    store.write(key, lambda put: found.append(encode(put)))
+    return found[-1]
 
 
 @lru_cache(maxsize=4)
@@ -81,7 +89,7 @@ def array_documents(plan: PyramidPlan) -> Mapping[str, bytes]:
     image, and is written last. A build asks three times, and zarr takes some milliseconds
     for each array.
     """
-    shelf: dict[str, Buffer] = {}
+    shelf: dict[str, ZarrBuffer] = {}
     for level in plan.levels:
         _create(MemoryStore(shelf), plan, level)
     root = {"zarr.json", ".zgroup", ".zattrs"}

@@ -19,7 +19,7 @@ from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from ngff_core.errors import UnlistableError
-from ngff_core.store import Bucket, LocalFiles, ObjectInfo, Store
+from ngff_core.store import Bucket, Content, LocalFiles, ObjectInfo, Store, whole
 
 _creating = threading.Lock()
 
@@ -98,8 +98,8 @@ class ZarrBacked(Store):
         found = sync(self._store.get(self._path(key), default_buffer_prototype()))
         return None if found is None else found.to_bytes()
 
-    def write(self, key: str, data: BytesLike) -> None:
-        buffer = default_buffer_prototype().buffer.from_bytes(bytes(data))
+    def write(self, key: str, data: Content) -> None:
+        buffer = default_buffer_prototype().buffer.from_bytes(bytes(whole(data)))
         sync(self._store.set(self._path(key), buffer))
 
     def create(self, key: str, data: BytesLike) -> bool:

@@ -30,8 +30,8 @@ _OWN_READ = 2.0
 """Objects of our own on the local disk that zarr has in memory for each of the machine's cores:
 its fused pipeline reads one in a thread, as stored and what is decoded of it. Counted as if all
 of a window were decoded at once, a window of 16 GiB's level 0 was 1.8 GiB, and 445 MiB measured."""
-_ENCODE = 1.1
-"""Bytes for each byte of a shard: its chunks, encoded; a compressor may make them longer."""
+_PART = 2 * 2**20
+"""Bytes that are encoded at most before they are put, beside a chunk."""
 _CODEC = 3.0
 """Bytes for each byte of a chunk: its copy, what it is compressed to and a codec's room."""
 _RECEIVED = 2.0
@@ -275,12 +275,11 @@ def _from_memory(
 
 
 def _storing_bytes(level: LevelPlan, itemsize: int, sent: bool) -> int:
-    """Memory for encoding a region and putting it, beside its samples, which may be copied for
-    their checksum. Objects are put one after another."""
-    chunk = _CODEC * math.prod(level.chunks) * itemsize
-    shard = _ENCODE * math.prod(level.shards) * itemsize if level.shards else 0.0
+    """Memory for encoding a region and putting it, beside its samples, of which strips may be
+    copied. Objects are put one after another."""
+    chunk = _CODEC * math.prod(level.chunks) * itemsize + _PART
     body = _SENT * math.prod(level.write_unit) * itemsize if sent else 0.0
-    return round(max(chunk + shard, body, _raw(level.block, level.shape) * itemsize))
+    return round(max(chunk, body, _raw(level.block, level.shape) * itemsize))
 
 
 def _raw(block: Shape, shape: Shape) -> int:

@@ -42,6 +42,9 @@ from ngff_core.write_behind import write_behind
 StorageOptions = Mapping[str, Any]
 """What fsspec's filesystem of a URI is given; or that by protocol, as ``{"s3": {…}}``."""
 
+type Content = Buffer | Callable[[Callable[[Buffer], object]], object]
+"""An object's bytes, or what gives them part by part to what it is called with, each time anew."""
+
 PARTIAL = ".partial"
 """Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
 
@@ -103,7 +106,7 @@ class Store(ABC):
         return None if whole is None else whole[start : start + size]
 
     @abstractmethod
-    def write(self, key: str, data: Buffer) -> None:
+    def write(self, key: str, data: Content) -> None:
         """Put the object, whole or not at all, over whatever was there."""
 
     @abstractmethod
@@ -178,7 +181,7 @@ class LocalFiles(Store):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
-    def write(self, key: str, data: Buffer) -> None:
+    def write(self, key: str, data: Content) -> None:
         with self._temporary(key, data) as temporary:
             temporary.replace(self.root / key)
 
@@ -241,7 +244,7 @@ class LocalFiles(Store):
                 self.delete(key)
 
     @contextmanager
-    def _temporary(self, key: str, data: Buffer) -> Iterator[Path]:
+    def _temporary(self, key: str, data: Content) -> Iterator[Path]:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
@@ -252,12 +255,24 @@ class LocalFiles(Store):
             temporary.unlink(missing_ok=True)
 
 
-def write_file(path: Path, data: Buffer) -> None:
+def write_file(path: Path, data: Content) -> None:
     """Write a file whole, and have it leave the page cache if it is large."""
     with path.open("wb") as file:
-        file.write(data)
+        if callable(data):
+            data(file.write)
+        else:
+            file.write(data)
         file.flush()
         write_behind.wrote(file.fileno(), file.tell())
+
+
+def whole(data: Content) -> Buffer:
+    """An object's bytes in one piece."""
+    if not callable(data):
+        return data
+    buffer = io.BytesIO()
+    data(buffer.write)
+    return buffer.getvalue()
 
 
 class Bucket(Store):
@@ -306,8 +321,8 @@ class Bucket(Store):
         except (FileNotFoundError, IsADirectoryError):
             return None
 
-    def write(self, key: str, data: Buffer) -> None:
-        data = bytes(data)
+    def write(self, key: str, data: Content) -> None:
+        data = bytes(whole(data))
         with self._telling(key, "written"):
             self._compare(key, data, self.fs.pipe_file(self._path(key), data))
 

@@ -127,7 +127,8 @@ def _die_torn(path: Path) -> None:
     real = store.write_file
 
     def write_half(path: Path, data: Any) -> None:
-        real(path, bytes(data)[: len(bytes(data)) // 2])
+        found = bytes(store.whole(data))
+        real(path, found[: len(found) // 2])
         _die()
 
     store.write_file = write_half
