@@ -259,7 +259,8 @@ def _from_memory(
     window = tuple(
         min(n, b + edge.reach(i)) for i, (n, b) in enumerate(zip(parent.shape, block, strict=True))
     )
-    # The samples themselves, of the tile's window and of what is stored, are held or kept.
+    # The samples themselves, of the tile's windows and of what is stored, are held or kept. A
+    # window that nothing needs to be copied for is not cut, so its result counts whole.
     out = math.prod(window) * itemsize // math.prod(level.step)
     tile = kernel.workspace(window, plan.dtype, level.step) + out
     return replace(
@@ -269,7 +270,7 @@ def _from_memory(
         border_objects=0,
         border_bytes=0,
         region_bytes=max(tile, _storing_bytes(level, itemsize, sent)),
-        kept_bytes=math.prod(window) * itemsize,
+        kept_bytes=edge.part_bytes(itemsize),
         held_bytes=held_bytes(edge, slow_to_fast(plan), itemsize, in_flight),
     )
 

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol
 
 from ngff_core.exchange import Account, Assembly, Exchange
-from ngff_core.geometry import Region, Shape
+from ngff_core.geometry import Region, Shape, blocks
 from ngff_core.image import Block
 from ngff_core.kernels.contract import Kernel
 from ngff_core.ledger import Receipt
@@ -274,19 +274,22 @@ def _compute(
     targets: Sequence[tuple[Region, Block]],
 ) -> None:
     step = edge.child.step
-    for out, window in _parts(edge, tile, pieces):
-        samples = kernel.reduce(window, tile.window.lead, step, out.shape)
+    for out, window, lead in _parts(edge, tile, pieces):
+        samples = kernel.reduce(window, lead, step, out.shape)
         for part, target in targets:
             common = intersection(part, out)
             if is_box(common):
                 target[within(common, part)] = samples[within(common, out)]
 
 
-def _parts(edge: Edge, tile: Tile, pieces: Sequence[Piece]) -> Iterator[tuple[Region, Block]]:
-    """Boxes that tile the tile, and the window of each.
+def _parts(
+    edge: Edge, tile: Tile, pieces: Sequence[Piece]
+) -> Iterator[tuple[Region, Block, Shape]]:
+    """Boxes that tile the tile, the window of each, and its lead.
 
     Where each bin lies in one piece of the parent the pieces are read where they lie;
-    otherwise, and for what looks beyond its bin, the window is copied together.
+    otherwise, and for what looks beyond its bin, windows are copied together, each small
+    enough to be in the processor's cache when it is read.
     """
     box, step = tile.window.box, edge.child.step
     if not any(edge.halo):
@@ -295,9 +298,11 @@ def _parts(edge: Edge, tile: Tile, pieces: Sequence[Piece]) -> Iterator[tuple[Re
         if all(_in_phase(cut, step) for cut, _, _ in cuts):
             for cut, region, block in cuts:
                 out = Region(_divided(cut.start, step), _divided(cut.stop, step))
-                yield out, block[within(cut, region)]
+                yield out, block[within(cut, region)], (0,) * len(step)
             return
-    yield tile.out, gathered(box, pieces, _windows)
+    for out in blocks(tile.out, edge.part(pieces[0][1].itemsize)):
+        window = edge.window(out)
+        yield out, gathered(window.box, pieces, _windows), window.lead
 
 
 def _in_phase(cut: Region, step: Shape) -> bool:

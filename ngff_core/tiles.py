@@ -32,6 +32,12 @@ class Tile:
     window: Window
 
 
+PART_BYTES = 2 * 2**20
+"""Of a window that is copied together: kernels read it from the processor's cache then."""
+
+_LEAST_PART = 32
+"""Samples of a part along an axis with a halo, which is copied for each part anew."""
+
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 """A flag for each cell of a grid, by its position."""
 
@@ -87,7 +93,35 @@ class Edge:
             for axis, i in zip(self._axes, position(index, self.parent_grid), strict=True)
         ]
         out = Region(tuple(a for a, _ in spans), tuple(b for _, b in spans))
-        return Tile(out, window_of(out, self.child.step, self.halo, self.parent.shape))
+        return Tile(out, self.window(out))
+
+    def window(self, out: Region) -> Window:
+        """What a box of the child is computed from."""
+        return window_of(out, self.child.step, self.halo, self.parent.shape)
+
+    def part(self, itemsize: int) -> Shape:
+        """How tiles are cut so that windows of samples of that size are some `PART_BYTES`.
+
+        Of the axes with a halo one is cut: along z kernels compute nothing twice for it,
+        along y too they would.
+        """
+        part = [max(b - a for a, b in axis.out) for axis in self._axes]
+        for axis, n in enumerate(part):
+            least = min(n, _LEAST_PART if self.halo[axis] else 1)
+            while part[axis] > least and self._window_samples(part) * itemsize > PART_BYTES:
+                part[axis] = max(least, ceil_div(part[axis], 2))
+            if self.halo[axis] and part[axis] < n:
+                break
+        return tuple(part)
+
+    def part_bytes(self, itemsize: int) -> int:
+        """Bytes at most of the window of a part."""
+        return self._window_samples(self.part(itemsize)) * itemsize
+
+    def _window_samples(self, shape: Sequence[int]) -> int:
+        """Samples of a box's window at most."""
+        axes = zip(shape, self.child.step, self.halo, self.parent.shape, strict=True)
+        return prod(min(parent, (n + ceil_div(h, k)) * k + h) for n, k, h, parent in axes)
 
     def parents_of(self, tile: int) -> list[int]:
         """Regions of the parent that the tile's window meets; none where it is empty."""

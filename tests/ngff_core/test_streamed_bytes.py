@@ -66,6 +66,22 @@ def test_streamed_and_read_back_are_one(
     assert files(tmp_path / "streamed") == files(tmp_path / "apart")
 
 
+@every_method
+@every_image
+@pytest.mark.parametrize("nbytes", [1, 300])
+def test_windows_of_any_size_give_the_same(
+    method: Methods, dims: str, shape: Any, factors: Any, nbytes: int, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A tile in one piece, or cut into parts as small as they come."""
+    given = options(method, factors, workers=2)
+    build_pyramid(image(dims, shape), tmp_path / "whole", **given)
+    monkeypatch.setattr("ngff_core.tiles.PART_BYTES", nbytes)
+    monkeypatch.setattr("ngff_core.tiles._LEAST_PART", 2)
+    build_pyramid(image(dims, shape), tmp_path / "parts", **given)
+    assert files(tmp_path / "whole") == files(tmp_path / "parts")
+
+
 @every_image
 def test_too_little_memory_to_stream_changes_nothing(
     dims: str, shape: Any, factors: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

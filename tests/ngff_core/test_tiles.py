@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ngff_core import tiles
+from ngff_core.geometry import blocks
 from ngff_core.plan import LevelPlan
+from ngff_core.samples import contains
 from ngff_core.tiles import Edge, number, position
 
 Box = list[range]
@@ -106,6 +110,38 @@ def test_a_window_holds_what_its_tile_needs_and_never_reaches_forward(cut: Cut) 
         assert all(b <= r.stop for b, r in zip(found.box.stop, own, strict=True))
         lead = zip(found.lead, needed, out, cut.edge.child.step, strict=True)
         assert all(n == o.start * k - r.start for n, r, o, k in lead)
+
+
+@given(cuts(), st.integers(1, 400), st.integers(1, 5))
+def test_the_windows_of_a_tile_s_parts_are_as_small_as_may_be(
+    cut: Cut, nbytes: int, least: int
+) -> None:
+    """Parts of all tiles: no window beyond what memory was reckoned for, nor beyond the tile's.
+
+    Where a window is larger than wanted, no axis is left that could be cut.
+    """
+    edge = cut.edge
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "PART_BYTES", nbytes)
+        patch.setattr(tiles, "_LEAST_PART", least)
+        part, most = edge.part(itemsize=2), edge.part_bytes(itemsize=2)
+    for tile in range(len(cut.parents)):
+        whole = edge.tile(tile)
+        for out in blocks(whole.out, part):
+            found = edge.window(out).box
+            assert found.size * 2 <= most
+            assert contains(whole.window.box, found)
+    longest = [
+        max(len(b) for b in boxes_along) for boxes_along in zip(*tiles_of(edge), strict=True)
+    ]
+    halved = [p < n for p, n in zip(part, longest, strict=True)]
+    assert sum(cut and h > 0 for cut, h in zip(halved, edge.halo, strict=True)) <= 1
+    if most > nbytes and not any(cut and h for cut, h in zip(halved, edge.halo, strict=True)):
+        assert all(p <= (least if h else 1) for p, h in zip(part, edge.halo, strict=True))
+
+
+def tiles_of(edge: Edge) -> list[Box]:
+    return [boxes(edge, tile) for tile in range(edge.parent.regions)]
 
 
 @given(cuts())
