@@ -61,7 +61,7 @@ IMAGES = {
         "3-D": Image("3-D", (512, 1024, 1024), (2, 4, 8)),
         "2-D": Image("2-D", (16384, 16384), (2, 4, 8, 16, 32, 64)),
         "3-D labels": Image("3-D labels", (256, 512, 512), (2,), labels=True),
-        "2-D labels": Image("2-D labels", (8192, 8192), (2,), labels=True),
+        "2-D labels": Image("2-D labels", (4096, 4096), (2,), labels=True),
     },
     "small": {
         "3-D": Image("3-D", (256, 256, 256), (2, 4)),
