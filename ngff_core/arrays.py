@@ -1,8 +1,8 @@
 """The plan's arrays as zarr sees them: their metadata, reading them, storing regions.
 
-Regions are encoded in memory and stored by `Store.write`: that costs nothing beside
-letting zarr write them, gives each object's size and checksum for the receipt, and
-makes a retry a matter of putting the same bytes again.
+Regions are encoded by ourselves and stored by `Store.write`: that costs nothing beside
+letting zarr write them, gives each object's size and checksum for the receipt, and a
+retry encodes and puts the same bytes again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def store_region(
         raise StoredDataError(
             f"{level.path}: region {index} has shape {samples.shape}, not {region.shape}"
         )
-    stored, checksum = [], 0
+    samples, checksum = samples.astype(encoder.dtype), 0
+    stored = []
     for at in level.object_positions(region):
         encode = partial(encoder.encode, at, samples, before=checksum)
         found = retrying(_put, store, f"{level.path}/{encoder.key(at)}", encode)

@@ -117,21 +117,24 @@ class BorderFiles:
         return f"{self._folder}/{'/'.join(map(str, at))}"
 
     def remove(self) -> None:
-        """Remove all of them."""
-        delete_below(self._beside, self._folder, self._keys)
+        """Remove all of them, and then the word of them."""
+        regions = range(self._border.parent.regions)
+        delete_below(self._beside, self._folder, lambda: map(self._key, regions))
+        retrying(self._beside.delete, self._mark)
 
     def remove_if_begun(self) -> None:
         """Remove all of them, where there is word of any."""
         if retrying(self._beside.read, self._mark) is not None:
             self.remove()
 
-    def _keys(self) -> Iterator[str]:
-        yield from map(self._key, range(self._border.parent.regions))
-        yield self._mark
-
     @property
     def _mark(self) -> str:
         return f"{self._folder}/{_MARK}"
+
+
+def is_strip(key: str) -> bool:
+    """Whether an object beside a target is of strips."""
+    return key.startswith(_FOLDER)
 
 
 def remove_borders(
@@ -147,5 +150,5 @@ def remove_borders(
         for files in BorderFiles.of(beside, plan, ()).values() if plan else ():
             files.remove_if_begun()
         return
-    for folder in {key.partition("/")[0] for key in keys if key.startswith(_FOLDER)}:
+    for folder in {key.partition("/")[0] for key in keys if is_strip(key)}:
         retrying(beside.delete_tree, folder)

@@ -46,12 +46,12 @@ class Strip:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of a border. By position of the child's regions, but for `met`."""
+    """One axis of a border: by position of the child's regions, then of the parent's."""
 
     bins: tuple[tuple[int, int], ...]
     windows: tuple[tuple[int, int], ...]
     met: tuple[tuple[int, ...], ...]
-    """Of each region of the parent the child's regions whose windows reach into it."""
+    """The child's regions whose windows reach into each of the parent's."""
     within: tuple[tuple[bool, ...], ...]
     """For each of those whether it reaches no further here than its bins do."""
 

@@ -315,7 +315,7 @@ class Build:
     @_beside_the_levels
     def clean(self) -> None:
         """Remove the cache, and strips that an earlier run left; plan and ledger stay."""
-        if self._claim.begun_here and not self.planned.cached:
+        if self._claim.begun_here and not self.planned.cached and not self._driver.kept_strips:
             return
         # A build that was begun with a cache, or with strips, may have gone on without.
         beside, listed = self._claim.beside, _listed(self._claim.beside)
@@ -325,7 +325,9 @@ class Build:
             # The receipts go last: they are what tells a later run of leftovers.
             remove_cache(beside)
             self._driver.cache_ledger.forget()
-        remove_borders(beside, self.plan, listed)
+        if not self._claim.finished:
+            # Without a lease another builder's strips could be meant.
+            remove_borders(beside, self.plan, listed)
 
     def thumbnail(self) -> str:
         """A picture of the coarsest level, as a ``data:`` URI."""

@@ -18,6 +18,9 @@ from ngff_core.image import Block
 
 DEFAULT_COMPRESSOR = "blosc:zstd:1:bitshuffle"
 
+PART_BYTES = 2**20
+"""Of encoded chunks that wait to be put together; the last one goes beyond."""
+
 _BLOSC_OVERHEAD = 16
 _BLOSC_CODECS = ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
 _BLOSC_SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")

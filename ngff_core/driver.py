@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 
@@ -124,6 +125,8 @@ class Driver:
         self._met_beside = met_beside
         self._progress: dict[int, PhaseProgress] = {}
         self._relays = [Relay(listener) for _ in self._plan.levels]
+        self.kept_strips = False
+        """Whether strips were kept by this run."""
         self._borders = BorderFiles.of(claim.beside, self._plan, planned.projection.streamed)
         self._pipeline = Pipeline(self._write_levels, self.is_done)
         self._finishing: list[Future[None]] = []
@@ -188,8 +191,9 @@ class Driver:
             self._claim.check()
             create_arrays(self._claim.target, self._plan)
             for index, files in self._borders.items():
-                if not self.is_done(index):
+                if not (self.is_done(index) and self.is_done(files.parent)):
                     files.begin()
+                    self.kept_strips = True
             projection = self._planned.projection
             try:
                 for way in passes(self._plan, projection.streamed):
@@ -299,10 +303,11 @@ class Driver:
         for ledger in ledgers:
             if isinstance(error, SourceChangedError):
                 ledger.forget()
-                remove_borders(self._claim.beside, self._plan)
             elif not isinstance(error, LeaseLostError):
                 # Of a lost lease's target the ledger is the other builder's now.
                 ledger.flush()
+        if isinstance(error, SourceChangedError):
+            remove_borders(self._claim.beside, self._plan)
 
     def _started(self, index: int) -> PhaseProgress:
         level, ledger = self._plan.levels[index], self._claim.ledgers[index]
@@ -335,10 +340,12 @@ class Driver:
         if level.parent is None and not self._planned.cached:
             self._check_source()
         ledger.finish()
-        if level.index in self._borders:
-            self._borders[level.index].remove()
         self.seconds[level.index] = self._progress[level.index].finish()
         self._pipeline.tell()
+        if level.index in self._borders:
+            # The level is whole all the same, and what is left goes at the end.
+            with suppress(OSError):
+                self._borders[level.index].remove()
 
     def _whole_cache(self, ledger: Ledger) -> None:
         self._check_source()

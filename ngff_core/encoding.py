@@ -5,8 +5,8 @@ takes it 105 ms on one core, this 80, and its compressor alone 75. Its work is a
 threads of its own, so two regions at once get in each other's way.
 
 Chunks are compressed into a room that is put whenever it has some, so that what is encoded
-is written while it is in the processor's cache, and an object's worth of memory is never
-used. With a bytes object for each chunk those of 256² took a fifth longer: memory that comes
+is written while it is in the processor's cache, and on a disk without an object's worth of
+memory. With a bytes object for each chunk those of 256² took a fifth longer: memory that comes
 and goes is cleared by the system each time.
 """
 
@@ -16,12 +16,13 @@ import math
 import operator
 from collections.abc import Buffer, Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import crc32c
 import numpy as np
 from zarr.core.indexing import morton_order_coords
 
-from ngff_core.codecs import Compressor, room_for
+from ngff_core.codecs import PART_BYTES, Compressor, room_for
 from ngff_core.geometry import Region, Shape
 from ngff_core.image import Block
 from ngff_core.memory import Room
@@ -31,7 +32,6 @@ from ngff_core.samples import Samples
 _CRC_BYTES = 4
 _INDEX_BYTES = 16
 _ABSENT = 2**64 - 1
-_PART_BYTES = 2**20
 _chunks, _rooms = Room(), Room()
 
 
@@ -58,6 +58,11 @@ class LevelEncoder:
         self._most = max(chunk, _INDEX_BYTES * math.prod(self._grid)) + _CRC_BYTES
         # The order in which zarr writes the chunks of a shard.
         self._order = tuple(morton_order_coords(self._grid))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the samples as they are encoded."""
+        return self._dtype
 
     def key(self, position: Shape) -> str:
         """Key of an object, below the array."""
@@ -136,14 +141,14 @@ class _Parts:
     def __init__(self, put: Callable[[Buffer], object], most: int) -> None:
         self._put = put
         self._most = most
-        self._room = _rooms.array((_PART_BYTES + most,), np.dtype(np.uint8)).data
+        self._room = _rooms.array((PART_BYTES + most,), np.dtype(np.uint8)).data
         self._used = 0
         self.size = 0
         self.crc = 0
 
     def room(self) -> memoryview:
         """Where the next bytes go, the largest chunk's as well."""
-        if self._used > _PART_BYTES:
+        if self._used > PART_BYTES:
             self.end()
         return self._room[self._used : self._used + self._most]
 

@@ -31,6 +31,8 @@ from ngff_core.trouble import kind_of, note, noting
 READINGS = 5
 """Of what seems to be damaged, before it is called so."""
 
+_FEW = 4
+
 
 def region_samples(
     parent: ArrayLike,
@@ -57,8 +59,11 @@ def region_samples(
 
 def _bordered(parent: ArrayLike, index: int, box: Region, borders: BorderFiles) -> Block:
     """A region's window: its bins from the parent, the rest from strips where there are any."""
-    samples, bins = regions.array(box.shape, np.dtype(parent.dtype)), borders.bins(index)
-    for part in (bins, *borders.fill(index, box, samples)):
+    samples = regions.array(box.shape, np.dtype(parent.dtype))
+    missing = borders.fill(index, box, samples)
+    # One after another they would take longer than what is decoded again.
+    parts = [borders.bins(index), *missing] if len(missing) <= _FEW else [box]
+    for part in parts:
         stored_samples(parent, part, into=samples[within(part, box)])
     return samples
 
@@ -98,7 +103,7 @@ def _read(array: ArrayLike, box: Region, what: str, into: Block | None = None) -
 
 
 def _region(array: ArrayLike, box: Region, into: Block | None) -> Samples:
-    if isinstance(array, Reader):
+    if into is None and isinstance(array, Reader):
         return array.region(box)
     return Samples.of(box, read_region(array, box.slices, into))
 

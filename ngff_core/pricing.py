@@ -61,6 +61,7 @@ def price(
     documents = _DOCUMENTS * len(plan.levels) + _DOCUMENTS
     kept = sum(level.objects for level in plan.levels) + documents
     strips = sum(phase.border_objects for phase in projection.phases)
+    strip_bytes = sum(phase.border_bytes for phase in projection.phases)
     moved = projection.bytes_read + projection.bytes_written
     return Price(
         objects=kept,
@@ -69,7 +70,7 @@ def price(
         lists=_LISTINGS * ceil_div(kept, LISTED) + ceil_div(strips, LISTED),
         bytes_read=projection.bytes_read,
         bytes_written=projection.bytes_written,
-        bytes_stored=round(projection.bytes_written / compression),
+        bytes_stored=round((projection.bytes_written - strip_bytes) / compression),
         worker_hours=moved / (throughput * 1e6) / 3600,
         throughput=throughput,
         compression=compression,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ngff_core.borders import Border, borders
 from ngff_core.cache import cache_plan
+from ngff_core.codecs import PART_BYTES
 from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Region, Shape, blocks_touched, ceil_div, window_of
 from ngff_core.methods import kernel_for
@@ -30,8 +31,6 @@ _OWN_READ = 2.0
 """Objects of our own on the local disk that zarr has in memory for each of the machine's cores:
 its fused pipeline reads one in a thread, as stored and what is decoded of it. Counted as if all
 of a window were decoded at once, a window of 16 GiB's level 0 was 1.8 GiB, and 445 MiB measured."""
-_PART = 2 * 2**20
-"""Bytes that are encoded at most before they are put, beside a chunk."""
 _CODEC = 3.0
 """Bytes for each byte of a chunk: its copy, what it is compressed to and a codec's room."""
 _RECEIVED = 2.0
@@ -224,10 +223,10 @@ def _from_store(
     found = _cost(
         f"level-{level.index}", plan, level, parent.chunks, parent.write_unit, own, at_once
     )
-    return found if border is None else _bordered(found, plan, border)
+    return found if border is None else _with_strips(found, plan, border)
 
 
-def _bordered(cost: PhaseCost, plan: PyramidPlan, border: Border) -> PhaseCost:
+def _with_strips(cost: PhaseCost, plan: PyramidPlan, border: Border) -> PhaseCost:
     """The same with strips: each chunk of the parent is read once, and each strip."""
     strips = border.size * plan.dtype.itemsize
     return replace(
@@ -278,7 +277,7 @@ def _from_memory(
 def _storing_bytes(level: LevelPlan, itemsize: int, sent: bool) -> int:
     """Memory for encoding a region and putting it, beside its samples, of which strips may be
     copied. Objects are put one after another."""
-    chunk = _CODEC * math.prod(level.chunks) * itemsize + _PART
+    chunk = _CODEC * math.prod(level.chunks) * itemsize + PART_BYTES
     body = _SENT * math.prod(level.write_unit) * itemsize if sent else 0.0
     return round(max(chunk, body, _raw(level.block, level.shape) * itemsize))
 

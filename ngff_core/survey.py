@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ngff_core.arrays import array_documents
+from ngff_core.border_files import is_strip, remove_borders
 from ngff_core.cache import PHASE as CACHE
 from ngff_core.errors import StoredDataError, TargetBusyError, UnlistableError
 from ngff_core.lease import Lease, current_holder
@@ -92,7 +93,8 @@ def clean_build(
     dry_run: bool = True,
     storage_options: StorageOptions | None = None,
 ) -> Leftover:
-    """Remove what a dead build left at ``target``: a forgotten cache, or half a pyramid.
+    """Remove what a dead build left at ``target``: a forgotten cache, forgotten
+    strips, or half a pyramid.
 
     Dead is a build that no live process holds, and whose newest object is older than
     ``older_than_days``. A pyramid whose levels are all there is never removed, published or
@@ -124,6 +126,7 @@ def _remove(target: Store, beside: Store, kind: Kind) -> None:
         # The receipts go last: they are what tells a later run of leftovers.
         retrying(beside.delete_tree, "cache")
         retrying(beside.delete_tree, f"ledger/{CACHE}")
+        remove_borders(beside, plan=None)
 
 
 def _look(target: Store, beside: Store, days: float, *, own_lease: bool = False) -> Leftover:
@@ -142,8 +145,12 @@ def _sized_up(
 ) -> Leftover:
     nothing = Leftover(target.uri)
     if whole or _has_document(target, plan):
-        cache = retrying(beside.objects, "cache")
-        found = _sized(nothing, "cache", cache) if cache else nothing
+        left = {
+            key: info
+            for key, info in retrying(beside.objects).items()
+            if key.startswith("cache/") or is_strip(key)
+        }
+        found = _sized(nothing, "cache", left) if left else nothing
     else:
         own = retrying(target.objects)
         # Leases are written by whoever looks, too, and say nothing of the build's age.

@@ -196,6 +196,7 @@ class _Bench:
     def build(self, region: int) -> Receipt:
         with work_on(f"building region {region} of {self._level.path} at {self._store.uri}"):
             samples = region_samples(self._parent, self._level, region, self._kernel, self._borders)
+            samples = samples.astype(self._plan.dtype)
             for files in self._kept:
                 files.keep(region, samples)
             return store_region(self._store, self._encoder, self._level, region, samples)

@@ -235,6 +235,12 @@ def test_source_keeps_the_order(check: Callable[[Path], list[str]]) -> None:
     assert not findings, "\n".join(findings)
 
 
+def test_the_map_has_every_room() -> None:
+    """In the order of the imports, as `ngff_core/README.md` says it is."""
+    map_of_rooms = (ROOT / "ngff_core" / "README.md").read_text("utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)` \|", map_of_rooms, re.MULTILINE)) == ROOMS
+
+
 def loaded_by(statement: str) -> set[str]:
     """Top-level packages that a fresh interpreter loads for ``statement``."""
     log = subprocess.run(

@@ -91,7 +91,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         path.write_bytes(bytes(data)[:2])
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr("ngff_core.store.write_file", full)
+    monkeypatch.setattr("ngff_core.store.local.write_file", full)
     with pytest.raises(OSError, match="no space left"):
         store.write("key", b"new bytes")
     with pytest.raises(OSError, match="no space left"):

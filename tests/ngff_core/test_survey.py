@@ -121,10 +121,11 @@ def test_an_unreadable_plan_keeps_all(half: Path) -> None:
     assert contents(half.parent) == before
 
 
-def test_a_forgotten_cache_goes_and_the_pyramid_stays(published: Path) -> None:
-    """A cache outlives a build only where its process was killed while tidying up."""
+@pytest.mark.parametrize("folder", ["cache/c", "borders-1/0"])
+def test_a_forgotten_cache_goes_and_the_pyramid_stays(published: Path, folder: str) -> None:
+    """It outlives a build only where the process was killed while tidying up; so do strips."""
     whole = contents(published.parent)
-    cache = published.with_name("done.ome.zarr.build") / "cache/c"
+    cache = published.with_name("done.ome.zarr.build") / folder
     cache.mkdir(parents=True)
     (cache / "0").write_bytes(b"x" * 1000)
     age(published, 30)

@@ -31,11 +31,11 @@ import pydantic  # noqa: F401
 import tifffile.zarr  # noqa: F401
 
 import ngff_core
-from ngff_core import cache, layout, store
+from ngff_core import cache, layout
 from ngff_core.errors import NgffError
 from ngff_core.methods import warm
 from ngff_core.progress import Advanced, Message
-from ngff_core.store import LocalFiles
+from ngff_core.store import LocalFiles, local, whole
 
 OPERATIONS = ("write", "create", "delete", "delete_tree")
 PIECE_BYTES = 2**17
@@ -124,14 +124,14 @@ def _die() -> NoReturn:
 
 def _die_torn(path: Path) -> None:
     """Half of the bytes are in the file that the operation writes to."""
-    real = store.write_file
+    real = local.write_file
 
     def write_half(path: Path, data: Any) -> None:
-        found = bytes(store.whole(data))
+        found = bytes(whole(data))
         real(path, found[: len(found) // 2])
         _die()
 
-    store.write_file = write_half
+    local.write_file = write_half
 
 
 def _die_unnamed(path: Path) -> None:
