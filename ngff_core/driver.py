@@ -215,7 +215,7 @@ class Driver:
                 level,
                 ledgers[level.index],
                 partial(self._parent, level.index),
-                progress=self._started(level.index),
+                progress=self._progress_of(level.index),
                 check=self._claim.check,
                 whole=partial(self._whole, level),
                 met=self.met[level.index],
@@ -308,6 +308,11 @@ class Driver:
                 ledger.flush()
         if isinstance(error, SourceChangedError):
             remove_borders(self._claim.beside, self._plan)
+
+    def _progress_of(self, index: int) -> PhaseProgress:
+        """A level's progress, begun anew unless it is known that there is nothing to do."""
+        known = self._progress.get(index)
+        return known if known is not None and self.is_done(index) else self._started(index)
 
     def _started(self, index: int) -> PhaseProgress:
         level, ledger = self._plan.levels[index], self._claim.ledgers[index]

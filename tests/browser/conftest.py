@@ -147,14 +147,21 @@ class SlowSource:
 
 @pytest.fixture
 def slow_source(nuclei: Path) -> Iterator[SlowSource]:
-    """``nuclei`` by HTTP: six seconds a chunk until ``slow`` is cleared."""
+    """``nuclei`` by HTTP: the first chunks take six seconds, the others twenty, until ``slow`` is
+    cleared. So a build is in its middle when it is cancelled, and can still end what it began.
+    """
     source = SlowSource()
     source.slow.set()
+    begun: list[float] = []
 
     class Handler(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
-            if "/c/" in self.path and source.slow.is_set():
-                time.sleep(6)
+            if "/c/" in self.path:
+                now = time.monotonic()
+                begun.append(now)
+                until = now + (6 if now < begun[0] + 3 else 20)
+                while source.slow.is_set() and time.monotonic() < until:
+                    time.sleep(0.1)
             super().do_GET()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
