@@ -30,7 +30,7 @@ help: ## list these targets
 install: $(RUN_STAMP) ## make .venv with everything that the flows and the demo need
 
 demo: $(RUN_STAMP) ## build a small pyramid, from image file to published OME-Zarr
-	@$(VENV) -m flows.demo
+	@$(VENV) -m ngff_flows.demo
 
 look: $(RUN_STAMP) ## start the Prefect server and see the demo's runs in a browser
 	@echo "The runs:  http://127.0.0.1:4200/runs  (Ctrl-C ends the server)"
@@ -83,7 +83,7 @@ lock: $(VENV) ## pin all dependencies anew in requirements/ (UPGRADE=1: to the n
 clean: ## remove everything that make made
 	rm -rf .venv .prefect demo dist build benchmarks/.data
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
-	find flows tasks ngff_core deployments tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find ngff_flows flows tasks ngff_core deployments tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV):
 	$(eval FOUND := $(shell sh scripts/find-python '$(PYTHON)' 2>&1))

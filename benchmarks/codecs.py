@@ -19,10 +19,12 @@ import zarr
 from zarr.core.buffer.cpu import Buffer
 from zarr.storage import MemoryStore
 
-from ngff_core.arrays import LevelEncoder, array_documents
 from ngff_core.geometry import Region
-from ngff_core.plan import ImageInfo, PyramidPlan, SourcePin, make_plan
-from ngff_core.store import fused_pipeline
+from ngff_core.plan.make import make_plan
+from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
+from ngff_core.pyramid.level_io import LevelEncoder
+from ngff_core.pyramid.publish import array_documents
+from ngff_core.storage import fused_pipeline
 
 COMPRESSORS = (
     "blosc:zstd:1:bitshuffle",

@@ -22,10 +22,10 @@ from importlib import import_module
 import numpy as np
 import scipy.ndimage
 
+from ngff_core.blocks import Block
 from ngff_core.config import config
-from ngff_core.image import Block
 from ngff_core.kernels.contract import Kernel
-from ngff_core.methods import Methods, kernel_for, warm
+from ngff_core.kernels.methods import Methods, kernel_for, warm
 
 SHAPES = {"3-D": (256, 256, 256), "2-D": (4096, 4096)}
 INTENSITIES = ("uint8", "uint16", "float32")

@@ -15,7 +15,7 @@ from PIL import Image
 
 import ngff_core
 from ngff_core import Methods
-from ngff_core.image import Block
+from ngff_core.blocks import Block
 
 FOLDER = Path(__file__).parents[1] / "docs" / "methods"
 CROP = (slice(560, 816), slice(60, 316))

@@ -28,11 +28,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import ngff_core
-from ngff_core import trouble
+from ngff_core.build.report import bytes_text
 from ngff_core.errors import PassingError
 from ngff_core.progress import Advanced
-from ngff_core.report import bytes_text
-from ngff_core.store import open_store
+from ngff_core.storage import open_store, transient
 from tests.servers.proxy import Fault
 
 ROOT = Path(__file__).parents[1]
@@ -194,7 +193,7 @@ def build_through(place: Place, source: str, faults: list[Fault], kind: str) -> 
     """Build, interrupted in mid-level so that stored regions are read back too; compare."""
     target = place.uri("image.ome.zarr")
     expected = place.objects(place.uri("whole.ome.zarr"))
-    before, began = trouble.met(), time.monotonic()
+    before, began = transient.met(), time.monotonic()
     place.script(faults)
     commands, survived, interrupted = 0, False, False
     while not survived and commands < 5:
@@ -208,7 +207,7 @@ def build_through(place: Place, source: str, faults: list[Fault], kind: str) -> 
         interrupted = True
     seconds = time.monotonic() - began
     requests, injected = place.script([])
-    met = trouble.met() - before
+    met = transient.met() - before
     found = place.objects(target)
     differing = sum(found.get(key) != expected.get(key) for key in {*found, *expected})
     place.remove(target)

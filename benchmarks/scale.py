@@ -26,15 +26,16 @@ import psutil
 import zarr
 
 from ngff_core import BuildOptions
-from ngff_core.ledger import Ledger, Receipt, StoredObject
-from ngff_core.methods import kernel_for
-from ngff_core.plan import ImageInfo, LevelPlan, PyramidPlan, SourcePin, make_plan
-from ngff_core.planning import PlannedBuild, plan_pyramid
-from ngff_core.pricing import price
-from ngff_core.report import bytes_text
-from ngff_core.schedule import Needs, passes
-from ngff_core.store import Store, open_store
-from ngff_core.stream import Pass
+from ngff_core.build.planning import PlannedBuild, plan_pyramid
+from ngff_core.build.report import bytes_text
+from ngff_core.build.streaming import Pass
+from ngff_core.kernels.methods import kernel_for
+from ngff_core.plan.make import make_plan
+from ngff_core.plan.pricing import price
+from ngff_core.plan.pyramid_plan import ImageInfo, LevelPlan, PyramidPlan, SourcePin
+from ngff_core.plan.schedule import Needs, passes
+from ngff_core.records.ledger import Ledger, Receipt, StoredObject
+from ngff_core.storage import Store, open_store
 
 BLOCK = 4
 METHOD = "itkwasm_gaussian"

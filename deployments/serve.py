@@ -131,7 +131,7 @@ def _receive(home: Path) -> subprocess.Popen[bytes]:
         told = f", their secret: {secret}"
     port = os.environ.get("NGFF_RECEIVER_PORT") or _first_free(8080, 0) or "8080"
     print(f"Notifications: http://{_HOST}:{port}  (their log: {log}{told})", flush=True)
-    return _start(log, "--host", _HOST, "--port", port, module="flows.receive_notifications")
+    return _start(log, "--host", _HOST, "--port", port, module="ngff_flows.receiver")
 
 
 def _start(log: Path, *arguments: str, module: str = "prefect") -> subprocess.Popen[bytes]:

@@ -10,10 +10,10 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from ngff_core import find_targets
-from tasks import upkeep
-from tasks.progress import counted
-from tasks.storage import storage_options
-from tasks.upkeep import Audit
+from tasks import maintenance
+from tasks.credentials import storage_options
+from tasks.maintenance import Audit
+from tasks.reporting.progress import counted
 
 
 @flow(name="audit-pyramids", validate_parameters=True)
@@ -39,13 +39,13 @@ def audit_pyramids(
     audits = []
     options = storage_options(storage_block)
     for target in (target for prefix in prefixes for target in find_targets(prefix, options)):
-        deep = upkeep.is_deep_day(target, deep_every, today)
-        state = upkeep.audit(target, deep, repair, storage_block, return_state=True)
+        deep = maintenance.is_deep_day(target, deep_every, today)
+        state = maintenance.audit(target, deep, repair, storage_block, return_state=True)
         found = _result(target, state)
         if found.damaged:
-            upkeep.tell_damage(found)
+            maintenance.tell_damage(found)
         audits.append(found)
-    upkeep.show_audits(audits)
+    maintenance.show_audits(audits)
     return _state(audits, repair)
 
 

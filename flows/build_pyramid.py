@@ -9,9 +9,10 @@ from prefect.runtime import flow_run
 
 from flows.options import PyramidOptions
 from ngff_core import BuildReport
-from tasks import events, pyramid
-from tasks.launching import last_part
-from tasks.storage import Blocks
+from tasks import pyramid
+from tasks.credentials import Blocks
+from tasks.reporting import events
+from tasks.runs import last_part
 
 
 def _run_name() -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import flow
 
 from ngff_core import Leftover, find_targets
-from tasks import upkeep
-from tasks.storage import storage_options
+from tasks import maintenance
+from tasks.credentials import storage_options
 
 
 @flow(name="clean-builds", validate_parameters=True)
@@ -30,6 +30,8 @@ def clean_builds(
     """
     options = storage_options(storage_block)
     targets = [target for prefix in prefixes for target in find_targets(prefix, options)]
-    found = [upkeep.clean(target, older_than_days, dry_run, storage_block) for target in targets]
-    upkeep.show_leftovers(found, dry_run)
+    found = [
+        maintenance.clean(target, older_than_days, dry_run, storage_block) for target in targets
+    ]
+    maintenance.show_leftovers(found, dry_run)
     return found

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ngff_core import BuildOptions, Methods
-from ngff_core.codecs import DEFAULT_COMPRESSOR
-from ngff_core.plan import DEFAULT_MIN_LENGTH, OmeZarrVersion
+from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
+from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH, OmeZarrVersion
 
 _OF_CORE = tuple(field.name for field in fields(BuildOptions))
 

@@ -24,20 +24,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.options import PyramidOptions
 from ngff_core.errors import NgffError
-from ngff_core.store import is_passing
-from tasks import inbox, launching
-from tasks.inbox import Inbox
-from tasks.storage import storage_options
-from tasks.uploads import (
-    Decision,
-    Names,
-    Policy,
-    Record,
-    Seen,
-    decide_all,
-    digest,
-    unsettled,
-)
+from ngff_core.storage import is_passing
+from ngff_core.uploads import inbox
+from ngff_core.uploads.decisions import Decision, Policy, Record, Seen, decide_all, unsettled
+from ngff_core.uploads.inbox import Inbox
+from ngff_core.uploads.patterns import Names, digest
+from tasks import runs
+from tasks.credentials import storage_options
 
 BUILD_DEPLOYMENT = "build-pyramid/on-upload"
 
@@ -161,7 +154,7 @@ def _run_name() -> str:
     given = flow_run.parameters
     one = given.get("only")
     uris = [one] if one else [UploadPrefix.model_validate(p).uri for p in given["prefixes"]]
-    names = [launching.last_part(uri) for uri in uris[:_NAMED]]
+    names = [runs.last_part(uri) for uri in uris[:_NAMED]]
     more = f" and {len(uris) - _NAMED} more" if len(uris) > _NAMED else ""
     return f"watch-uploads/{', '.join(names)}{more}"
 
@@ -249,7 +242,7 @@ class Look:
         stale = inbox.stale_parked(seen, parked)
         return replace(
             seen,
-            runs=launching.find_runs(unsettled(uploads, before)),
+            runs=runs.find_runs(unsettled(uploads, before)),
             parked=frozenset(parked).difference(stale),
             release=frozenset(uri for uri in parked if _asked(uri, release)),
         )
@@ -265,7 +258,7 @@ class Look:
         run = decision.run
         try:
             if decision.action == "start":
-                run = launching.start_build(decision, self.deployment, self.prefix.parameters)
+                run = runs.start_build(decision, self.deployment, self.prefix.parameters)
             elif decision.action == "park":
                 told = f" (remove {inbox.park(self.inbox, decision, now)} to release it)"
         except Exception as error:

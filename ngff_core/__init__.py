@@ -14,12 +14,13 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ngff_core.audit import build_status, verify_pyramid
-from ngff_core.build import Build, build_pyramid, check_build
+from ngff_core.build.api import build_pyramid, check_build
+from ngff_core.build.build import Build
+from ngff_core.build.planning import PlannedBuild, plan_pyramid
+from ngff_core.build.report import BuildReport, BuildStatus, LevelReport
 from ngff_core.config import config
-from ngff_core.image import NgffImage
-from ngff_core.methods import Methods
-from ngff_core.multiscales import (
+from ngff_core.kernels.methods import Methods
+from ngff_core.lazy.multiscales import (
     Axis,
     Dataset,
     Identity,
@@ -29,21 +30,17 @@ from ngff_core.multiscales import (
     Scale,
     Translation,
 )
-from ngff_core.options import BuildOptions
-from ngff_core.orientation import (
-    LPS,
-    RAS,
-    AnatomicalOrientation,
-    AnatomicalOrientationValues,
-)
-from ngff_core.planning import PlannedBuild, plan_pyramid
-from ngff_core.progress import NgffProgress, NgffProgressCallback
-from ngff_core.repair import Repair, repair_pyramid
-from ngff_core.report import BuildReport, BuildStatus, LevelReport
-from ngff_core.survey import Leftover, clean_build, find_targets
+from ngff_core.lazy.progress import NgffProgress, NgffProgressCallback
+from ngff_core.maintain.cleanup import Leftover, clean_build, find_targets
+from ngff_core.maintain.repair import Repair, repair_pyramid
+from ngff_core.maintain.status import build_status, verify_pyramid
+from ngff_core.model.image import NgffImage
+from ngff_core.model.orientation import LPS, RAS, AnatomicalOrientation, AnatomicalOrientationValues
+from ngff_core.plan.options import BuildOptions
 
 if TYPE_CHECKING:
-    from ngff_core.ngff_zarr_io import from_ngff_zarr, to_ngff_zarr
+    from ngff_core.lazy.reading import from_ngff_zarr
+    from ngff_core.lazy.writing import to_ngff_zarr
     from ngff_core.to_multiscales import to_multiscales, to_ngff_image
 
 __all__ = [
@@ -88,10 +85,10 @@ __all__ = [
 
 # Importing dask costs nearly a second, so these are imported when they are first asked for.
 _LAZY = {
-    "from_ngff_zarr": "ngff_zarr_io",
+    "from_ngff_zarr": "lazy.reading",
     "to_multiscales": "to_multiscales",
     "to_ngff_image": "to_multiscales",
-    "to_ngff_zarr": "ngff_zarr_io",
+    "to_ngff_zarr": "lazy.writing",
 }
 
 

@@ -113,3 +113,45 @@ def level_translation(
 ) -> tuple[float, ...]:
     """Centre of a level's first sample: the centre of the first bin of level 0."""
     return tuple(t + (f - 1) / 2 * s for s, t, f in zip(scale, translation, factor, strict=True))
+
+
+def intersection(a: Region, b: Region) -> Region:
+    """The box that two boxes share; negative lengths where they share none."""
+    return Region(
+        tuple(map(max, a.start, b.start)),
+        tuple(map(min, a.stop, b.stop)),
+    )
+
+
+def is_box(region: Region) -> bool:
+    """Whether there is a sample inside; an intersection may have negative lengths."""
+    return all(a < b for a, b in zip(region.start, region.stop, strict=True))
+
+
+def contains(outer: Region, inner: Region) -> bool:
+    """Whether ``inner`` lies within ``outer``."""
+    return intersection(outer, inner) == inner
+
+
+def within(box: Region, outer: Region) -> tuple[slice, ...]:
+    """The slices of ``box`` in an array that holds ``outer``."""
+    return tuple(
+        slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, outer.start, strict=True)
+    )
+
+
+def position(index: int, grid: Sequence[int]) -> Shape:
+    """Position of the ``index``-th cell of a C-ordered grid."""
+    found: list[int] = []
+    for n in reversed(grid):
+        index, i = divmod(index, n)
+        found.append(i)
+    return tuple(reversed(found))
+
+
+def number(at: Sequence[int], grid: Sequence[int]) -> int:
+    """Number of the cell at a position of a C-ordered grid."""
+    index = 0
+    for i, n in zip(at, grid, strict=True):
+        index = index * n + i
+    return index

@@ -11,26 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ngff_core.axes import check_dims, spatial_dims
 from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Shape, level_scale, level_translation
-from ngff_core.image import NgffImage, spatial_shape
-from ngff_core.large_image import (
+from ngff_core.kernels.methods import DEFAULT_METHOD, Methods, check_dtype, parse_method
+from ngff_core.lazy.cache_pass import (
     _cache_1d_segments,
     _cache_2d_strips,
     _find_optimal_chunk_size,
     _large_image_serialization,
     wants_cache,
 )
-from ngff_core.layout import default_chunks, resolve_sizes
-from ngff_core.lazy import derived_level
-from ngff_core.lazy_input import Opened, as_dask, as_stored, open_input
-from ngff_core.methods import DEFAULT_METHOD, Methods, check_dtype, parse_method
-from ngff_core.multiscales import NgffMultiscales, metadata_of
-from ngff_core.orientation import AnatomicalOrientation, resolve_orientation
-from ngff_core.plan import is_sound_name
-from ngff_core.progress import Progress
-from ngff_core.scale_factors import factors_from_min_length, parent_of, resolve_factors
+from ngff_core.lazy.dask_levels import derived_level
+from ngff_core.lazy.inputs import Opened, as_dask, as_stored, open_input
+from ngff_core.lazy.multiscales import NgffMultiscales, metadata_of
+from ngff_core.lazy.progress import Progress
+from ngff_core.model.axes import check_dims, is_sound_name, spatial_dims
+from ngff_core.model.image import NgffImage, spatial_shape
+from ngff_core.model.orientation import AnatomicalOrientation, resolve_orientation
+from ngff_core.plan.layout import default_chunks, resolve_sizes
+from ngff_core.plan.scale_factors import factors_from_min_length, parent_of, resolve_factors
 
 # The names of the page, by which code written for ngff-zarr finds them here.
 __all__ = [

@@ -17,11 +17,11 @@ from prefect.tasks import Task, exponential_backoff
 
 from ngff_core import Build, BuildOptions, BuildReport, LevelReport
 from ngff_core.errors import LeaseLostError, StoredDataError
-from ngff_core.store import is_passing
-from ngff_core.verify import Verification
-from tasks.artifacts import artifact_key, show_levels, show_report, show_thumbnail
-from tasks.progress import RunLog, counted, progress_artifact
-from tasks.storage import Blocks, storage_options
+from ngff_core.pyramid.verify import Verification
+from ngff_core.storage import is_passing
+from tasks.credentials import Blocks, storage_options
+from tasks.reporting.artifacts import artifact_key, show_levels, show_report, show_thumbnail
+from tasks.reporting.progress import RunLog, counted, progress_artifact
 
 
 def trouble_may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

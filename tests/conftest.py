@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.servers.s3 import S3Server
 
 # Asserts outside of test files explain themselves only when asked to.
-pytest.register_assert_rewrite("tests.oracles")
+pytest.register_assert_rewrite("tests.support.oracles")
 
 # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -39,10 +39,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 GROUPS = {
     "tests/flows/test_build_pyramid.py": "prefect",
     "tests/flows/test_watch_uploads.py": "prefect",
-    "tests/flows/test_receive_notifications.py": "prefect",
+    "tests/app/test_receiver.py": "prefect",
     "tests/tasks/test_events.py": "prefect",
     "tests/deployments/test_deployments.py": "prefect",
-    "tests/flows/test_upkeep.py": "prefect",
+    "tests/flows/test_maintenance.py": "prefect",
     "tests/flows/test_secrets.py": "prefect",
     "tests/tasks/test_pyramid.py": "prefect",
     "::test_json_of_a_build_through_prefect": "prefect",

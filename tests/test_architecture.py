@@ -263,7 +263,7 @@ def test_importing_the_core_loads_nothing_costly() -> None:
 
 def test_command_line_starts_without_prefect() -> None:
     """``ngff-flows --help`` answers at once; Prefect is loaded where a flow runs."""
-    loaded = loaded_by("import flows.cli")
+    loaded = loaded_by("import ngff_flows.cli.main")
     assert "flows" in loaded
     assert "prefect" not in loaded
 
@@ -278,13 +278,17 @@ def made_up_tree(root: Path, file: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("check", "file", "source"),
     [
-        (wrong_packages, "ngff_core/plan.py", "from prefect import flow"),
-        (wrong_packages, "ngff_core/plan.py", "def f():\n    import tasks.level"),
+        (wrong_packages, "ngff_core/plan/pyramid_plan.py", "from prefect import flow"),
+        (wrong_packages, "ngff_core/plan/pyramid_plan.py", "def f():\n    import tasks.level"),
         (wrong_packages, "tasks/level.py", "from flows.build_pyramid import build_pyramid"),
         (unlisted_rooms, "ngff_core/attic.py", ""),
         (unlisted_rooms, "ngff_core/attic/__init__.py", ""),
-        (wrong_rooms, "ngff_core/geometry.py", "from ngff_core.plan import PyramidPlan"),
-        (wrong_rooms, "ngff_core/geometry.py", "import ngff_core.plan"),
+        (
+            wrong_rooms,
+            "ngff_core/geometry.py",
+            "from ngff_core.plan.pyramid_plan import PyramidPlan",
+        ),
+        (wrong_rooms, "ngff_core/geometry.py", "import ngff_core.plan.pyramid_plan"),
         (wrong_rooms, "ngff_core/geometry.py", "from . import plan"),
         (wrong_rooms, "ngff_core/geometry.py", "from .plan import PyramidPlan"),
         (wrong_rooms, "ngff_core/kernels/bins.py", "from ..methods import Methods"),
@@ -295,8 +299,12 @@ def made_up_tree(root: Path, file: str, source: str) -> None:
             "ngff_core/geometry.py",
             "import typing\nif typing.TYPE_CHECKING:\n    from .plan import PyramidPlan",
         ),
-        (costly_imports, "ngff_core/level.py", "def f():\n    import dask.array as da"),
-        (costly_imports, "ngff_core/methods.py", "from itkwasm_downsample import downsample"),
+        (costly_imports, "ngff_core/pyramid/level_io.py", "def f():\n    import dask.array as da"),
+        (
+            costly_imports,
+            "ngff_core/kernels/methods.py",
+            "from itkwasm_downsample import downsample",
+        ),
         (hiding_names, "flows/tasks.py", ""),
         (undeclared, "ngff_core/store.py", "import surely_not_declared.part"),
         (undeclared, "tasks/level.py", "def f():\n    from pytest import fixture"),
@@ -314,16 +322,19 @@ def test_a_wrong_import_is_found(
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("ngff_core/__init__.py", "from ngff_core.build import build_pyramid"),
-        ("ngff_core/plan.py", "from ngff_core import __version__, geometry"),
-        ("ngff_core/plan.py", "from .geometry import Region\nimport numpy as np"),
+        ("ngff_core/__init__.py", "from ngff_core.build.build import build_pyramid"),
+        ("ngff_core/plan/pyramid_plan.py", "from ngff_core import __version__, geometry"),
+        ("ngff_core/plan/pyramid_plan.py", "from .geometry import Region\nimport numpy as np"),
         (
             "ngff_core/kernels/bins.py",
             "from .contract import Kernel\nfrom ..errors import NgffError",
         ),
         ("ngff_core/kernels/wasm.py", "def f():\n    import itkwasm_downsample"),
-        ("ngff_core/lazy.py", "def f():\n    import dask.array as da"),
-        ("tasks/level.py", "from prefect import task\nfrom ngff_core.level import build_level"),
+        ("ngff_core/lazy/dask_levels.py", "def f():\n    import dask.array as da"),
+        (
+            "tasks/level.py",
+            "from prefect import task\nfrom ngff_core.pyramid.level_io import build_level",
+        ),
         ("flows/build_pyramid.py", "from tasks.level import level_task\nimport ngff_core"),
     ],
 )

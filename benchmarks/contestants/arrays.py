@@ -11,7 +11,7 @@ from typing import Any
 import zarr
 
 from benchmarks.contestants.harness import Job
-from ngff_core.codecs import Compressor
+from ngff_core.plan.compressors import Compressor
 
 Box = tuple[slice, ...]
 

@@ -11,7 +11,7 @@ import zarr
 
 from benchmarks.contestants.arrays import boxes, create_level, open_tensorstore, write_boxes
 from benchmarks.contestants.harness import Job, compete
-from ngff_core.store import fused_pipeline
+from ngff_core.storage import fused_pipeline
 
 
 def by_zarr(job: Job) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.contestants.harness import Job, compete
 from benchmarks.contestants.ours import options
-from flows.running import run_flow
+from ngff_flows.cli.run_flow import run_flow
 
 
 def work(job: Job) -> None:

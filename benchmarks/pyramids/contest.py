@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.pyramids.images import Image
-from ngff_core.codecs import DEFAULT_COMPRESSOR
-from ngff_core.layout import default_chunks, default_shards
+from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
+from ngff_core.plan.layout import default_chunks, default_shards
 
 THREADS = 2
 REPEATS = 5

@@ -19,7 +19,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from benchmarks.contestants.arrays import Box, boxes
-from ngff_core.image import Block
+from ngff_core.blocks import Block
 
 DATA = Path(__file__).parents[1] / ".data"
 GRAIN = 8

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
-from ngff_core.image import Block
 
 
 class Kernel(Protocol):

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.blocks import Block
 from ngff_core.geometry import Shape, ceil_div
-from ngff_core.image import Block
 from ngff_core.kernels.rows import (
     Compiled,
     Form,

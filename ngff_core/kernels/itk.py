@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.blocks import Block
 from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Shape
-from ngff_core.image import Block
 from ngff_core.kernels.bin_shrink import NativeBinShrink
 from ngff_core.kernels.gaussian import NativeGaussian, is_single, to_dtype
 from ngff_core.kernels.rows import as_volume, by_component, piece_bytes, pieces, volumes

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
-from ngff_core.image import Block
 from ngff_core.kernels.rows import Compiled, Form, Rows, as_volume, fill, piece_bytes, plain
 
 # Bins of a strip along x: eight rows of voters of 64 bits take 16 kB.

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
-from ngff_core.image import Block
 from ngff_core.kernels.label import elect, label_form, label_refusal
 from ngff_core.kernels.rows import Compiled, Rows, fill, piece_bytes, plain
 

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from ngff_core.blocks import Block
 from ngff_core.geometry import Region, Shape, blocks, ceil_div, window_of
-from ngff_core.image import Block
 
 # Samples of a window that are copied at once where its form is not the compiled one: 4 to
 # 8 MB. Smaller pieces are half halo.

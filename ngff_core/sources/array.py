@@ -10,7 +10,7 @@ import zarr
 
 from ngff_core.errors import InvalidOptionError, SourceFormatError
 from ngff_core.geometry import Shape
-from ngff_core.image import NgffImage
+from ngff_core.model.image import NgffImage
 from ngff_core.sources.base import (
     Pins,
     Source,
@@ -19,11 +19,8 @@ from ngff_core.sources.base import (
     clip_unit,
     make_source,
 )
-from ngff_core.sources.zarr_store import (
-    array_unit,
-    named_dims,
-    zarr_array_identity,
-)
+from ngff_core.sources.zarr_nodes import array_unit, named_dims
+from ngff_core.sources.zarr_store import zarr_array_identity
 
 
 def open_array(source: Any) -> Source:

@@ -11,14 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from ngff_core.axes import canonical_order
+from ngff_core.blocks import ArrayLike, Block, Samples
 from ngff_core.errors import NgffError, SourceFormatError
 from ngff_core.geometry import Region, Shape
-from ngff_core.image import ArrayLike, Block, NgffImage, in_canonical_order
-from ngff_core.plan import is_sound_name
-from ngff_core.samples import Samples
+from ngff_core.model.axes import canonical_order, is_sound_name
+from ngff_core.model.image import NgffImage, in_canonical_order
 from ngff_core.sources.chunk_files import ChunkFiles
-from ngff_core.store import is_passing, read_region
+from ngff_core.storage import is_passing, read_region
 
 Pins = tuple[tuple[str, str], ...]
 

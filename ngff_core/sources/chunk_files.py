@@ -22,10 +22,9 @@ import crc32c
 import numpy as np
 import zarr
 
+from ngff_core.blocks import Block, Samples, places
 from ngff_core.geometry import Region, Shape, grid_shape
-from ngff_core.image import Block
 from ngff_core.memory import Room, regions
-from ngff_core.samples import Samples, places
 
 _CRC_BYTES = 4
 _MOST_CHUNKS = 1024

@@ -6,15 +6,16 @@ import os
 from typing import Any
 
 from ngff_core.errors import SourceFormatError, SourceNotFoundError, UnlistableError
-from ngff_core.foreign_store import foreign_store, is_foreign
 from ngff_core.sources.array import open_array
 from ngff_core.sources.base import Source, refusing
 from ngff_core.sources.npy import MAGIC as NPY_MAGIC
 from ngff_core.sources.npy import open_npy
 from ngff_core.sources.tiff import MAGICS as TIFF_MAGICS
 from ngff_core.sources.tiff import open_tiff
-from ngff_core.sources.zarr_store import open_zarr, read_node
-from ngff_core.store import LocalFiles, StorageOptions, Store, open_store
+from ngff_core.sources.zarr_nodes import read_node
+from ngff_core.sources.zarr_store import open_zarr
+from ngff_core.storage import LocalFiles, StorageOptions, Store, open_store
+from ngff_core.storage.foreign import foreign_store, is_foreign
 
 ACCEPTED = (
     "a zarr array (v2 or v3), an OME-Zarr image (0.4, 0.5 or 0.6), "

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ngff_core.axes import default_dims
+from ngff_core.blocks import ArrayLike, Block
 from ngff_core.errors import InvalidOptionError, PassingError, SourceFormatError
 from ngff_core.geometry import Shape
-from ngff_core.image import ArrayLike, Block, NgffImage, TransposedArray
+from ngff_core.model.axes import default_dims
+from ngff_core.model.image import NgffImage, TransposedArray
 from ngff_core.sources.base import (
     Reader,
     Source,
@@ -21,7 +22,7 @@ from ngff_core.sources.base import (
     make_source,
     refusing,
 )
-from ngff_core.store import Bucket, LocalFiles, ObjectInfo, Store
+from ngff_core.storage import Bucket, LocalFiles, ObjectInfo, Store
 
 MAGIC = b"\x93NUMPY"
 

@@ -11,9 +11,9 @@ import zarr
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
-from ngff_core.image import NgffImage
-from ngff_core.metadata import AxisEntry, DatasetEntry, ImageEntry
-from ngff_core.orientation import AnatomicalOrientation
+from ngff_core.model.image import NgffImage
+from ngff_core.model.metadata import AxisEntry, DatasetEntry, ImageEntry
+from ngff_core.model.orientation import AnatomicalOrientation
 from ngff_core.sources.base import (
     Source,
     SourceIdentity,
@@ -21,7 +21,7 @@ from ngff_core.sources.base import (
     refusing,
     sensible_name,
 )
-from ngff_core.sources.zarr_store import (
+from ngff_core.sources.zarr_nodes import (
     Node,
     array_unit,
     count_chunks,
@@ -31,7 +31,7 @@ from ngff_core.sources.zarr_store import (
     read_node,
     stored_pins,
 )
-from ngff_core.store import Store
+from ngff_core.storage import Store
 
 _SHOWN = 10
 _DEPTH = 3

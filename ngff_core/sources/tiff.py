@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ngff_core.axes import AXIS_ORDER
 from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
-from ngff_core.image import NgffImage
+from ngff_core.model.axes import AXIS_ORDER
+from ngff_core.model.image import NgffImage
 from ngff_core.sources.base import (
     Pins,
     Reader,
@@ -35,8 +35,8 @@ from ngff_core.sources.base import (
     refusing,
     sensible_name,
 )
-from ngff_core.sources.zarr_store import open_fused
-from ngff_core.store import LocalFiles, ObjectInfo, Store
+from ngff_core.sources.zarr_nodes import open_fused
+from ngff_core.storage import LocalFiles, ObjectInfo, Store
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries

@@ -4,60 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import zarr
-from zarr.abc.store import Store as ZarrStore
 
-from ngff_core.axes import AXIS_ORDER, default_dims, spatial_dims
-from ngff_core.errors import InvalidOptionError, SourceFormatError, UnlistableError
-from ngff_core.foreign_store import behind_zarr
-from ngff_core.geometry import Shape, grid_shape
-from ngff_core.image import NgffImage
+from ngff_core.errors import InvalidOptionError, SourceFormatError
+from ngff_core.model.axes import default_dims
+from ngff_core.model.image import NgffImage
 from ngff_core.sources.base import (
-    ChunkCount,
-    Pins,
-    Reader,
     Source,
     SourceIdentity,
-    check_array,
-    clip_unit,
     make_source,
-    refusing,
 )
-from ngff_core.sources.chunk_files import ChunkFiles
-from ngff_core.store import PARTIAL, LocalFiles, ObjectInfo, Store, both, fused_pipeline
-
-
-@dataclass(frozen=True)
-class Node:
-    """The metadata documents of one zarr node."""
-
-    zarr_format: Literal[2, 3]
-    is_array: bool
-    attributes: Mapping[str, Any]
-    documents: tuple[bytes, ...]
-    """As stored; their bytes are part of what identifies the source."""
-
-
-def read_node(store: Store) -> Node | None:
-    """The node at the prefix of ``store``; None where no zarr document is stored.
-
-    Raises `SourceFormatError` for documents that are no JSON, or not zarr's.
-    """
-    v3 = store.read("zarr.json")
-    if v3 is not None:
-        return _node_v3(v3, store.uri)
-    for name in (".zarray", ".zgroup"):
-        v2 = store.read(name)
-        if v2 is not None:
-            return _node_v2(v2, store.read(".zattrs"), name == ".zarray", store.uri)
-    return None
+from ngff_core.sources.zarr_nodes import (
+    Node,
+    _digest,
+    array_unit,
+    count_chunks,
+    listed,
+    named_dims,
+    open_reader,
+    stored_pins,
+)
+from ngff_core.storage import Store, both
+from ngff_core.storage.foreign import behind_zarr
 
 
 def open_zarr(store: Store, node: Node) -> Source:
@@ -67,114 +38,6 @@ def open_zarr(store: Store, node: Node) -> Source:
     from ngff_core.sources.ome_zarr import open_ome_zarr
 
     return open_ome_zarr(store, node)
-
-
-def open_reader(store: Store, node: Node) -> tuple[Reader, zarr.Array[Any]]:
-    """The array at the prefix of ``store``, opened and checked; no chunk is read."""
-    with refusing(f"{store.uri}: cannot be opened as a zarr array"):
-        array = open_fused(store.zarr(), node.zarr_format)
-        dtype = np.dtype(array.dtype)
-    check_array(array.shape, dtype, store.uri)
-    files = ChunkFiles.of(array, store.root) if isinstance(store, LocalFiles) else None
-    return Reader(array, store.uri, tuple(array.shape), dtype, files), array
-
-
-def open_fused(store: ZarrStore, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
-    """A zarr array bound to the fused pipeline; later openings are not affected."""
-    # zarr's configuration is the process's: two threads that set and restore it in turn
-    # would leave the wrong one behind.
-    with fused_pipeline():
-        return zarr.open_array(store=store, mode="r", zarr_format=zarr_format)
-
-
-def array_unit(array: zarr.Array[Any]) -> Shape:
-    """The chunk that is decoded at once: the inner one of a sharded array."""
-    try:
-        chunks: Sequence[int] = array.chunks
-    except NotImplementedError:  # a grid of unequal chunks
-        chunks = [max(sizes) for sizes in array.read_chunk_sizes]
-    return clip_unit(chunks, array.shape)
-
-
-def named_dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
-    """Axis names the array carries, in zarr v3's way or in xarray's, if all are known."""
-    candidates = (
-        getattr(array.metadata, "dimension_names", None),
-        array.attrs.get("_ARRAY_DIMENSIONS"),
-    )
-    for names in candidates:
-        if isinstance(names, list | tuple) and len(names) == array.ndim:
-            dims = tuple(str(n).lower() for n in names)
-            if known_dims(dims):
-                return dims
-    return None
-
-
-def known_dims(dims: Sequence[str]) -> bool:
-    """Whether ``dims`` are names out of t, c, z, y, x, each once, one of them spatial."""
-    return (
-        all(d in AXIS_ORDER for d in dims)
-        and len(set(dims)) == len(dims)
-        and bool(spatial_dims(dims))
-    )
-
-
-def listed(array_store: Store) -> Mapping[str, ObjectInfo] | None:
-    """Every object below an array; None where the store cannot be listed."""
-    try:
-        return array_store.objects()
-    except UnlistableError:
-        return None
-
-
-def count_chunks(
-    array: zarr.Array[Any], objects: Mapping[str, ObjectInfo] | None
-) -> ChunkCount | None:
-    """How many of an array's chunks, or shards, are absent from a listing of it."""
-    metadata = array.metadata
-    encoding = getattr(metadata, "chunk_key_encoding", None)
-    prefix = ""
-    if encoding is None:
-        separator = getattr(metadata, "dimension_separator", ".")
-    elif getattr(encoding, "name", "") in ("default", "v2"):
-        separator = encoding.separator
-        prefix = f"c{separator}" if encoding.name == "default" else ""
-    else:
-        return None
-    try:
-        grid = grid_shape(array.shape, array.shards or array.chunks)
-    except NotImplementedError:  # a grid of unequal chunks
-        return None
-    if objects is None:
-        return None
-    present = sum(
-        key.startswith(prefix) and _is_place(key.removeprefix(prefix).split(separator), grid)
-        for key in objects
-    )
-    total = math.prod(grid)
-    return ChunkCount(total, total - present)
-
-
-def _is_place(parts: Sequence[str], grid: Shape) -> bool:
-    return len(parts) == len(grid) and all(
-        part.isascii() and part.isdecimal() and str(int(part)) == part and int(part) < n
-        for part, n in zip(parts, grid, strict=True)
-    )
-
-
-def stored_pins(objects: Mapping[str, ObjectInfo] | None, documents: Sequence[bytes]) -> Pins:
-    """Digests of the metadata and of the listing of every object below the array.
-
-    Where the store cannot be listed, the metadata have to do: a change of samples alone is
-    not noticed there.
-    """
-    if objects is None:
-        return (("listing", "none"), ("metadata", _digest(documents)))
-    listing = hashlib.sha256()
-    for key, info in sorted(objects.items()):
-        if not key.endswith(PARTIAL):
-            listing.update(f"{key}\0{info.size}\0{info.version}\n".encode())
-    return (("listing", listing.hexdigest()), ("metadata", _digest(documents)))
 
 
 def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
@@ -193,33 +56,6 @@ def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
     return SourceIdentity(f"array:{name}", tuple(pins))
 
 
-def _node_v3(document: bytes, uri: str) -> Node:
-    content = _json_object(document, f"{uri}/zarr.json")
-    kind = content.get("node_type")
-    if kind not in ("array", "group"):
-        raise SourceFormatError(f"{uri}/zarr.json: node_type {kind!r} is neither array nor group")
-    attributes = content.get("attributes") or {}
-    return Node(3, kind == "array", _mapping(attributes, uri), (document,))
-
-
-def _node_v2(document: bytes, attributes: bytes | None, is_array: bool, uri: str) -> Node:
-    _json_object(document, f"{uri}/{'.zarray' if is_array else '.zgroup'}")
-    content = {} if attributes is None else _json_object(attributes, f"{uri}/.zattrs")
-    return Node(2, is_array, content, (document, attributes or b""))
-
-
-def _json_object(document: bytes, what: str) -> Mapping[str, Any]:
-    with refusing(f"{what}: not readable as JSON"):
-        content = json.loads(document)
-    return _mapping(content, what)
-
-
-def _mapping(content: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(content, dict):
-        raise SourceFormatError(f"{what}: a JSON object is wanted there")
-    return content
-
-
 def _open_plain(store: Store, node: Node) -> Source:
     (reader, array), objects = both(
         store, partial(open_reader, store, node), partial(listed, store)
@@ -235,14 +71,6 @@ def _default_dims(ndim: int, uri: str) -> tuple[str, ...]:
         return default_dims(ndim)
     except InvalidOptionError as error:
         raise SourceFormatError(f"{uri}: {error}") from error
-
-
-def _digest(documents: Sequence[bytes]) -> str:
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(len(document).to_bytes(8, "little"))
-        digest.update(document)
-    return digest.hexdigest()
 
 
 def _memory_listing(store: zarr.storage.MemoryStore, path: str) -> str:

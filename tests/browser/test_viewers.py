@@ -20,7 +20,7 @@ from PIL import Image
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from ngff_core import NgffImage, build_pyramid
-from tasks.artifacts import viewer_links
+from tasks.reporting.artifacts import viewer_links
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.browser.serving import until
 

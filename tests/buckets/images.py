@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ngff_core.store import StorageOptions, open_store
+from ngff_core.storage import StorageOptions, open_store
 from tests.servers import policies
 
 OPTIONS: dict[str, Any] = {

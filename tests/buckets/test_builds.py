@@ -10,11 +10,11 @@ import fsspec.config
 import pytest
 
 import ngff_core
-from ngff_core import planning
+from ngff_core.build import planning
 from ngff_core.errors import SourceChangedError, TargetExistsError
+from ngff_core.plan.projection import project
 from ngff_core.progress import Advanced
-from ngff_core.projection import project
-from ngff_core.store import open_store
+from ngff_core.storage import open_store
 from tests.buckets.images import OPTIONS, REGIONS, assert_same, keys, stored
 from tests.servers.places import PLACES, UNLISTED, fsspec_config
 

@@ -13,15 +13,14 @@ import pytest
 import tenacity
 
 import ngff_core
-from ngff_core import trouble
-from ngff_core.arrays import open_level
+from ngff_core.build.report import retries_text
 from ngff_core.errors import PassingError, StoredDataError
-from ngff_core.plan import LevelPlan, PyramidPlan
+from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Advanced, Finished
-from ngff_core.report import retries_text
+from ngff_core.pyramid.level_io import open_level
+from ngff_core.records.build_folder import read_plan, target_stores
 from ngff_core.sources import open_source
-from ngff_core.store import Store, open_store, retrying
-from ngff_core.target import read_plan, target_stores
+from ngff_core.storage import Store, open_store, retrying, transient
 from tests.buckets.images import OPTIONS, REGIONS, assert_same, stored
 from tests.servers.proxy import Fault, Proxy, proxy
 
@@ -96,7 +95,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("gcsfs.retry", "aiobotocore.endpoint", "s3fs.core"):
         shortly(module)
     monkeypatch.setattr(
-        "ngff_core.retry.tenacity.wait_random_exponential", lambda **_: tenacity.wait_none()
+        "ngff_core.storage.retry.tenacity.wait_random_exponential", lambda **_: tenacity.wait_none()
     )
 
 
@@ -286,7 +285,7 @@ def test_a_flipped_bit_on_the_way_back(place, local_sources):
 def test_retry_after_is_heeded_and_counted(place):
     """A service that asks for a second gets it."""
     place.store().write("key", b"x")
-    before = trouble.met()
+    before = transient.met()
     place.between.script(
         Fault("status", method="GET", path="key", nth=[1], status=429, retry_after="1")
     )
@@ -294,7 +293,7 @@ def test_retry_after_is_heeded_and_counted(place):
     assert retrying(place.store().read, "key") == b"x"
     assert place.between.injected == {"429": 1}
     assert time.monotonic() - began >= 1
-    assert (trouble.met() - before)["429"] == 1
+    assert (transient.met() - before)["429"] == 1
 
 
 def test_a_stalled_connection_is_given_up(gcs, proxies):

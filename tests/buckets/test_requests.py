@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ngff_core
-from ngff_core.store import open_store
+from ngff_core.storage import open_store
 from tests.buckets.images import OPTIONS, REGIONS
 from tests.servers.proxy import Proxy, proxy
 

@@ -151,7 +151,7 @@ def test_compose_names_what_there_is() -> None:
     )
     assert services["receive-notifications"]["command"][:2] == [
         "uvicorn",
-        "flows.receive_notifications:app",
+        "ngff_flows.receiver:app",
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ngff_core
-from ngff_core.store import open_store
+from ngff_core.storage import open_store
 from tests.e2e.conftest import IN, OUT
 from tests.e2e.site import until
 from tests.servers.proxy import Fault

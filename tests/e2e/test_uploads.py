@@ -13,7 +13,7 @@ import tifffile
 import zarr
 
 import ngff_core
-from ngff_core.store import open_store
+from ngff_core.storage import open_store
 from tests.e2e.conftest import FIVE, IN, OUT, SCHEDULED
 from tests.e2e.site import until
 

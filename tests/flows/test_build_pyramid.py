@@ -39,8 +39,8 @@ from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
 from ngff_core import Build, BuildOptions, BuildReport, Methods
 from tasks import pyramid
-from tasks.artifacts import artifact_key
-from tests.folders import files
+from tasks.reporting.artifacts import artifact_key
+from tests.support.folders import files
 
 OPTIONS = PyramidOptions(scale_factors=[2, 4], chunks=16, shards=32, workers=2, cache="always")
 

@@ -25,17 +25,17 @@ from prefect.flows import EntrypointType
 from prefect.logging.handlers import APILogHandler
 from pydantic import Field, SecretStr
 
-from flows import cli
 from flows.audit_pyramids import audit_pyramids
 from flows.build_pyramid import build_pyramid
 from flows.clean_builds import clean_builds
 from flows.options import PyramidOptions
-from flows.running import run_flow
 from flows.watch_uploads import Patience, UploadPrefix, watch_uploads
 from ngff_core import BuildOptions
 from ngff_core.errors import InvalidOptionError, PassingError
-from ngff_core.store import open_store
-from tasks.storage import storage_options
+from ngff_core.storage import open_store
+from ngff_flows.cli import main
+from ngff_flows.cli.run_flow import run_flow
+from tasks.credentials import storage_options
 from tests.servers.proxy import Fault, proxy
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -305,7 +305,7 @@ def command(*words: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["ngff-flows", *words])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
     return int(ended.value.code or 0)
 
 

@@ -31,7 +31,7 @@ import ngff_core
 from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
 from flows.watch_uploads import LookFailedError, Patience, UploadPrefix, watch_uploads
-from tasks import launching
+from tasks import runs
 
 if TYPE_CHECKING:
     from fsspec.implementations.memory import MemoryFileSystem
@@ -123,7 +123,7 @@ def test_upload_is_started_once(watched: Watched) -> None:
     assert run.parent_task_run_id is None
     assert str(run.idempotency_key).startswith(f"{source}@")
     assert str(run.idempotency_key).endswith("@1")
-    assert set(run.tags) == {"upload", launching.upload_tag(source)}
+    assert set(run.tags) == {"upload", runs.upload_tag(source)}
 
 
 def test_upload_must_be_still_first(watched: Watched) -> None:
@@ -151,7 +151,7 @@ def test_same_key_is_the_same_run(watched: Watched, monkeypatch: pytest.MonkeyPa
     watched.put("a.tif")
     watched.look()
     watched.filesystem.rm(f"{watched.uri}/.ngff-flows".removeprefix("memory:/"), recursive=True)
-    monkeypatch.setattr(launching, "find_runs", lambda uploads: ())
+    monkeypatch.setattr(runs, "find_runs", lambda uploads: ())
     assert watched.counts() == "1 start"
     assert len(watched.runs) == 1
 

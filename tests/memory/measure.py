@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 import ngff_core
-from ngff_core.build import Build
-from ngff_core.stream import Pass
+from ngff_core.build.build import Build
+from ngff_core.build.streaming import Pass
 
 
 def status(field: str) -> int:

@@ -20,7 +20,7 @@ import pytest
 
 from ngff_core import check_build
 from ngff_core.errors import MemoryLimitError
-from ngff_core.options import BuildOptions
+from ngff_core.plan.options import BuildOptions
 from tests.memory.sources import write_tiff, write_zarr
 
 pytestmark = [

@@ -31,11 +31,11 @@ import pydantic  # noqa: F401
 import tifffile.zarr  # noqa: F401
 
 import ngff_core
-from ngff_core import cache, layout
 from ngff_core.errors import NgffError
-from ngff_core.methods import warm
+from ngff_core.kernels.methods import warm
+from ngff_core.plan import layout, source_cache
 from ngff_core.progress import Advanced, Message
-from ngff_core.store import LocalFiles, local, whole
+from ngff_core.storage import LocalFiles, local, whole
 
 OPERATIONS = ("write", "create", "delete", "delete_tree")
 PIECE_BYTES = 2**17
@@ -47,7 +47,7 @@ def run(job: dict[str, Any]) -> int:
     # Counted before anything else happens: a patched shutil must not miss a removal.
     log = os.open(job["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     _count_operations(log, job.get("die"))
-    cache._PIECE_BYTES = PIECE_BYTES
+    source_cache._PIECE_BYTES = PIECE_BYTES
     layout.BLOCK_BYTES = job.get("block_bytes", layout.BLOCK_BYTES)
     ngff_core.config.receipt_seconds = job["receipt_seconds"]
     result: dict[str, Any]

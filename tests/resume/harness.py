@@ -19,7 +19,7 @@ from ome_zarr_models.v04.image import Image as Image04
 from ome_zarr_models.v05.image import Image as Image05
 
 import ngff_core
-from tests.folders import files
+from tests.support.folders import files
 
 BUILDER = Path(__file__).with_name("builder.py")
 

@@ -13,9 +13,9 @@ import tenacity
 import ngff_core
 from ngff_core.errors import PassingError, StoredDataError
 from ngff_core.progress import Advanced
-from ngff_core.store import LocalFiles
-from tests.folders import files
+from ngff_core.storage import LocalFiles
 from tests.resume.harness import beside, is_image, pixels, records
+from tests.support.folders import files
 
 OPTIONS = {
     "method": "itkwasm_bin_shrink",
@@ -73,7 +73,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
         monkeypatch.setattr(LocalFiles, name, attempt)
     monkeypatch.setattr(
-        "ngff_core.retry.tenacity.wait_random_exponential", lambda **_: tenacity.wait_none()
+        "ngff_core.storage.retry.tenacity.wait_random_exponential", lambda **_: tenacity.wait_none()
     )
     return found
 

@@ -10,7 +10,6 @@ import pytest
 
 import ngff_core
 from ngff_core.errors import SourceChangedError, TargetExistsError
-from tests.folders import dated_contents, files
 from tests.resume.harness import (
     OPTIONS,
     REGIONS,
@@ -24,6 +23,7 @@ from tests.resume.harness import (
     regions_without_receipt,
     write_tiff,
 )
+from tests.support.folders import dated_contents, files
 
 LABELS = {"method": "itkwasm_label_image", "scale_factors": [2], "chunks": 20, "shards": 40}
 """Options that another image than the usual is built with."""

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from ngff_core import BuildReport, NgffImage, build_pyramid
-from ngff_core.verify import Finding
-from tasks import artifacts
-from tasks.artifacts import artifact_key, report_markdown, viewer_links
+from ngff_core.pyramid.inventory import Finding
+from tasks.reporting import artifacts
+from tasks.reporting.artifacts import artifact_key, report_markdown, viewer_links
 
 
 @pytest.fixture(scope="module")

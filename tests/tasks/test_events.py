@@ -13,7 +13,7 @@ from prefect.client.orchestration import get_client
 from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
 from ngff_core.errors import SourceNotFoundError
-from tasks import events
+from tasks.reporting import events
 
 OPTIONS = PyramidOptions(scale_factors=[2], chunks=16)
 

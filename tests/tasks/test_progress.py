@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngff_core.progress import Advanced, Event, Finished, Message, Started, Waiting
-from tasks.progress import News, RunLog, counted, watched_by
+from tasks.reporting.progress import News, RunLog, counted, watched_by
 
 
 class Lines(list[str]):

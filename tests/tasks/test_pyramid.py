@@ -26,7 +26,7 @@ from ngff_core.errors import (
     TargetBusyError,
     TargetExistsError,
 )
-from ngff_core.store import LocalFiles, retrying
+from ngff_core.storage import LocalFiles, retrying
 from tasks import pyramid
 
 # Level 0 has 16 regions of one object each, level 1 has 4; one is written at a time.

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.blocks import Block
 from ngff_core.geometry import Region, Shape, blocks, ceil_div, window_of
-from ngff_core.image import Block
 from ngff_core.kernels.itkwasm import volumes, wasm
 from ngff_core.kernels.itkwasm.volumes import (
     FLOAT32_EXACT,

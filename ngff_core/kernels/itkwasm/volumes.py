@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.blocks import Block
 from ngff_core.geometry import Region, Shape, ceil_div
-from ngff_core.image import Block
 
 # Input samples of one module call. At step 2 the Gaussian makes 8, 13, 13 and 11 million
 # voxels a second with 2**18, 2**20, 2**21 and 2**22: small tiles are half halo, large ones

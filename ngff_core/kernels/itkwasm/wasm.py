@@ -9,8 +9,8 @@ from threading import Lock
 
 import numpy as np
 
+from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
-from ngff_core.image import Block
 
 # Beside what grows with the tile (measured: a warm call on 64 samples adds 0.3 MB): room
 # for an allocator that has not grown yet.

@@ -1,0 +1,193 @@
+"""From a source and options to a plan and what it costs here; nothing is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from ngff_core.errors import InvalidOptionError
+from ngff_core.model.axes import default_dims
+from ngff_core.model.image import NgffImage
+from ngff_core.model.orientation import of_axes
+from ngff_core.plan.make import make_plan
+from ngff_core.plan.options import BuildOptions, resolve_share
+from ngff_core.plan.projection import Far, Projection, project
+from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
+from ngff_core.plan.source_cache import needs_cache
+from ngff_core.sources import Source, open_source
+from ngff_core.storage import StorageOptions, absolute_uri, canonical_uri, is_remote
+
+_TRANSFERS = 4
+"""Regions in flight for each worker where bytes go over a network: one is computed while
+the others are on their way."""
+
+
+@dataclass(frozen=True)
+class PlannedBuild:
+    """What a build would do on this machine, before anything is written."""
+
+    source: str
+    target: str
+    plan: PyramidPlan
+    projection: Projection
+    cached: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan and its cost as JSON values."""
+        cost = self.projection
+        return {
+            "source": self.source,
+            "target": self.target,
+            "digest": self.plan.digest,
+            "plan": asdict(self.plan),
+            "cached": self.cached,
+            "phases": [asdict(phase) for phase in cost.phases],
+            "objects": cost.objects,
+            "requests": cost.requests,
+            "bytes_read": cost.bytes_read,
+            "bytes_written": cost.bytes_written,
+            "in_flight": cost.in_flight,
+            "peak_bytes": cost.peak_bytes,
+            "memory_limit": cost.memory_limit,
+        }
+
+
+def plan_pyramid(
+    source: Any,
+    target: str | os.PathLike[str],
+    options: BuildOptions | None = None,
+    *,
+    storage_options: StorageOptions | None = None,
+) -> PlannedBuild:
+    """What `build_pyramid` would do with the same arguments, without doing it."""
+    with open_source(source, storage_options) as opened:
+        return plan_opened(opened, source, target, options or BuildOptions())
+
+
+def plan_opened(
+    opened: Source, source: Any, target: str | os.PathLike[str], options: BuildOptions
+) -> PlannedBuild:
+    """The same for a source that is open already."""
+    where = absolute_uri(target)
+    if options.on_cluster:
+        _check_shared(opened, source, where, options)
+    _check_apart(opened.identity.uri, where)
+    image = opened.image
+    caller_dims = _caller_dims(source, image)
+    plan = make_plan(
+        SourcePin(opened.identity.uri, opened.identity.pins),
+        _image_info(image),
+        source_chunks=opened.read_unit,
+        method=options.method,
+        scale_factors=options.scale_factors,
+        chunks=_by_name(options.chunks, caller_dims),
+        shards=_by_name(options.shards, caller_dims),
+        compressor=options.compressor,
+        ome_zarr_version=options.ome_zarr_version,
+    )
+    cached = needs_cache(plan, opened.read_unit, options.cache)
+    workers, memory_limit = resolve_share(options)
+    projection = project(
+        plan,
+        opened.read_unit,
+        cached=cached,
+        workers=_at_once(workers, opened.identity.uri, where),
+        memory_limit=memory_limit,
+        stream=not options.on_cluster,
+        far=Far(is_remote(opened.identity.uri), is_remote(where)),
+    )
+    return PlannedBuild(opened.identity.uri, where, plan, projection, cached)
+
+
+def _at_once(workers: int, source: str, target: str) -> int:
+    """Regions to have in flight: as many as workers, and more where most of them wait."""
+    return workers * _TRANSFERS if is_remote(source) or is_remote(target) else workers
+
+
+def planned_for_cluster(
+    planned: PlannedBuild, opened: Source, *, workers: int, memory_limit: int
+) -> PlannedBuild:
+    """The same build with what each process of a cluster has, now that it was asked."""
+    projection = project(
+        planned.plan,
+        opened.read_unit,
+        cached=planned.cached,
+        workers=workers,
+        memory_limit=memory_limit,
+        stream=False,
+        far=Far(is_remote(planned.source), is_remote(planned.target)),
+    )
+    return replace(planned, projection=projection)
+
+
+def _check_shared(opened: Source, source: Any, target: str, options: BuildOptions) -> None:
+    """Refuse what the processes of a cluster cannot see, or a cluster that cannot be used."""
+    if find_spec("distributed") is None:
+        raise InvalidOptionError(
+            "dask_address and dask_workers need the package distributed: "
+            "pip install 'ngff-flows[cluster]'"
+        )
+    if not isinstance(source, str | os.PathLike):
+        raise InvalidOptionError(
+            f"source: {opened.identity.uri} is an object of this process, which the workers of "
+            "a cluster cannot read; save it first, for instance as a zarr array, and give its "
+            "path or URI, or build without a cluster"
+        )
+    for what, uri in (("source", opened.identity.uri), ("target", target)):
+        if uri.startswith("memory:") and not options.in_this_process:
+            raise InvalidOptionError(
+                f"{what}: {uri} is in the memory of this process, which the workers of a "
+                "cluster do not share; give a path or URI that they see too"
+            )
+
+
+def _image_info(image: NgffImage) -> ImageInfo:
+    units = image.axes_units or {}
+    return ImageInfo(
+        dims=tuple(image.dims),
+        shape=tuple(int(n) for n in image.data.shape),
+        dtype=np.dtype(image.data.dtype).newbyteorder("<").str,
+        scale=tuple(image.scale[d] for d in image.dims),
+        translation=tuple(image.translation[d] for d in image.dims),
+        units=tuple(units.get(d) for d in image.dims),
+        name=image.name,
+        orientations=_orientations(image),
+    )
+
+
+def _orientations(image: NgffImage) -> tuple[str | None, ...]:
+    """RFC-4's terms by axis, with what the caller may have set since the image was made."""
+    found = of_axes(image.axes_orientations, image.dims)
+    if not found:
+        return ()
+    return tuple(str(found[d].value) if d in found else None for d in image.dims)
+
+
+def _caller_dims(source: Any, image: NgffImage) -> tuple[str, ...]:
+    """The axes in the order in which the caller sees them."""
+    if isinstance(source, NgffImage):
+        return tuple(source.dims)
+    if hasattr(source, "shape"):
+        return default_dims(len(source.shape))
+    return tuple(image.dims)
+
+
+def _by_name(sizes: Any, dims: tuple[str, ...]) -> Any:
+    if isinstance(sizes, tuple | list) and len(sizes) == len(dims):
+        return dict(zip(dims, sizes, strict=True))
+    return sizes
+
+
+def _check_apart(source: str, target: str) -> None:
+    """Refuse a target whose removal or writing would touch the source."""
+    if source.startswith("array:"):
+        return
+    read = canonical_uri(source)
+    for taken in (canonical_uri(target), canonical_uri(f"{target}.build")):
+        for inner, outer in ((read, taken), (taken, read)):
+            if inner == outer or inner.startswith(f"{outer}/"):
+                raise InvalidOptionError(f"source {source} and target {target} overlap")

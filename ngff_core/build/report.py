@@ -1,0 +1,168 @@
+"""What a build did, and how far one is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ngff_core.model.axes import SPATIAL
+from ngff_core.pyramid.verify import Verification
+from ngff_core.records.lease import Holder
+
+
+@dataclass(frozen=True)
+class LevelReport:
+    """One level as it was built. ``fresh`` of its regions were written by this run."""
+
+    index: int
+    path: str
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    factor: tuple[int, ...]
+    scale: tuple[float, ...]
+    regions: int
+    fresh: int
+    raw_bytes: int
+    stored_bytes: int
+    seconds: float
+    retries: Mapping[str, int] = field(default_factory=dict)
+    """Requests of this run that were tried again, by a status or an error's name. What the
+    workers of a cluster tried again is not among them."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did, and whether what it published holds against plan and ledger."""
+
+    source: str
+    target: str
+    method: str
+    ome_zarr_version: str
+    dims: tuple[str, ...]
+    units: tuple[str | None, ...]
+    dtype: str
+    compressor: str
+    plan_digest: str
+    cached: bool
+    levels: tuple[LevelReport, ...]
+    verification: Verification | None
+    seconds: float
+    source_chunks: int | None = None
+    """Objects that a zarr source's samples should lie in: its shards, or its chunks. None for
+    other kinds of sources, and where the source cannot be listed."""
+    absent_chunks: int | None = None
+    """Those that were not there when this run began, and are read as the fill value."""
+    retries_beside: Mapping[str, int] = field(default_factory=dict)
+    """Those of no level: of plan, ledger, listings, metadata, verification and cache."""
+
+    @property
+    def retries(self) -> dict[str, int]:
+        """All requests that were tried again, by kind."""
+        total = Counter[str](self.retries_beside)
+        for level in self.levels:
+            total.update(level.retries)
+        return dict(sorted(total.items()))
+
+    @property
+    def fresh(self) -> int:
+        """Regions that this run wrote; 0 where everything was done before."""
+        return sum(level.fresh for level in self.levels)
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(level.stored_bytes for level in self.levels)
+
+    @property
+    def raw_bytes(self) -> int:
+        return sum(level.raw_bytes for level in self.levels)
+
+    @property
+    def verified(self) -> bool:
+        return self.verification is not None and self.verification.ok
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {**asdict(self), "verified": self.verified, "retries": self.retries}
+
+
+@dataclass(frozen=True)
+class PhaseStatus:
+    """How far a level is."""
+
+    phase: str
+    done: int
+    total: int
+    shape: tuple[int, ...]
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class BuildStatus:
+    """How far the build at a target is, and who is at work on it."""
+
+    target: str
+    source: str
+    method: str
+    plan_digest: str
+    levels: tuple[PhaseStatus, ...]
+    published: bool
+    builder: Holder | None
+
+    @property
+    def finished(self) -> bool:
+        return self.published and all(level.done == level.total for level in self.levels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as JSON values."""
+        return {**asdict(self), "finished": self.finished}
+
+
+def shape_text(dims: tuple[str, ...], shape: tuple[int, ...]) -> str:
+    """A shape as people read it.
+
+    >>> shape_text(("c", "y", "x"), (3, 512, 640))
+    'c 3, y 512, x 640'
+    """
+    return ", ".join(f"{dim} {n}" for dim, n in zip(dims, shape, strict=True))
+
+
+def voxel_text(
+    dims: tuple[str, ...], scale: tuple[float, ...], units: tuple[str | None, ...]
+) -> str:
+    """The size of a sample along the spatial axes, with its unit.
+
+    >>> voxel_text(("c", "y", "x"), (1.0, 0.5, 0.5), (None, "micrometer", "micrometer"))
+    'y 0.5, x 0.5 micrometer'
+    """
+    axes = [axis for axis in zip(dims, scale, units, strict=True) if axis[0] in SPATIAL]
+    sizes = [f"{dim} {size:g}" for dim, size, _ in axes]
+    shared = {unit for _, _, unit in axes}
+    if len(shared) == 1:
+        return f"{', '.join(sizes)} {shared.pop() or ''}".rstrip()
+    named = zip(sizes, axes, strict=True)
+    return ", ".join(f"{size} {unit or ''}".rstrip() for size, (_, _, unit) in named)
+
+
+def retries_text(retries: Mapping[str, int]) -> str:
+    """Retries by kind as people read them, the most frequent first.
+
+    >>> retries_text({"503": 2, "429": 7}), retries_text({})
+    ('9 (429: 7, 503: 2)', 'none')
+    """
+    kinds = sorted(retries.items(), key=lambda item: (-item[1], item[0]))
+    listed = ", ".join(f"{kind}: {count}" for kind, count in kinds)
+    return f"{sum(retries.values())} ({listed})" if retries else "none"
+
+
+def bytes_text(nbytes: int) -> str:
+    """A number of bytes in the largest unit that leaves a number of 1 or more.
+
+    >>> bytes_text(3 * 2**20)
+    '3.0 MiB'
+    """
+    from pydantic import ByteSize
+
+    return ByteSize(nbytes).human_readable(separator=" ").replace(".0 B", " B")

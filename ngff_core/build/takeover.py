@@ -1,0 +1,233 @@
+"""The target and what stands beside it: whose it is, and taking it over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+from ngff_core.errors import (
+    NgffError,
+    SourceChangedError,
+    StoredDataError,
+    TargetExistsError,
+    UnlistableError,
+)
+from ngff_core.geometry import grid_shape
+from ngff_core.plan.pyramid_plan import PyramidPlan
+from ngff_core.plan.source_cache import PHASE as CACHE
+from ngff_core.pyramid.inventory import find_lost
+from ngff_core.pyramid.publish import (
+    ARRAY_DOCUMENT,
+    array_documents,
+    group_documents,
+    is_published,
+    unpublish,
+)
+from ngff_core.records.build_folder import PLAN_KEY, _parse_plan, load_ledgers
+from ngff_core.records.halo_files import remove_borders
+from ngff_core.records.ledger import Ledger
+from ngff_core.storage import Store, delete_below, for_each, retrying
+
+TargetState = Literal["free", "ours", "finished", "foreign"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is at a target: of a build of ours its plan, if finished its ledgers: read once."""
+
+    state: TargetState
+    plan: PyramidPlan | None = None
+    ledgers: tuple[Ledger, ...] = ()
+
+
+def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> TargetState:
+    """``free``, ``ours``, ``finished``, or ``foreign`` where it may be overwritten."""
+    return look_at(target, beside, plan, overwrite).state
+
+
+def look_at(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> Found:
+    """The same, with what had to be read to know it."""
+    document = retrying(beside.read, PLAN_KEY)
+    if document is None:
+        if retrying(target.is_empty):
+            return Found("free")
+        if overwrite:
+            return Found("foreign")
+        raise TargetExistsError(
+            f"{target.uri} exists and was not built by ngff-flows; "
+            "choose another target, or overwrite it"
+        )
+    try:
+        existing = _parse_plan(beside, document)
+    except StoredDataError:
+        if overwrite:
+            return Found("foreign")
+        raise
+    if existing.digest == plan.digest:
+        ledgers = tuple(load_ledgers(beside, plan)) if is_published(target, existing) else ()
+        if ledgers and all(ledger.complete for ledger in ledgers):
+            return Found("finished", existing, ledgers)
+        return Found("ours", existing)
+    if overwrite:
+        return Found("foreign")
+    raise _mismatch(target.uri, existing, plan)
+
+
+def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -> bool:
+    """Make the target this plan's: what is foreign is removed, the plan is put down.
+
+    Whether the plan that is there now is the one that was put down just now.
+    """
+    if state == "foreign":
+        remove(target, beside)
+    return state in ("foreign", "free") and retrying(beside.create, PLAN_KEY, plan.to_json())
+
+
+def remove(target: Store, beside: Store) -> None:
+    """Remove a build with all that it wrote; only the lease on it stays.
+
+    In this order a kill leaves nothing that passes for whole: no image first, no receipts
+    for what is about to go, and the old plan until all is gone.
+
+    Where the store cannot be listed, the plan there says what there is to remove; where there
+    is none, that is a TargetExistsError, and nothing is touched.
+    """
+    plan = _removable(target, beside)
+    unpublish(target)
+    try:
+        retrying(beside.delete_tree, "ledger")
+    except UnlistableError:
+        # No more is done with them, so it does not matter which receipts a ledger takes.
+        phases = [CACHE, *(str(level.index) for level in plan.levels)] if plan else []
+        for phase in phases:
+            Ledger(beside, phase, "", 0).forget()
+    delete_below(target, "", lambda: _keys_of(plan) if plan else ())
+    remove_cache(beside)
+    remove_borders(beside, plan)
+    retrying(beside.delete, PLAN_KEY)
+
+
+def remove_cache(beside: Store) -> None:
+    """Remove the objects of the cache pass."""
+    delete_below(beside, "cache", lambda: _cache_keys(beside))
+
+
+def _removable(target: Store, beside: Store) -> PyramidPlan | None:
+    """The plan of what is there, if any; TargetExistsError where only it could help, and is not."""
+    document = retrying(beside.read, PLAN_KEY)
+    if document is not None:
+        with suppress(StoredDataError):
+            return _parse_plan(beside, document)
+    try:
+        retrying(target.objects)
+    except UnlistableError as error:
+        raise TargetExistsError(
+            f"{target.uri} was not built by ngff-flows, and what is there cannot be removed, "
+            "since it cannot be listed; choose another target, or remove it yourself"
+        ) from error
+    return None
+
+
+def _keys_of(plan: PyramidPlan) -> Iterator[str]:
+    """Every object of a pyramid, documents last."""
+    for level in plan.levels:
+        for place in product(*map(range, grid_shape(level.shape, level.write_unit))):
+            yield f"{level.path}/{plan.object_key(place)}"
+    yield from array_documents(plan)
+    yield from group_documents(plan)
+
+
+def _cache_keys(beside: Store) -> Iterator[str]:
+    """Every object of a cache, as its document describes it; the document last."""
+    key = f"cache/{ARRAY_DOCUMENT[3]}"
+    document = retrying(beside.read, key)
+    if document is None:
+        return
+    with suppress(ValueError, KeyError, TypeError):
+        array = json.loads(document)
+        chunks = array["chunk_grid"]["configuration"]["chunk_shape"]
+        for place in product(*map(range, grid_shape(array["shape"], chunks))):
+            yield f"cache/c/{'/'.join(map(str, place))}"
+    yield key
+
+
+def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> list[str]:
+    """Forget the receipts of levels whose arrays somebody removed; their paths.
+
+    An array's document is put before its first region, so receipts without it are of a
+    level that is gone. That one request per level tells a removed target from an
+    interrupted build; a single object that is gone is for `verify` to find.
+    """
+    # Read, not looked for: of what is absent some clients ask three times.
+    begun = [
+        level.path for level, ledger in zip(plan.levels, ledgers, strict=True) if ledger.receipts
+    ]
+    name = ARRAY_DOCUMENT[plan.zarr_format]
+    found = for_each(store, lambda path: retrying(store.read, f"{path}/{name}"), begun)
+    gone = {path for path, document in zip(begun, found, strict=True) if document is None}
+    removed = []
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        if level.path in gone:
+            ledger.forget()
+            removed.append(level.path)
+    return removed
+
+
+def drop_missing(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> int:
+    """Take back the receipts whose objects a listing does not show as recorded; how many."""
+    lost: dict[int, set[int]] = {level.index: set() for level in plan.levels}
+    for finding in find_lost(store, plan, ledgers):
+        if finding.level is not None and finding.region is not None:
+            lost[finding.level].add(finding.region)
+    for level, ledger in zip(plan.levels, ledgers, strict=True):
+        ledger.drop(lost[level.index])
+    return sum(map(len, lost.values()))
+
+
+def _mismatch(target: str, existing: PyramidPlan, wanted: PyramidPlan) -> NgffError:
+    if replace(existing, source=wanted.source).digest == wanted.digest:
+        if existing.source.uri == wanted.source.uri:
+            return SourceChangedError(
+                f"{wanted.source.uri} has changed since {target} was begun "
+                f"({_differences(dict(existing.source.pins), dict(wanted.source.pins))}); "
+                "overwrite the target to build it anew"
+            )
+        return TargetExistsError(
+            f"{target} was built from {existing.source.uri}, not from {wanted.source.uri}; "
+            "choose another target, or overwrite it"
+        )
+    changed = _differences(_choices(existing), _choices(wanted))
+    return TargetExistsError(
+        f"{target} holds a build with other options ({changed}); "
+        "give the same options to go on with it, choose another target, or overwrite it"
+    )
+
+
+def _choices(plan: PyramidPlan) -> dict[str, object]:
+    """The parts of a plan that a caller recognises as choices."""
+    base = plan.levels[0]
+    return {
+        "source": plan.source.uri,
+        "shape": plan.image.shape,
+        "dtype": plan.image.dtype,
+        "method": plan.method,
+        "ome_zarr_version": plan.ome_zarr_version,
+        "compressor": plan.compressor,
+        "scale_factors": tuple(level.factor for level in plan.levels[1:]),
+        "chunks": base.chunks,
+        "shards": base.shards,
+        "algorithm": plan.algorithm,
+    }
+
+
+def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    changed = [
+        f"{what}: {before.get(what)} there, {now.get(what)} now"
+        for what in sorted({*before, *now})
+        if before.get(what) != now.get(what)
+    ]
+    return "; ".join(changed) or "the image's description differs"

@@ -1,0 +1,156 @@
+"""Levels as lazy dask arrays: each block is computed from the parent's blocks around it.
+
+What a lazy array is made of is told from the layers of its graph: which stored array it
+reads, and whether a level was derived from another by a method.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from ngff_core.blocks import ArrayLike, Block
+from ngff_core.geometry import Region, Shape, blocks, level_shape, window_of
+from ngff_core.kernels.contract import Kernel
+from ngff_core.kernels.methods import Methods, kernel_for
+from ngff_core.plan.layout import level_chunks
+from ngff_core.plan.pyramid_plan import ALGORITHM
+
+_read_from: dict[str, str] = {}
+"""Where the arrays at the root of lazy images are stored, by the name of their layer."""
+
+
+def stored_array(array: ArrayLike, chunks: Shape, token: str, uri: str) -> Any:
+    """A lazy array of what is stored at ``uri``, which `sources_of` tells from it."""
+    # Other chunks of the same samples are other blocks: they must not go by one name.
+    name = f"ngff-source-{tokenize(token, chunks)}"
+    _read_from[f"original-{name}"] = uri
+    return lazy_array(array, chunks, name)
+
+
+def lazy_array(array: ArrayLike, chunks: Shape, name: str) -> Any:
+    """A dask array that reads any array block by block, when it is computed."""
+    native = np.dtype(array.dtype).newbyteorder("=")
+    made = da.from_array(  # type: ignore[no-untyped-call]
+        array,
+        chunks=chunks,
+        name=name,
+        lock=False,
+        fancy=False,
+        meta=np.empty((0,) * len(array.shape), array.dtype),
+    )
+    return made.astype(native)
+
+
+def layers_of(array: Any) -> Iterator[str]:
+    """Names of the layers in the graph of a lazy array; none for another array."""
+    if isinstance(array, da.Array):
+        graph: Any = array.__dask_graph__()
+        yield from graph.layers
+
+
+def sources_of(array: Any) -> Iterator[str]:
+    """Paths and URIs that a lazy array reads from, as far as they were opened here."""
+    yield from (_read_from[layer] for layer in layers_of(array) if layer in _read_from)
+
+
+# ------------------------------------------------------------------ derived levels
+
+
+def derived_name(parent: Any, step: Shape, method: Methods, chunks: Shape) -> str:
+    """The name of the array that `derived_level` makes: the same name, the same samples."""
+    return f"ngff-{method}-{tokenize(parent.name, step, str(method), chunks, ALGORITHM)}"
+
+
+def derived_level(parent: Any, step: Shape, method: Methods, chunks: Shape) -> Any:
+    """The level ``step`` above a dask array, in blocks of at most ``chunks``.
+
+    One task per block, which gets the parent's blocks as they are and takes its window
+    from them: slicing tasks between would double the graph and copy every halo.
+    """
+    kernel = kernel_for(method)
+    shape = level_shape(parent.shape, step)
+    own = level_chunks(chunks, shape)
+    name = derived_name(parent, step, method, own)
+    halo = kernel.halo(step)
+    edges = [np.cumsum((0, *sizes)).tolist() for sizes in parent.chunks]
+    layer: dict[Any, Any] = {}
+    for region in blocks(Region((0,) * len(shape), shape), own):
+        window = window_of(region, step, halo, parent.shape)
+        ends = zip(edges, window.box.start, window.box.stop, strict=True)
+        spans = [_span(e, a, b) for e, a, b in ends]
+        keys = [(parent.name, *position) for position in product(*spans)]
+        origin = tuple(e[span.start] for e, span in zip(edges, spans, strict=True))
+        grid = tuple(len(span) for span in spans)
+        task = _Reduction(kernel, region.shape, window.box, window.lead, step, origin, grid)
+        position = tuple(a // c for a, c in zip(region.start, own, strict=True))
+        layer[(name, *position)] = (task, keys)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[parent])
+    cut = tuple(
+        (c,) * (n // c) + ((n % c,) if n % c else ()) for n, c in zip(shape, own, strict=True)
+    )
+    return da.Array(graph, name, chunks=cut, dtype=parent.dtype)  # type: ignore[no-untyped-call]
+
+
+def _span(edges: Sequence[int], start: int, stop: int) -> range:
+    """The blocks, by number, that hold ``[start, stop)``."""
+    first = int(np.searchsorted(edges, start, side="right")) - 1
+    return range(first, int(np.searchsorted(edges, stop, side="left")))
+
+
+@dataclass(frozen=True)
+class _Reduction:
+    """Computes one block from the parent's blocks around it, in C order of ``grid``.
+
+    ``origin`` is where the first of them begins in the parent.
+    """
+
+    kernel: Kernel
+    shape: Shape
+    box: Region
+    lead: Shape
+    step: Shape
+    origin: Shape
+    grid: Shape
+
+    def __call__(self, parts: Sequence[Block]) -> Block:
+        window = _cut_out(parts, self.grid, self.origin, self.box)
+        return self.kernel.reduce(window, self.lead, self.step, self.shape)
+
+
+def _cut_out(parts: Sequence[Block], grid: Shape, origin: Shape, box: Region) -> Block:
+    """The samples of ``box`` from adjoining blocks; a view where one block holds it."""
+    if len(parts) == 1:
+        return parts[0][_shifted(box, origin)]
+    window: Block = np.empty(box.shape, parts[0].dtype)
+    starts = [_starts(parts, grid, axis, origin[axis]) for axis in range(len(grid))]
+    for position, part in zip(np.ndindex(grid), parts, strict=True):
+        at = tuple(starts[axis][i] for axis, i in enumerate(position))
+        end = tuple(a + n for a, n in zip(at, part.shape, strict=True))
+        common = Region(
+            tuple(max(a, b) for a, b in zip(at, box.start, strict=True)),
+            tuple(min(a, b) for a, b in zip(end, box.stop, strict=True)),
+        )
+        window[_shifted(common, box.start)] = part[_shifted(common, at)]
+    return window
+
+
+def _starts(parts: Sequence[Block], grid: Shape, axis: int, origin: int) -> list[int]:
+    """Where each row of blocks along ``axis`` begins."""
+    stride = math.prod(grid[axis + 1 :])
+    starts = [origin]
+    for i in range(grid[axis] - 1):
+        starts.append(starts[-1] + parts[i * stride].shape[axis])
+    return starts
+
+
+def _shifted(box: Region, origin: Shape) -> tuple[slice, ...]:
+    return tuple(slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, origin, strict=True))

@@ -1,0 +1,173 @@
+"""Where the lazy API keeps copies of images, who made them, and when they go."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.core.buffer import Buffer
+from zarr.errors import ChunkNotFoundError
+
+from ngff_core.blocks import Block
+from ngff_core.geometry import Shape
+from ngff_core.lazy.dask_levels import layers_of
+from ngff_core.storage import Store, fused_pipeline, open_store
+from ngff_core.storage.foreign import foreign_store, is_foreign
+
+_STALE_SECONDS = 7 * 24 * 3600.0
+_PREFIX = "ngff-flows-cache"
+
+
+@dataclass(frozen=True, eq=False)
+class CachedArray:
+    """A copy in the cache, and the array that it was made from.
+
+    Where a chunk of the copy is gone (removed after writing, or for its age) the samples
+    come from the original.
+    """
+
+    copy: zarr.Array[Any]
+    original: Any
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.original.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        found: np.dtype[Any] = np.dtype(self.original.dtype)
+        return found
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, key: Any) -> Block:
+        try:
+            return np.asarray(self.copy[key])
+        except (ChunkNotFoundError, FileNotFoundError):
+            return np.asarray(self.original[key].compute(scheduler="synchronous"))
+
+
+_live: dict[str, tuple[Store, int]] = {}
+"""Caches of this process: store and process id by the layer of the array that reads it."""
+_live_lock = threading.Lock()
+
+
+def cache_place(store: Any) -> Store:
+    """``config.cache_store``, or what the caller gives in its place, opened."""
+    return foreign_store(store) if is_foreign(store) else open_store(store)
+
+
+def new_folder(store: Any) -> str:
+    """A folder name that says when it was made, and by whom."""
+    remove_stale_caches(store)
+    host = socket.gethostname().replace("-", "_").replace("/", "_")
+    return f"{_PREFIX}-{int(time.time())}-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def create_copy(store: Store, data: Any, chunks: Shape) -> zarr.Array[Any]:
+    """An array to write, of the shape and dtype of ``data``, alone in ``store``."""
+    from zarr.codecs import BloscCodec
+
+    # Made elsewhere and copied: zarr would make a group of each folder above it, in a
+    # store that is the user's.
+    shelf: dict[str, Buffer] = {}
+    zarr.create_array(
+        zarr.storage.MemoryStore(shelf),
+        shape=data.shape,
+        chunks=chunks,
+        dtype=data.dtype.newbyteorder("<"),
+        # Fast rather than small: it is read a few times and thrown away.
+        compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
+        fill_value=0,
+        zarr_format=3,
+    )
+    for key, document in shelf.items():
+        store.write(key, document.to_bytes())
+    with fused_pipeline():
+        return zarr.open_array(
+            store.zarr(read_only=False),
+            mode="r+",
+            zarr_format=3,
+            # Every chunk is written, so one that is not there was removed.
+            config={"write_empty_chunks": True},
+        )
+
+
+def open_copy(store: Store) -> zarr.Array[Any]:
+    """A copy to read, which raises where a chunk is gone."""
+    with fused_pipeline():
+        return zarr.open_array(
+            store.zarr(), mode="r", zarr_format=3, config={"read_missing_chunks": False}
+        )
+
+
+def register_copy(store: Store, folder: str) -> str:
+    """Remember a cache, to be removed at exit at the latest; the name of its array."""
+    name = f"ngff-cache-{folder}"
+    with _live_lock:
+        _live[f"original-{name}"] = (store, os.getpid())
+    return name
+
+
+def release_caches(arrays: Sequence[Any]) -> None:
+    """Remove the copies that lazy arrays read; they read their originals from now on."""
+    for array in arrays:
+        for layer in layers_of(array):
+            _remove_cache(layer)
+
+
+@atexit.register
+def _remove_own_caches() -> None:
+    for layer in list(_live):
+        _remove_cache(layer)
+
+
+def _remove_cache(layer: str) -> None:
+    with _live_lock:
+        found = _live.pop(layer, None)
+    # A forked child inherits the register, and not the right to remove.
+    if found is not None and found[1] == os.getpid():
+        found[0].delete_tree()
+
+
+def remove_stale_caches(store: Any) -> None:
+    """Remove what killed processes left a week ago or earlier; called before caching."""
+    place = cache_place(store)
+    for folder in _folders(place):
+        parts = folder.removeprefix(f"{_PREFIX}-").split("-")
+        if len(parts) == 4 and parts[0].isdecimal() and parts[2].isdecimal():
+            old = time.time() - int(parts[0]) > _STALE_SECONDS
+            if old and not _alive(parts[1], int(parts[2])):
+                place.child(folder).delete_tree()
+
+
+def _folders(place: Store) -> list[str]:
+    from zarr.core.sync import sync
+
+    async def listed() -> list[str]:
+        return [name async for name in place.zarr().list_dir("")]
+
+    try:
+        found = sync(listed())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name.strip("/") for name in found if name.strip("/").startswith(f"{_PREFIX}-")]
+
+
+def _alive(host: str, pid: int) -> bool:
+    """Whether a process of this machine runs; one of another machine is not known to."""
+    import psutil
+
+    own = socket.gethostname().replace("-", "_").replace("/", "_")
+    return host == own and bool(psutil.pid_exists(pid))

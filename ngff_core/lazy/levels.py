@@ -1,0 +1,133 @@
+"""Writing the levels of a given pyramid, within ``config.memory_target``.
+
+A derived level is computed from the parent as it was stored, by the kernels and regions
+of ``build_pyramid``. Any other array is written as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from ngff_core.blocks import ArrayLike, Samples
+from ngff_core.concurrency import run_bounded
+from ngff_core.config import config
+from ngff_core.errors import MemoryLimitError
+from ngff_core.geometry import Shape
+from ngff_core.kernels.methods import kernel_for
+from ngff_core.lazy.as_plan import Pyramid
+from ngff_core.lazy.cutting import pieces_shape
+from ngff_core.lazy.progress import NgffProgressCallback, Progress
+from ngff_core.memory import release_memory
+from ngff_core.plan.projection import Far, project
+from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
+from ngff_core.pyramid.encoding import LevelEncoder
+from ngff_core.pyramid.level_io import open_level, region_samples, store_region
+from ngff_core.storage import Store, is_remote
+
+_PIECE_SHARE = 4
+"""Pieces of an array that is computed take at most this part of ``config.memory_target``."""
+
+
+def regions_in_flight(plan: PyramidPlan, target: Store, workers: int) -> int:
+    """Regions at work at once, at most one per worker, within ``config.memory_target``."""
+    unit = plan.levels[0].write_unit
+    # The piece that regions are taken from has its own share.
+    limit = config.memory_target - config.memory_target // _PIECE_SHARE
+    try:
+        projection = project(
+            plan,
+            unit,
+            cached=False,
+            workers=workers,
+            memory_limit=limit,
+            stream=False,
+            far=Far(target=is_remote(target.uri)),
+        )
+    except MemoryLimitError:
+        return 1
+    return projection.in_flight
+
+
+def write_level(
+    target: Store,
+    pyramid: Pyramid,
+    level: LevelPlan,
+    executor: Executor,
+    in_flight: int,
+    progress: Progress,
+) -> None:
+    """Write all regions of a level, its parent before it where it is derived from one."""
+    plan = pyramid.plan
+    tell = _region_counter(level, len(plan.levels), progress)
+    encoder = LevelEncoder(plan, level)
+
+    def store(parent: ArrayLike, origin: Shape, index: int) -> None:
+        kernel = None if level.parent is None else kernel_for(plan.method)
+        samples = _samples(parent, origin, level, index, kernel)
+        store_region(target, encoder, level, index, samples)
+        release_memory()
+
+    if level.parent is None:
+        for origin, part, indices in _parts(pyramid, level):
+            run_bounded(indices, partial(store, part, origin), executor, in_flight, tell)
+    else:
+        above = open_level(target, plan, plan.levels[level.parent])
+        work = partial(store, above, (0,) * len(level.shape))
+        run_bounded(range(level.regions), work, executor, in_flight, tell)
+
+
+def _samples(
+    parent: ArrayLike, origin: Shape, level: LevelPlan, index: int, kernel: Any
+) -> Samples:
+    if not any(origin):
+        return region_samples(parent, level, index, kernel)
+    region = level.region(index)
+    pairs = zip(region.start, region.stop, origin, strict=True)
+    block = np.asarray(parent[tuple(slice(a - o, b - o) for a, b, o in pairs)])
+    return Samples.of(region, block)
+
+
+def _parts(pyramid: Pyramid, level: LevelPlan) -> Iterator[tuple[Shape, ArrayLike, list[int]]]:
+    """An array's samples part by part: where the part begins, its array, its regions.
+
+    A dask array is computed in pieces as large as memory allows: region by region, a
+    block of its graph that several regions need would be computed for each of them.
+    """
+    data: Any = pyramid.arrays[level.index]
+    if not isinstance(data, da.Array):
+        yield (0,) * len(level.shape), data, list(range(level.regions))
+        return
+    dims = pyramid.plan.image.dims
+    sizes = dict(zip(dims, level.shape, strict=True))
+    along = "z" if "z" in dims else max(("y", "x"), key=sizes.__getitem__)
+    piece = pieces_shape(data, dims, level.block, along, config.memory_target / _PIECE_SHARE)
+    for origin, indices in _regions_by_piece(level, piece).items():
+        stop = (min(o + p, n) for o, p, n in zip(origin, piece, level.shape, strict=True))
+        box = tuple(slice(a, b) for a, b in zip(origin, stop, strict=True))
+        yield origin, np.asarray(data[box]), indices
+
+
+def _regions_by_piece(level: LevelPlan, piece: Shape) -> dict[Shape, list[int]]:
+    found: dict[Shape, list[int]] = {}
+    for index in range(level.regions):
+        start = level.region(index).start
+        origin = tuple(a // p * p for a, p in zip(start, piece, strict=True))
+        found.setdefault(origin, []).append(index)
+    return found
+
+
+def _region_counter(level: LevelPlan, levels: int, progress: Progress) -> Any:
+    """What is called after each region of a level."""
+    if not isinstance(progress, NgffProgressCallback):
+        return lambda _: None
+    progress.add_callback_task(f"Writing level {level.index + 1} of {levels}")
+    # Told before any region, so that no computation of dask's counts itself in this bar.
+    progress.update_callback_task_completed(0, level.regions)
+    done = iter(range(1, level.regions + 1))
+    return lambda _: progress.update_callback_task_completed(next(done), level.regions)

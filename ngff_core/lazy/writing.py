@@ -1,0 +1,123 @@
+"""Writing an ``NgffMultiscales`` as OME-Zarr: room is made, levels written, documents last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ngff_core.errors import InvalidOptionError, TargetBusyError, TargetExistsError
+from ngff_core.lazy.as_plan import documents_of, given_pyramid
+from ngff_core.lazy.dask_levels import sources_of
+from ngff_core.lazy.image_cache import release_caches
+from ngff_core.lazy.levels import regions_in_flight, write_level
+from ngff_core.lazy.multiscales import NgffMultiscales
+from ngff_core.lazy.progress import Progress
+from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
+from ngff_core.plan.make import check_version
+from ngff_core.plan.options import resolve_workers
+from ngff_core.pyramid.publish import create_arrays, unpublish
+from ngff_core.records.lease import current_holder
+from ngff_core.storage import Bucket, LocalFiles, StorageOptions, Store, open_store, retrying
+from ngff_core.storage.foreign import foreign_store, is_foreign
+
+
+def to_ngff_zarr(
+    store: Any,
+    multiscales: NgffMultiscales,
+    version: str = "0.5",
+    overwrite: bool = True,
+    use_tensorstore: bool = False,  # noqa: ARG001 - code written for ngff-zarr may give it
+    chunk_store: Any = None,
+    progress: Progress = None,
+    chunks_per_shard: int | Sequence[int] | Mapping[str, int] | None = None,
+    *,
+    shards: Any = None,
+    compressor: str = DEFAULT_COMPRESSOR,
+    workers: int | None = None,
+    storage_options: StorageOptions | None = None,
+) -> None:
+    """Write a pyramid as OME-Zarr ``version`` (0.4, 0.5 or 0.6), its group document last.
+
+    ``store`` is a path, a URI, a zarr store, or a mapping from key to bytes; what it
+    holds is removed first, or refused with ``overwrite=False``. ``chunks_per_shard``
+    counts chunks along each axis of a shard, ``shards`` its samples; without either there
+    are no shards. ``use_tensorstore`` changes nothing. What metadata says of axes, paths
+    and transformations is written; axes are brought into t, c, z, y, x order.
+
+    Raises a ValueError for options or metadata that cannot be written, before anything
+    is removed, and FileExistsError for a target that must not be touched.
+    """
+    if chunk_store is not None and chunk_store is not store:
+        raise InvalidOptionError(
+            "chunk_store: chunks and metadata go to one store; leave it out, and give that "
+            "store as store"
+        )
+    target = _open_target(store, storage_options)
+    pyramid = given_pyramid(
+        multiscales, check_version(version), chunks_per_shard, shards, compressor
+    )
+    documents = documents_of(pyramid)
+    in_flight = regions_in_flight(pyramid.plan, target, resolve_workers(workers))
+    _check_not_read(target, multiscales)
+    _make_room(target, overwrite)
+    create_arrays(target, pyramid.plan)
+    if progress is not None:
+        progress.add_multiscales_task("Writing the levels", len(pyramid.plan.levels))
+    with ThreadPoolExecutor(in_flight, thread_name_prefix="ngff-region") as executor:
+        for level in pyramid.plan.levels:
+            write_level(target, pyramid, level, executor, in_flight, progress)
+            if progress is not None:
+                progress.update_multiscales_task_completed(level.index + 1)
+    for key, document in documents.items():
+        retrying(target.write, key, document)
+    release_caches([image.data for image in multiscales.images])
+
+
+def _open_target(store: Any, storage_options: StorageOptions | None) -> Store:
+    if is_foreign(store):
+        return foreign_store(store)
+    if os.fspath(store).endswith(".ozx"):
+        raise InvalidOptionError(
+            f"store: {store} would be a zip file, which is not written; write a folder such as "
+            "NAME.ome.zarr, and in it run: zip -0 -r ../NAME.ozx zarr.json ."
+        )
+    return open_store(store, storage_options)
+
+
+def _check_not_read(target: Store, multiscales: NgffMultiscales) -> None:
+    """What the pyramid is read from must not be removed to make room for it."""
+    for image in multiscales.images:
+        for uri in sources_of(image.data):
+            if uri == target.uri or uri.startswith(f"{target.uri}/"):
+                raise InvalidOptionError(
+                    f"store: the pyramid is read from {uri}; write it elsewhere, "
+                    "or make it with cache=True"
+                )
+
+
+def _make_room(target: Store, overwrite: bool) -> None:
+    beside = _beside(target)
+    if beside is not None:
+        holder = current_holder(beside)
+        if holder is not None and holder.is_live:
+            raise TargetBusyError(f"{target.uri} is being built by another process")
+    if not retrying(target.is_empty):
+        if not overwrite:
+            raise TargetExistsError(f"{target.uri} exists; choose another, or overwrite it")
+        if beside is not None:
+            # A ledger of what was built here would vouch for samples that are gone. First,
+            # so that a store that cannot be listed is refused as it is.
+            beside.delete_tree()
+        unpublish(target)
+        target.delete_tree()
+
+
+def _beside(target: Store) -> Store | None:
+    """Where ``build_pyramid`` keeps plan and ledger of this target."""
+    if isinstance(target, LocalFiles):
+        return LocalFiles(target.root.with_name(f"{target.root.name}.build"))
+    if isinstance(target, Bucket):
+        return Bucket(target.fs, f"{target.root}.build", f"{target.uri}.build")
+    return None

@@ -1,0 +1,1 @@
+"""Looking after pyramids that are built: status, verification, repair, clean-up."""

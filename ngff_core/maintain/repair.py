@@ -1,0 +1,310 @@
+"""Mending a finished pyramid: what is damaged is computed again, and nothing else is touched.
+
+A receipt holds the checksum of its region's samples. So it does not matter what they are
+computed from: they are known to be the recorded ones before a byte of them is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ngff_core.blocks import ArrayLike
+from ngff_core.concurrency import run_bounded
+from ngff_core.errors import NgffError, StoredDataError
+from ngff_core.kernels.methods import kernel_for
+from ngff_core.plan.options import resolve_memory_limit, resolve_workers
+from ngff_core.plan.projection import Far, project
+from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
+from ngff_core.progress import Listener, PhaseProgress, silent
+from ngff_core.pyramid.encoding import LevelEncoder
+from ngff_core.pyramid.inventory import Finding
+from ngff_core.pyramid.level_io import open_level, region_samples, store_region
+from ngff_core.pyramid.publish import array_documents, group_documents, same_document
+from ngff_core.pyramid.verify import STRAY, Verification, verify_store
+from ngff_core.records.build_folder import load_ledgers, read_plan, target_stores
+from ngff_core.records.lease import Lease
+from ngff_core.records.ledger import Ledger, Receipt
+from ngff_core.sources import Source, open_source
+from ngff_core.storage import StorageOptions, Store, absolute_uri, is_passing, is_remote, retrying
+
+REPLACED = "replaced"
+"""Folder beside the target where documents that a repair replaced are kept."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A finding that could not be mended, and what stands in the way."""
+
+    finding: Finding
+    why: str
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a repair mended, what it had to leave, and how the pyramid stands now."""
+
+    target: str
+    mended: tuple[Finding, ...]
+    left: tuple[Left, ...]
+    verification: Verification
+
+    @property
+    def ok(self) -> bool:
+        """Whether the pyramid is as plan and ledger say."""
+        return not self.left and self.verification.ok
+
+    def to_dict(self) -> dict[str, Any]:
+        """The repair as JSON values."""
+        return {**asdict(self), "ok": self.ok}
+
+
+def repair_pyramid(
+    target: str | os.PathLike[str],
+    findings: Collection[Finding] | None = None,
+    *,
+    workers: int | None = None,
+    memory_limit: int | str | None = None,
+    storage_options: StorageOptions | None = None,
+    progress: Listener | None = None,
+) -> Repair:
+    """Mend what is damaged of the finished pyramid at ``target``.
+
+    ``findings`` are those of a verification; without them a deep one comes first. Damaged
+    regions of level 0 are read from the source again, those of the others computed from
+    the level below; either is stored only if it gives the samples that were recorded, so
+    that a source that changed elsewhere will do, and one that is gone is named in ``left``.
+    Objects that are not of the build are left as they are.
+
+    Waits for a live builder of the target. Raises TargetNotFoundError where there is no
+    build, and StoredDataError where one was never finished.
+    """
+    stores = target_stores(absolute_uri(target), storage_options)
+    listener, workers = progress or silent, resolve_workers(workers)
+    # Before the lease, which would leave its traces where there is nothing.
+    _finished_plan(*stores)
+    with Lease(stores[1], listener) as lease, ThreadPoolExecutor(workers) as executor:
+        plan, ledgers = _finished_plan(*stores)
+        mender = _Mender(
+            *stores,
+            plan=plan,
+            ledgers=ledgers,
+            open_source=partial(open_source, plan.source.uri, storage_options),
+            memory_limit=resolve_memory_limit(memory_limit),
+            workers=workers,
+            executor=executor,
+            listener=listener,
+            check=lease.check,
+        )
+        return mender.run(findings)
+
+
+def _finished_plan(target: Store, beside: Store) -> tuple[PyramidPlan, list[Ledger]]:
+    plan = read_plan(target, beside)
+    ledgers = load_ledgers(beside, plan)
+    if not all(ledger.complete for ledger in ledgers):
+        raise StoredDataError(
+            f"{target.uri} is no finished pyramid: its ledger lacks receipts; run the command "
+            "that builds it again, which does what remains"
+        )
+    return plan, ledgers
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a level's regions are computed from, or why there is nothing."""
+
+    array: ArrayLike | None
+    why: str = ""
+
+
+class _Mender:
+    """One repair under way, by the holder of the target's lease."""
+
+    def __init__(
+        self,
+        target: Store,
+        beside: Store,
+        *,
+        plan: PyramidPlan,
+        ledgers: Sequence[Ledger],
+        open_source: Callable[[], Source],
+        memory_limit: int,
+        workers: int,
+        executor: Executor,
+        listener: Listener,
+        check: Callable[[], None],
+    ) -> None:
+        self._target = target
+        self._beside = beside
+        self._plan = plan
+        self._ledgers = ledgers
+        self._open_source = open_source
+        self._memory_limit = memory_limit
+        self._workers = workers
+        self._executor = executor
+        self._listener = listener
+        self._check = check
+        self._mended: list[Finding] = []
+        self._left: list[Left] = []
+
+    def run(self, findings: Collection[Finding] | None) -> Repair:
+        # Documents first: without its own an array cannot even be looked at.
+        self._mend_documents()
+        if findings is None:
+            findings = self._verify(deep=True).findings
+        self._mend_regions(findings)
+        now = self._last_look()
+        return Repair(self._target.uri, tuple(self._mended), tuple(self._left), now)
+
+    def _mend_documents(self) -> None:
+        for key, document in {
+            **array_documents(self._plan),
+            **group_documents(self._plan),
+        }.items():
+            found = retrying(self._target.read, key)
+            if same_document(found, document):
+                continue
+            self._check()
+            if found is not None:
+                # Somebody may have written something of worth into it.
+                retrying(self._beside.write, f"{REPLACED}/{key}", found)
+            retrying(self._target.write, key, document)
+            what = "missing" if found is None else "not the plan's metadata"
+            self._mended.append(Finding(key, what))
+
+    def _mend_regions(self, findings: Collection[Finding]) -> None:
+        damaged = {
+            (finding.level, finding.region): finding
+            for finding in findings
+            if finding.level is not None and finding.region is not None
+        }
+        if not damaged:
+            return
+        progress = PhaseProgress(self._listener, "repair", len(damaged))
+        # From the finest: a level is mended from its parent, which is mended then.
+        for level in self._plan.levels:
+            of_level = {region: f for (i, region), f in damaged.items() if i == level.index}
+            if of_level:
+                self._mend_level(level, of_level, progress)
+        progress.finish()
+
+    def _mend_level(
+        self, level: LevelPlan, damaged: dict[int, Finding], progress: PhaseProgress
+    ) -> None:
+        receipts: list[Receipt] = []
+
+        def done(outcome: tuple[int, Receipt | str]) -> None:
+            region, receipt = outcome
+            if isinstance(receipt, Receipt):
+                receipts.append(receipt)
+                self._mended.append(damaged[region])
+            else:
+                self._left.append(Left(damaged[region], receipt))
+            progress.advance()
+
+        with self._origin(level) as (origin, in_flight):
+            work = partial(self._mend_region, level, LevelEncoder(self._plan, level), origin)
+            try:
+                run_bounded(sorted(damaged), work, self._executor, in_flight, done)
+            finally:
+                self._check()
+                self._ledgers[level.index].replace(receipts)
+
+    def _mend_region(
+        self, level: LevelPlan, encoder: LevelEncoder, origin: _Origin, index: int
+    ) -> tuple[int, Receipt | str]:
+        """The region's receipt once it is stored anew, or why it is not."""
+        if origin.array is None:
+            return index, origin.why
+        kernel = None if level.parent is None else kernel_for(self._plan.method)
+        try:
+            samples = region_samples(origin.array, level, index, kernel)
+        except NgffError as error:
+            if is_passing(error):
+                raise
+            return index, str(error)
+        found = encoder.checksum(level.region(index), samples)
+        if found != self._ledgers[level.index].receipts[index].samples:
+            return index, f"{_name_of(level, self._plan)} no longer gives the samples recorded"
+        self._check()
+        return index, store_region(self._target, encoder, level, index, samples)
+
+    @contextmanager
+    def _origin(self, level: LevelPlan) -> Iterator[tuple[_Origin, int]]:
+        """What a level is computed from, and how many of its regions at once."""
+        if level.parent is not None:
+            parent = open_level(self._target, self._plan, self._plan.levels[level.parent])
+            yield _Origin(parent), self._in_flight(self._plan.levels[0].block)
+            return
+        try:
+            source = self._opened_source()
+        except (NgffError, OSError) as error:
+            if is_passing(error):
+                raise
+            yield _Origin(None, str(error)), 1
+            return
+        with source:
+            yield _Origin(source.image.data), self._in_flight(source.read_unit)
+
+    def _opened_source(self) -> Source:
+        """The source of the plan, or of its place; what it gives is checked by its samples."""
+        pinned = self._plan.source.uri
+        if pinned.startswith("array:"):
+            raise StoredDataError(f"the source, {pinned}, was an array in memory")
+        source = self._open_source()
+        image = self._plan.image
+        found = tuple(source.image.data.shape), np.dtype(source.image.data.dtype).newbyteorder("<")
+        if found != (image.shape, self._plan.dtype):
+            source.close()
+            raise StoredDataError(f"{pinned} is another image now: shape {found[0]}, {found[1]}")
+        return source
+
+    def _in_flight(self, read_unit: tuple[int, ...]) -> int:
+        return project(
+            self._plan,
+            read_unit,
+            cached=False,
+            workers=self._workers,
+            memory_limit=self._memory_limit,
+            stream=False,
+            far=Far(is_remote(self._plan.source.uri), is_remote(self._target.uri)),
+        ).in_flight
+
+    def _last_look(self) -> Verification:
+        """How all stands now; what was proven when it was stored is not read again."""
+        found = self._verify(deep=False)
+        named = {left.finding for left in self._left}
+        for finding in found.findings:
+            if finding not in named:
+                self._left.append(Left(finding, _WHY.get(finding.what, _FOUND_LATE)))
+        return found
+
+    def _verify(self, *, deep: bool) -> Verification:
+        return verify_store(
+            self._target,
+            self._plan,
+            self._ledgers,
+            deep=deep,
+            executor=self._executor,
+            workers=self._workers,
+            memory_limit=self._memory_limit,
+            listener=self._listener,
+        )
+
+
+_WHY = {STRAY: "a repair deletes nothing; remove it where nobody needs it"}
+_FOUND_LATE = "it was found after the repair; repair again"
+
+
+def _name_of(level: LevelPlan, plan: PyramidPlan) -> str:
+    if level.parent is None:
+        return plan.source.uri
+    return f"the level below, {plan.levels[level.parent].path},"

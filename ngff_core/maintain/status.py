@@ -1,0 +1,76 @@
+"""What is at a target: how far its build is, and whether it is as plan and ledger say."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from ngff_core.build.report import BuildStatus, PhaseStatus
+from ngff_core.plan.options import resolve_memory_limit, resolve_workers
+from ngff_core.progress import Listener, silent
+from ngff_core.pyramid.publish import is_published
+from ngff_core.pyramid.verify import Verification, stored_bytes, verify_store
+from ngff_core.records.build_folder import load_ledgers, read_plan, target_stores
+from ngff_core.records.lease import current_holder
+from ngff_core.storage import StorageOptions, absolute_uri
+
+
+def build_status(
+    target: str | os.PathLike[str], *, storage_options: StorageOptions | None = None
+) -> BuildStatus:
+    """How far the build at ``target`` is; reads a request or two per level."""
+    stores = target_stores(absolute_uri(target), storage_options)
+    plan = read_plan(*stores)
+    holder = current_holder(stores[1])
+    levels = (
+        PhaseStatus(
+            phase=f"level-{level.index}",
+            done=len(ledger.receipts),
+            total=level.regions,
+            shape=level.shape,
+            stored_bytes=stored_bytes(ledger),
+        )
+        for level, ledger in zip(plan.levels, load_ledgers(stores[1], plan), strict=True)
+    )
+    return BuildStatus(
+        target=stores[0].uri,
+        source=plan.source.uri,
+        method=plan.method,
+        plan_digest=plan.digest,
+        levels=tuple(levels),
+        published=is_published(stores[0], plan),
+        builder=holder if holder is not None and holder.is_live else None,
+    )
+
+
+def verify_pyramid(
+    target: str | os.PathLike[str],
+    *,
+    deep: bool = False,
+    workers: int | None = None,
+    memory_limit: int | str | None = None,
+    storage_options: StorageOptions | None = None,
+    progress: Listener | None = None,
+) -> Verification:
+    """Hold what is published at ``target`` against its plan and ledger.
+
+    Deep reads and decodes every object as well, ``workers`` regions at a time and no more than
+    ``memory_limit`` has room for. Raises TargetNotFoundError where there is no build, and a
+    MemoryLimitError where not even one region fits; damage is not raised but listed in
+    ``findings``.
+    """
+    limit = resolve_memory_limit(memory_limit)
+    stores = target_stores(absolute_uri(target), storage_options)
+    plan = read_plan(*stores)
+    workers = resolve_workers(workers)
+    with ThreadPoolExecutor(workers) as executor:
+        return verify_store(
+            stores[0],
+            plan,
+            load_ledgers(stores[1], plan),
+            deep=deep,
+            executor=executor,
+            workers=workers,
+            memory_limit=limit,
+            listener=progress or silent,
+        )

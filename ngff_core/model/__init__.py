@@ -1,0 +1,1 @@
+"""What an image is: its axes, orientation, scale and metadata."""

@@ -1,0 +1,1 @@
+"""A pyramid in storage: regions of its levels, its documents, its objects."""

@@ -1,0 +1,1 @@
+"""What is kept beside the target, in `TARGET.build`: plan, ledger, lease, halo strips."""

@@ -1,0 +1,45 @@
+"""The folder `TARGET.build`: its names, its plan, its ledgers."""
+
+from __future__ import annotations
+
+from ngff_core.errors import (
+    StoredDataError,
+    TargetNotFoundError,
+)
+from ngff_core.plan.pyramid_plan import PyramidPlan
+from ngff_core.records.ledger import Ledger
+from ngff_core.storage import StorageOptions, Store, for_each, open_store, retrying
+
+PLAN_KEY = "plan.json"
+
+
+def target_stores(target: str, storage_options: StorageOptions | None) -> tuple[Store, Store]:
+    """The target's store, and the one beside it for plan, lease, ledger and cache."""
+    return open_store(target, storage_options), open_store(f"{target}.build", storage_options)
+
+
+def read_plan(target: Store, beside: Store) -> PyramidPlan:
+    document = retrying(beside.read, PLAN_KEY)
+    if document is None:
+        raise TargetNotFoundError(f"{target.uri} has no build: there is no {beside.uri}/{PLAN_KEY}")
+    return _parse_plan(beside, document)
+
+
+def _parse_plan(beside: Store, document: bytes) -> PyramidPlan:
+    try:
+        return PyramidPlan.from_json(document)
+    except StoredDataError as error:
+        raise StoredDataError(
+            f"{beside.uri}/{PLAN_KEY}: {error}; overwrite the target to build it anew"
+        ) from error
+
+
+def load_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
+    ledgers = new_ledgers(beside, plan)
+    for_each(beside, Ledger.load, ledgers)
+    return ledgers
+
+
+def new_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
+    """Those of a build that has just been begun, of which nothing is stored."""
+    return [Ledger(beside, str(level.index), plan.digest, level.regions) for level in plan.levels]

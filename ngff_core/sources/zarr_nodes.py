@@ -1,0 +1,197 @@
+"""The documents of zarr arrays and groups, version 2 and 3, and readers of their arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.abc.store import Store as ZarrStore
+
+from ngff_core.errors import SourceFormatError, UnlistableError
+from ngff_core.geometry import Shape, grid_shape
+from ngff_core.model.axes import AXIS_ORDER, spatial_dims
+from ngff_core.sources.base import (
+    ChunkCount,
+    Pins,
+    Reader,
+    check_array,
+    clip_unit,
+    refusing,
+)
+from ngff_core.sources.chunk_files import ChunkFiles
+from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, Store, fused_pipeline
+
+
+@dataclass(frozen=True)
+class Node:
+    """The metadata documents of one zarr node."""
+
+    zarr_format: Literal[2, 3]
+    is_array: bool
+    attributes: Mapping[str, Any]
+    documents: tuple[bytes, ...]
+    """As stored; their bytes are part of what identifies the source."""
+
+
+def read_node(store: Store) -> Node | None:
+    """The node at the prefix of ``store``; None where no zarr document is stored.
+
+    Raises `SourceFormatError` for documents that are no JSON, or not zarr's.
+    """
+    v3 = store.read("zarr.json")
+    if v3 is not None:
+        return _node_v3(v3, store.uri)
+    for name in (".zarray", ".zgroup"):
+        v2 = store.read(name)
+        if v2 is not None:
+            return _node_v2(v2, store.read(".zattrs"), name == ".zarray", store.uri)
+    return None
+
+
+def open_reader(store: Store, node: Node) -> tuple[Reader, zarr.Array[Any]]:
+    """The array at the prefix of ``store``, opened and checked; no chunk is read."""
+    with refusing(f"{store.uri}: cannot be opened as a zarr array"):
+        array = open_fused(store.zarr(), node.zarr_format)
+        dtype = np.dtype(array.dtype)
+    check_array(array.shape, dtype, store.uri)
+    files = ChunkFiles.of(array, store.root) if isinstance(store, LocalFiles) else None
+    return Reader(array, store.uri, tuple(array.shape), dtype, files), array
+
+
+def open_fused(store: ZarrStore, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
+    """A zarr array bound to the fused pipeline; later openings are not affected."""
+    # zarr's configuration is the process's: two threads that set and restore it in turn
+    # would leave the wrong one behind.
+    with fused_pipeline():
+        return zarr.open_array(store=store, mode="r", zarr_format=zarr_format)
+
+
+def array_unit(array: zarr.Array[Any]) -> Shape:
+    """The chunk that is decoded at once: the inner one of a sharded array."""
+    try:
+        chunks: Sequence[int] = array.chunks
+    except NotImplementedError:  # a grid of unequal chunks
+        chunks = [max(sizes) for sizes in array.read_chunk_sizes]
+    return clip_unit(chunks, array.shape)
+
+
+def named_dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
+    """Axis names the array carries, in zarr v3's way or in xarray's, if all are known."""
+    candidates = (
+        getattr(array.metadata, "dimension_names", None),
+        array.attrs.get("_ARRAY_DIMENSIONS"),
+    )
+    for names in candidates:
+        if isinstance(names, list | tuple) and len(names) == array.ndim:
+            dims = tuple(str(n).lower() for n in names)
+            if known_dims(dims):
+                return dims
+    return None
+
+
+def known_dims(dims: Sequence[str]) -> bool:
+    """Whether ``dims`` are names out of t, c, z, y, x, each once, one of them spatial."""
+    return (
+        all(d in AXIS_ORDER for d in dims)
+        and len(set(dims)) == len(dims)
+        and bool(spatial_dims(dims))
+    )
+
+
+def listed(array_store: Store) -> Mapping[str, ObjectInfo] | None:
+    """Every object below an array; None where the store cannot be listed."""
+    try:
+        return array_store.objects()
+    except UnlistableError:
+        return None
+
+
+def count_chunks(
+    array: zarr.Array[Any], objects: Mapping[str, ObjectInfo] | None
+) -> ChunkCount | None:
+    """How many of an array's chunks, or shards, are absent from a listing of it."""
+    metadata = array.metadata
+    encoding = getattr(metadata, "chunk_key_encoding", None)
+    prefix = ""
+    if encoding is None:
+        separator = getattr(metadata, "dimension_separator", ".")
+    elif getattr(encoding, "name", "") in ("default", "v2"):
+        separator = encoding.separator
+        prefix = f"c{separator}" if encoding.name == "default" else ""
+    else:
+        return None
+    try:
+        grid = grid_shape(array.shape, array.shards or array.chunks)
+    except NotImplementedError:  # a grid of unequal chunks
+        return None
+    if objects is None:
+        return None
+    present = sum(
+        key.startswith(prefix) and _is_place(key.removeprefix(prefix).split(separator), grid)
+        for key in objects
+    )
+    total = math.prod(grid)
+    return ChunkCount(total, total - present)
+
+
+def _is_place(parts: Sequence[str], grid: Shape) -> bool:
+    return len(parts) == len(grid) and all(
+        part.isascii() and part.isdecimal() and str(int(part)) == part and int(part) < n
+        for part, n in zip(parts, grid, strict=True)
+    )
+
+
+def stored_pins(objects: Mapping[str, ObjectInfo] | None, documents: Sequence[bytes]) -> Pins:
+    """Digests of the metadata and of the listing of every object below the array.
+
+    Where the store cannot be listed, the metadata have to do: a change of samples alone is
+    not noticed there.
+    """
+    if objects is None:
+        return (("listing", "none"), ("metadata", _digest(documents)))
+    listing = hashlib.sha256()
+    for key, info in sorted(objects.items()):
+        if not key.endswith(PARTIAL):
+            listing.update(f"{key}\0{info.size}\0{info.version}\n".encode())
+    return (("listing", listing.hexdigest()), ("metadata", _digest(documents)))
+
+
+def _node_v3(document: bytes, uri: str) -> Node:
+    content = _json_object(document, f"{uri}/zarr.json")
+    kind = content.get("node_type")
+    if kind not in ("array", "group"):
+        raise SourceFormatError(f"{uri}/zarr.json: node_type {kind!r} is neither array nor group")
+    attributes = content.get("attributes") or {}
+    return Node(3, kind == "array", _mapping(attributes, uri), (document,))
+
+
+def _node_v2(document: bytes, attributes: bytes | None, is_array: bool, uri: str) -> Node:
+    _json_object(document, f"{uri}/{'.zarray' if is_array else '.zgroup'}")
+    content = {} if attributes is None else _json_object(attributes, f"{uri}/.zattrs")
+    return Node(2, is_array, content, (document, attributes or b""))
+
+
+def _json_object(document: bytes, what: str) -> Mapping[str, Any]:
+    with refusing(f"{what}: not readable as JSON"):
+        content = json.loads(document)
+    return _mapping(content, what)
+
+
+def _mapping(content: Any, what: str) -> Mapping[str, Any]:
+    if not isinstance(content, dict):
+        raise SourceFormatError(f"{what}: a JSON object is wanted there")
+    return content
+
+
+def _digest(documents: Sequence[bytes]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(len(document).to_bytes(8, "little"))
+        digest.update(document)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Uploads: what is new, complete, changed or failed in an inbox, and notifications of it."""

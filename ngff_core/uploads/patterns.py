@@ -1,0 +1,103 @@
+"""Patterns for the paths of uploads, and the names of the pyramids made from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Names:
+    """Which names below a prefix are uploads, and where their pyramids go."""
+
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    folders: tuple[str, ...]
+    """Folders that count as one upload each."""
+    target: str
+    """A prefix, or a template with {path}, {folder}, {name} or {file}."""
+
+    def is_folder_upload(self, path: str) -> bool:
+        """Whether the folder is one upload, and not a place where uploads lie."""
+        return any(matches(path, pattern) for pattern in self.folders)
+
+    def wanted(self, path: str) -> bool:
+        """Whether an upload of this name is asked for."""
+        return any(matches(path, pattern) for pattern in self.include) and not self.excluded(path)
+
+    def excluded(self, path: str) -> bool:
+        return any(matches(path, pattern) for pattern in self.exclude)
+
+    def target_of(self, path: str) -> str:
+        """The URI of the pyramid of an upload.
+
+        >>> names = Names((), (), (), "gs://out")
+        >>> names.target_of("mouse/brain.ome.tif")
+        'gs://out/mouse/brain.ome.zarr'
+        >>> Names((), (), (), "gs://out/{name}/{file}.ome.zarr").target_of("mouse/brain.tif")
+        'gs://out/brain/brain.tif.ome.zarr'
+        """
+        template = self.target
+        if "{" not in template:
+            template = template.rstrip("/") + "/{path}.ome.zarr"
+        folder, _, file = path.rpartition("/")
+        name = without_ending(file)
+        whole = f"{folder}/{name}" if folder else name
+        filled = template.format(path=whole, folder=folder, name=name, file=file)
+        scheme, separator, rest = filled.partition("://")
+        # A folder that is empty leaves two slashes where one is meant.
+        return f"{scheme}://{_one_slash(rest)}" if separator else _one_slash(filled)
+
+
+_ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".npy", ".ome.zarr", ".zarr")
+
+
+def without_ending(file: str) -> str:
+    """A file's name without the ending of an image format.
+
+    >>> without_ending("brain.ome.tif"), without_ending("v1.2")
+    ('brain', 'v1.2')
+    """
+    for ending in _ENDINGS:
+        if file.lower().endswith(ending) and len(file) > len(ending):
+            return file[: -len(ending)]
+    return file
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a glob matches: the last name, or the whole path where it has a slash.
+
+    ``*`` and ``?`` stay within a name, ``**`` spans folders.
+
+    >>> matches("a/b/c.tif", "*.tif"), matches("a/b/c.tif", "a/*.tif")
+    (True, False)
+    >>> matches("a/b/c.tif", "a/**/*.tif"), matches("a/c.tif", "a/**/*.tif")
+    (True, True)
+    """
+    if "/" not in pattern:
+        return fnmatchcase(path.rpartition("/")[2], pattern)
+    return _match(path.split("/"), pattern.strip("/").split("/"))
+
+
+def _match(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        return _match(names, patterns[1:]) or bool(names and _match(names[1:], patterns))
+    return bool(names) and fnmatchcase(names[0], patterns[0]) and _match(names[1:], patterns[1:])
+
+
+def _one_slash(path: str) -> str:
+    while "//" in path:
+        path = path.replace("//", "/")
+    return path
+
+
+def digest(value: Any) -> str:
+    """A short name for a JSON value, the same on every machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

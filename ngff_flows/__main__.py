@@ -1,0 +1,6 @@
+"""`python -m ngff_flows` is the command `ngff-flows`."""
+
+from ngff_flows.cli.main import main
+
+if __name__ == "__main__":
+    main()

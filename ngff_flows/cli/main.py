@@ -1,0 +1,283 @@
+"""The command `ngff-flows`. Prefect is imported only where a flow runs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from ngff_core import (
+    BuildOptions,
+    BuildReport,
+    build_status,
+    check_build,
+    repair_pyramid,
+    verify_pyramid,
+)
+from ngff_core.build.api import run_build
+from ngff_core.errors import CallerError, InvalidOptionError, NgffError, StoredDataError
+from ngff_core.plan.pricing import COMPRESSION, THROUGHPUT, price
+from ngff_core.storage import StorageOptions, is_passing
+from ngff_flows.cli.options import (
+    Block,
+    Compression,
+    Json,
+    MemoryLimit,
+    Options,
+    Source,
+    Target,
+    Throughput,
+    Workers,
+    _with_options,
+)
+from ngff_flows.cli.parsing import parse_storage_options
+from ngff_flows.cli.run_flow import run_flow
+from ngff_flows.cli.terminal import (
+    listening,
+    show_plan,
+    show_repair,
+    show_report,
+    show_status,
+    show_verification,
+)
+
+_TRACEBACK = "NGFF_FLOWS_TRACEBACK"
+
+
+class _Commands(TyperGroup):
+    """Commands that say what an interrupted one left; typer itself would end in silence."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("interrupted; the same command goes on with what was done", 1)
+
+
+app = typer.Typer(
+    name="ngff-flows",
+    cls=_Commands,
+    help="Turn microscopy and medical images into OME-Zarr pyramids.\n\n"
+    "The same command again, after whatever happened to the first, does what remains.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`ngff-flows build brain.ome.tif brain.ome.zarr`\n\n"
+    "`ngff-flows build cells.npy cells.ome.zarr --method itkwasm_label_image --no-prefect`\n\n"
+    "`ngff-flows build in.zarr out.ome.zarr --scale-factors 2,4,8 --memory-limit 2GiB`\n\n"
+    "`ngff-flows build gs://in/a.zarr gs://out/a.ome.zarr --dask-address tcp://10.0.0.1:8786`"
+)
+@_with_options
+def build(
+    source: Source,
+    target: Target,
+    options: BuildOptions,
+    no_prefect: Annotated[
+        bool, typer.Option("--no-prefect", help="Run without Prefect: no server, no run page.")
+    ] = False,
+    storage_options: Options = None,
+    storage_block: Block = None,
+    as_json: Json = False,
+) -> None:
+    """Build the pyramid of SOURCE at TARGET, or what remains of it."""
+    storage = _storage(storage_options, storage_block)
+    # Before a run is made, so that mistakes are told at once and in one line.
+    check_build(source, target, options, storage_options=storage)
+    run = partial(run_flow, storage_options=storage, storage_block=storage_block or ())
+    if no_prefect:
+        with listening() as listener:
+            report = run_build(source, target, options, storage_options=storage, listener=listener)
+    elif sys.stderr.isatty():
+        with listening() as listener:
+            report, _ = run(source, target, options, listener)
+    else:
+        report, _ = run(source, target, options)
+    _print(as_json, report.to_dict, lambda: show_report(report))
+    if not report.verified:
+        _show_first_finding(report, target)
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog="Example:\n\n`ngff-flows plan brain.ome.tif brain.ome.zarr --memory-limit 4GiB`"
+)
+@_with_options
+def plan(
+    source: Source,
+    target: Target,
+    options: BuildOptions,
+    throughput: Throughput = THROUGHPUT,
+    compression: Compression = COMPRESSION,
+    storage_options: Options = None,
+    storage_block: Block = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what build would do with the same options and what it comes to, without doing it."""
+    # With the same look at the target, so that what is planned here can be built.
+    storage = _storage(storage_options, storage_block)
+    planned = check_build(source, target, options, storage_options=storage)
+    cost = price(planned.plan, planned.projection, throughput=throughput, compression=compression)
+    document = {**planned.to_dict(), "price": asdict(cost)}
+    _print(as_json, lambda: document, lambda: show_plan(planned, cost))
+
+
+@app.command(epilog="Example:\n\n`ngff-flows status brain.ome.zarr`")
+def status(
+    target: Target,
+    storage_options: Options = None,
+    storage_block: Block = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what of the build at TARGET is done, and what remains."""
+    found = build_status(target, storage_options=_storage(storage_options, storage_block))
+    _print(as_json, found.to_dict, lambda: show_status(found))
+
+
+@app.command(
+    epilog="Examples:\n\n`ngff-flows verify brain.ome.zarr --deep`\n\n"
+    "`ngff-flows verify brain.ome.zarr --repair`"
+)
+def verify(
+    target: Target,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read and decode every object as well.")
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Look deep, and build anew what is damaged."),
+    ] = False,
+    workers: Workers = None,
+    memory_limit: MemoryLimit = None,
+    storage_options: Options = None,
+    storage_block: Block = None,
+    as_json: Json = False,
+) -> None:
+    """Hold what is published at TARGET against its plan and ledger."""
+    storage = _storage(storage_options, storage_block)
+    if repair:
+        _repair(target, workers, memory_limit, storage, as_json=as_json)
+        return
+    with listening() as listener:
+        found = verify_pyramid(
+            target,
+            deep=deep,
+            workers=workers,
+            memory_limit=memory_limit,
+            storage_options=storage,
+            progress=listener,
+        )
+    document = {**asdict(found), "ok": found.ok, "target": target}
+    _print(as_json, lambda: document, lambda: show_verification(target, found))
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+def _repair(
+    target: str,
+    workers: int | None,
+    memory_limit: str | None,
+    storage: StorageOptions | None,
+    *,
+    as_json: bool,
+) -> None:
+    with listening() as listener:
+        done = repair_pyramid(
+            target,
+            workers=workers,
+            memory_limit=memory_limit,
+            storage_options=storage,
+            progress=listener,
+        )
+    _print(as_json, done.to_dict, lambda: show_repair(done))
+    if not done.ok:
+        raise typer.Exit(1)
+
+
+def _storage(options: str | None, blocks: list[str] | None) -> StorageOptions | None:
+    """What the command was given for storage."""
+    if options is not None and blocks:
+        raise InvalidOptionError("storage-options: not beside --storage-block; give one of them")
+    if blocks:
+        from tasks.credentials import storage_options
+
+        return storage_options(blocks)
+    return parse_storage_options(options)
+
+
+def main() -> None:
+    """Run the command; exit 0 when done, 2 for the caller's mistake, 1 for anything else."""
+    try:
+        app()
+    except CallerError as error:
+        _fail(error, 2)
+    except StoredDataError as error:
+        _fail(error, 1)
+    except (NgffError, OSError) as error:
+        _fail(_place(error), 1, _remedy(error))
+    except Exception as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        if is_passing(error):
+            _fail(error, 1, _remedy(error))
+        said = " ".join(str(error).split())
+        hint = f"; run again with {_TRACEBACK}=1 for the whole story"
+        _fail(f"unexpected {type(error).__name__}: {said}", 1, hint)
+
+
+def _print(as_json: bool, document: Callable[[], Any], show: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(document(), indent=2, default=str))
+    else:
+        show()
+
+
+def _show_first_finding(report: BuildReport, target: str) -> None:
+    if report.verification is not None:
+        first = report.verification.findings[0]
+        print(f"First finding:  {first.key}: {first.what}", file=sys.stderr)
+    print(f"See them all:   ngff-flows verify {shlex.quote(target)}", file=sys.stderr)
+
+
+def _place(error: BaseException) -> BaseException | str:
+    """The error, or the path that the system names and what it says of it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return error
+
+
+def _remedy(error: BaseException) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if is_passing(error):
+        return "; run the same command again to go on"
+    if number == errno.ENOSPC:
+        return "; make room, and run the same command again to go on"
+    if isinstance(error, PermissionError) or number == errno.EROFS:
+        return "; see to its permissions, or choose another place"
+    if isinstance(error, NotADirectoryError):
+        return "; a part of this path is a file: choose another place"
+    return ""
+
+
+def _fail(error: BaseException | str, status: int, hint: str = "") -> NoReturn:
+    print(f"ngff-flows: {error}{hint}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""Running the flow from a terminal: quiet settings first, then Prefect."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+
+from ngff_core import BuildOptions, BuildReport
+from ngff_core.errors import NgffError
+from ngff_core.progress import Listener, Message, silent
+from ngff_core.storage import StorageOptions, absolute_uri, check_uri
+
+
+def run_flow(
+    source: str,
+    target: str,
+    options: BuildOptions,
+    listener: Listener | None = None,
+    *,
+    storage_options: StorageOptions | None = None,
+    storage_block: Sequence[str] = (),
+) -> tuple[BuildReport, str]:
+    """Run the flow `build-pyramid`; its report, and the id of the flow run.
+
+    A ``listener`` hears of the progress in place of Prefect's console, whose lines would
+    tear its bars; the run's own log has them all the same. ``storage_options`` are for this
+    process, and the run has them not as a parameter; the name of a block it has.
+    """
+    # Before there is a run that would have them among its parameters.
+    check_uri(source)
+    check_uri(target)
+    if listener is not None:
+        listener(Message("starting Prefect (the first time takes half a minute)"))
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # The first start of Prefect's own server migrates its database, for half a minute.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    from flows.build_pyramid import build_pyramid
+    from flows.options import PyramidOptions
+    from tasks.credentials import given
+    from tasks.reporting.progress import watched_by
+
+    _quiet_tracebacks()
+    if listener is not None:
+        for handler in _consoles():
+            handler.setLevel(logging.WARNING)
+    # The run's page shows these, and a worker that retries the run has a folder of its own.
+    places = absolute_uri(source), absolute_uri(target)
+    with watched_by(listener or silent), given(storage_options):
+        state = build_pyramid(
+            *places,
+            PyramidOptions.from_core(options),
+            list(storage_block) or None,
+            return_state=True,
+        )
+    report: BuildReport = state.result()
+    return report, str(state.state_details.flow_run_id)
+
+
+def _quiet_tracebacks() -> None:
+    """Errors raised on purpose, and storage's, are one line, as without Prefect."""
+    if os.environ.get("NGFF_FLOWS_TRACEBACK"):
+        return
+    for handler in _consoles():
+        handler.addFilter(_without_traceback)
+
+
+def _consoles() -> list[logging.Handler]:
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    # Prefect's console stands at the root of all loggers; in earlier versions at its own.
+    loggers = [logging.getLogger(name) for name in (None, "prefect", "prefect.extra")]
+    handlers = {handler for logger in loggers for handler in logger.handlers}
+    return [handler for handler in handlers if isinstance(handler, PrefectConsoleHandler)]
+
+
+def _without_traceback(record: logging.LogRecord) -> logging.LogRecord:
+    if record.exc_info and isinstance(record.exc_info[1], NgffError | OSError):
+        record = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
+    return record

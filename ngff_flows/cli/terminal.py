@@ -1,0 +1,224 @@
+"""What a person at a terminal sees: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ngff_core import BuildReport, BuildStatus, PlannedBuild, Repair
+from ngff_core.build.report import bytes_text, shape_text, voxel_text
+from ngff_core.plan.pricing import Price
+from ngff_core.plan.pyramid_plan import PyramidPlan
+from ngff_core.progress import Advanced, Event, Finished, Listener, Message, Started
+from ngff_core.pyramid.verify import Verification
+from tasks.reporting.progress import counted
+
+_PLAIN_SECONDS = 2.0
+
+
+@contextmanager
+def listening() -> Iterator[Listener]:
+    """A listener that shows progress: bars on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainLines()
+        return
+    columns = (
+        TextColumn("{task.description:>9}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield Bars(bars)
+
+
+class Bars:
+    """One rich progress bar per phase."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(phase, done, total, unit):
+                self._tasks[phase] = self._bars.add_task(
+                    phase, completed=done, total=total, unit=unit
+                )
+            case Advanced(phase, done):
+                self._bars.update(self._tasks[phase], completed=done)
+            case Finished(phase, total):
+                self._bars.update(self._tasks[phase], completed=total)
+            case Message(text):
+                self._bars.console.print(text)
+
+
+class PlainLines:
+    """A line when a phase begins and ends, and every two seconds between."""
+
+    def __init__(self) -> None:
+        self._said_at = 0.0
+        self._unit = "regions"
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        match event:
+            case Started(phase, done, total, unit):
+                self._unit, self._said_at = unit, now
+                before = f", {done} done before" if done else ""
+                self._say(f"{phase}: {counted(total, unit)}{before}")
+            case Advanced(phase, done, total) if now - self._said_at >= _PLAIN_SECONDS:
+                self._said_at = now
+                self._say(f"{phase}: {done}/{total} {self._unit}")
+            case Finished(phase, _, fresh, seconds):
+                self._say(f"{phase}: {counted(fresh, self._unit)} in {seconds:.1f} s")
+            case Message(text):
+                self._say(text)
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def show_report(report: BuildReport) -> None:
+    """What was built, for people."""
+    console = _console()
+    table = _table("level", "shape", "voxel size", "raw", "stored", "regions", "written now")
+    for level in report.levels:
+        table.add_row(
+            str(level.index),
+            shape_text(report.dims, level.shape),
+            voxel_text(report.dims, level.scale, report.units),
+            bytes_text(level.raw_bytes),
+            bytes_text(level.stored_bytes),
+            str(level.regions),
+            str(level.fresh),
+        )
+    console.print(table)
+    done = (
+        f"{counted(report.fresh, 'regions')} written"
+        if report.fresh
+        else "everything was done before"
+    )
+    console.print(f"{report.target}", soft_wrap=True)
+    console.print(f"{done} in {report.seconds:.1f} s; {_verdict(report.verification)}")
+
+
+def show_plan(planned: PlannedBuild, price: Price) -> None:
+    """What a build would do, for people."""
+    console, plan, cost = _console(), planned.plan, planned.projection
+    console.print(f"{planned.source}\n  to {planned.target}", soft_wrap=True)
+    console.print(
+        f"  {plan.method}, OME-Zarr {plan.ome_zarr_version}, {plan.compressor}, {plan.dtype}, "
+        f"plan {plan.digest[:16]}"
+    )
+    table = _table("phase", "shape", "chunks", "shards", "regions", "objects", "read", "written")
+    for phase in cost.phases:
+        layout = _layout(plan, phase.phase)
+        table.add_row(
+            phase.phase,
+            *layout,
+            str(phase.regions),
+            str(phase.objects),
+            bytes_text(phase.bytes_read),
+            bytes_text(phase.bytes_written),
+        )
+    console.print(table)
+    console.print(
+        f"{cost.objects} objects, about {cost.requests} requests; {bytes_text(cost.bytes_read)} "
+        f"read and {bytes_text(cost.bytes_written)} written, before compression"
+    )
+    console.print(
+        f"{price.puts} PUT, {price.gets} GET, {price.lists} list requests; about "
+        f"{bytes_text(price.bytes_stored)} stored, compressed {price.compression:g} times"
+    )
+    console.print(
+        f"{price.worker_hours:.1f} worker-hours at {price.throughput:g} MB/s read and written"
+    )
+    console.print(
+        f"{cost.in_flight} regions in flight; memory at most {bytes_text(cost.peak_bytes)} "
+        f"of {bytes_text(cost.memory_limit)} allowed"
+    )
+
+
+def show_status(status: BuildStatus) -> None:
+    """How far a build is, for people."""
+    console = _console()
+    console.print(f"{status.source}\n  to {status.target}", soft_wrap=True)
+    table = _table("phase", "done", "of", "stored")
+    for level in status.levels:
+        table.add_row(
+            level.phase, str(level.done), str(level.total), bytes_text(level.stored_bytes)
+        )
+    console.print(table)
+    if status.finished:
+        console.print("finished and published")
+    elif status.builder is not None:
+        console.print(f"being built by process {status.builder.pid} on {status.builder.machine}")
+    else:
+        console.print("not finished, and nobody is at work; the same build command goes on with it")
+
+
+def show_verification(target: str, found: Verification) -> None:
+    """What verification found, for people."""
+    console = _console()
+    for finding in found.findings:
+        console.print(f"{finding.key}: {finding.what}", soft_wrap=True, highlight=False)
+    console.print(f"{target}: {_verdict(found)}", soft_wrap=True)
+
+
+def show_repair(done: Repair) -> None:
+    """What a repair mended and what it left, for people."""
+    console = _console()
+    lines = [f"{finding.key}: {finding.what}: mended" for finding in done.mended]
+    lines += [f"{left.finding.key}: {left.finding.what}: {left.why}" for left in done.left]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+    told = f"{len(done.mended)} mended, {len(done.left)} left" if lines else "nothing to mend"
+    console.print(f"{done.target}: {told}; {_verdict(done.verification)}", soft_wrap=True)
+
+
+def _verdict(found: Verification | None) -> str:
+    if found is None:
+        return "not verified"
+    if found.ok:
+        how = "read, decoded and" if found.deep else "counted and"
+        what = f"{counted(found.regions, 'regions')} and {found.objects} objects"
+        unseen = "" if found.listed else "; what else is there cannot be listed"
+        return f"verified: {what} {how} found right{unseen}"
+    return f"{counted(len(found.findings), 'findings')}: not as plan and ledger say"
+
+
+def _layout(plan: PyramidPlan, phase: str) -> tuple[str, str, str]:
+    dims = plan.image.dims
+    if phase == "cache":
+        return shape_text(dims, plan.levels[0].shape), "", ""
+    level = plan.levels[int(phase.removeprefix("level-"))]
+    shards = shape_text(dims, level.shards) if level.shards else ""
+    return shape_text(dims, level.shape), shape_text(dims, level.chunks), shards
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="left" if name in ("shape", "phase", "level") else "right")
+    return table
+
+
+def _console() -> Console:
+    # Where the output is no terminal rich would wrap at 80 columns and cut the table.
+    return Console() if sys.stdout.isatty() else Console(width=200, force_terminal=False)

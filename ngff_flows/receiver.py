@@ -1,0 +1,294 @@
+"""A small receiver of storage's notifications: they become Prefect events.
+
+::
+
+    NGFF_RECEIVER_SECRET=… PREFECT_API_URL=… python -m ngff_flows.receiver --port 8080
+
+| POST | from | vouched for by |
+|---|---|---|
+| ``/gcs`` | Google Pub/Sub push | the token of a service account, for an audience |
+| ``/gcs/SECRET`` | the same | the secret |
+| ``/sns`` | Amazon SNS; confirms subscriptions of its topics | Amazon's signature |
+| ``/s3/SECRET`` | S3 messages of MinIO, EventBridge, any webhook | the secret |
+
+204: taken, or of no interest. 400: no notification. 401: nobody vouches for the sender.
+413: too large. 503: Prefect did not take the event; senders try again.
+
+An event starts no build. It triggers `watch-uploads` for its upload, which asks for a build
+under an idempotency key: an automation could not give one, and notifications come twice.
+What is lost here the watcher's next look finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any
+
+import httpx
+import typer
+from fastapi import FastAPI, Request, Response
+from google.auth import exceptions as google_errors
+
+from ngff_core.errors import InvalidOptionError
+from ngff_core.uploads import authentication
+from ngff_core.uploads.authentication import Fetch, Kept, NotAuthenticError
+from ngff_core.uploads.notifications import (
+    Interest,
+    NotificationError,
+    UploadCreated,
+    parse_pubsub,
+    parse_s3,
+    uploads_of,
+)
+from tasks.reporting.events import upload_event
+
+logger = logging.getLogger(__name__)
+
+Publish = Callable[[list[dict[str, Any]]], Awaitable[None]]
+"""Hand events to Prefect; returns once it has them."""
+
+_VARIABLE = "NGFF_RECEIVER_"
+_SHORTEST_SECRET = 24
+_PUBLISH_SECONDS = 8.0
+_FETCH_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Receiver:
+    """Whom the receiver believes, and what it passes on."""
+
+    secret: str | None = field(default=None, repr=False)
+    audience: str | None = None
+    email: str | None = None
+    topics: tuple[str, ...] = ()
+    interest: Interest = field(default_factory=Interest)
+    max_bytes: int = 1 << 20
+
+    def __post_init__(self) -> None:
+        if self.secret is not None and len(self.secret) < _SHORTEST_SECRET:
+            raise InvalidOptionError(
+                f"{_VARIABLE}SECRET is shorter than {_SHORTEST_SECRET} characters; take one from "
+                "`openssl rand -hex 24`"
+            )
+        if (self.audience is None) != (self.email is None):
+            raise InvalidOptionError(
+                f"{_VARIABLE}PUBSUB_AUDIENCE and {_VARIABLE}PUBSUB_EMAIL belong together: "
+                "anybody can have a token of Google for an audience"
+            )
+        if self.secret is None and self.audience is None and not self.topics:
+            raise InvalidOptionError(
+                f"nobody could be believed: set {_VARIABLE}SECRET, {_VARIABLE}PUBSUB_AUDIENCE "
+                f"with {_VARIABLE}PUBSUB_EMAIL, or {_VARIABLE}SNS_TOPICS"
+            )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Receiver:
+        """The settings in ``NGFF_RECEIVER_…``; lists have commas between their parts."""
+
+        def told(name: str) -> str | None:
+            return environment.get(_VARIABLE + name, "").strip() or None
+
+        def listed(name: str, default: Sequence[str] = ()) -> tuple[str, ...]:
+            parts = tuple(part.strip() for part in (told(name) or "").split(",") if part.strip())
+            return parts or tuple(default)
+
+        plain = Interest()
+        return cls(
+            secret=told("SECRET"),
+            audience=told("PUBSUB_AUDIENCE"),
+            email=told("PUBSUB_EMAIL"),
+            topics=listed("SNS_TOPICS"),
+            interest=Interest(
+                prefixes=listed("PREFIXES"),
+                folders=listed("FOLDERS", plain.folders),
+                markers=listed("MARKERS", plain.markers),
+            ),
+            max_bytes=int(told("MAX_BYTES") or cls.max_bytes),
+        )
+
+
+class _TooLargeError(Exception):
+    """A body that no notification has."""
+
+
+def make_app(
+    receiver: Receiver, publish: Publish | None = None, fetch: Fetch | None = None
+) -> FastAPI:
+    """The receiver as an ASGI application; tests give their own ways out."""
+    get = fetch or _fetch
+    desk = _Desk(receiver, publish, get, Kept(get))
+    # No pages that tell a stranger what is here.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=desk.lifespan)
+    for path, taken in (
+        ("/gcs", desk.gcs_by_token),
+        ("/gcs/{secret}", desk.gcs_by_secret),
+        ("/sns", desk.sns),
+        ("/s3/{secret}", desk.s3_by_secret),
+    ):
+        app.add_api_route(path, partial(_answer, desk, taken), methods=["POST"])
+    app.add_api_route("/health", _health, methods=["GET"])
+    return app
+
+
+@dataclass
+class _Desk:
+    """Where notifications are taken in: who is it, what is it, pass it on."""
+
+    receiver: Receiver
+    publish: Publish | None
+    fetch: Fetch
+    certificates: Fetch
+
+    @asynccontextmanager
+    async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        """Keep one connection to Prefect open while the receiver runs."""
+        if self.publish is not None:
+            yield
+            return
+        async with prefect_publisher() as self.publish:
+            yield
+        self.publish = None
+
+    async def gcs_by_token(self, request: Request, body: bytes) -> tuple[UploadCreated, ...]:
+        receiver = self.receiver
+        if receiver.audience is None or receiver.email is None:
+            raise NotAuthenticError("tokens of Google are not expected here")
+        header = request.headers.get("authorization")
+        await asyncio.to_thread(
+            authentication.check_google_token,
+            header,
+            receiver.audience,
+            receiver.email,
+            self.certificates,
+        )
+        return parse_pubsub(body)
+
+    async def gcs_by_secret(self, request: Request, body: bytes) -> tuple[UploadCreated, ...]:
+        authentication.check_secret(request.path_params["secret"], self.receiver.secret)
+        return parse_pubsub(body)
+
+    async def s3_by_secret(self, request: Request, body: bytes) -> tuple[UploadCreated, ...]:
+        authentication.check_secret(request.path_params["secret"], self.receiver.secret)
+        return parse_s3(body)
+
+    async def sns(self, _request: Request, body: bytes) -> tuple[UploadCreated, ...]:
+        message = await asyncio.to_thread(
+            authentication.check_sns, body, self.receiver.topics, self.certificates
+        )
+        if message["Type"] == "SubscriptionConfirmation":
+            await asyncio.to_thread(self.fetch, authentication.confirmation_url(message))
+            logger.info("the subscription to %s is confirmed", message["TopicArn"])
+        if message["Type"] != "Notification":
+            return ()
+        return parse_s3(message.get("Message", ""), "sns")
+
+    async def pass_on(self, news: tuple[UploadCreated, ...]) -> None:
+        """Hand the uploads among the news to Prefect."""
+        found = uploads_of(news, self.receiver.interest)
+        if not found:
+            return
+        if self.publish is None:
+            raise RuntimeError("the application's lifespan has not begun")
+        async with asyncio.timeout(_PUBLISH_SECONDS):
+            await self.publish([upload_event(upload) for upload in found])
+        for upload in found:
+            logger.info("passed on: %s %s", upload.uri, upload.generation)
+
+
+Taken = Callable[[Request, bytes], Awaitable[tuple[UploadCreated, ...]]]
+
+
+async def _answer(desk: _Desk, taken: Taken, request: Request) -> Response:
+    """The status that makes a sender forget, give up, or try again."""
+    try:
+        body = await _read(request, desk.receiver.max_bytes)
+        await desk.pass_on(await taken(request, body))
+    except _TooLargeError:
+        return Response(status_code=413)
+    except NotAuthenticError as error:
+        logger.warning("refused: %s", error)
+        return Response(status_code=401)
+    except NotificationError as error:
+        logger.warning("not understood: %s", error)
+        return Response(str(error), status_code=400, media_type="text/plain")
+    except (OSError, httpx.HTTPError, google_errors.TransportError) as error:
+        logger.error("not passed on, the sender is to try again: %r", error)
+        return Response(status_code=503)
+    return Response(status_code=204)
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    """The body, not one chunk further than the limit."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _TooLargeError
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _health() -> Response:
+    return Response(status_code=204)
+
+
+@asynccontextmanager
+async def prefect_publisher() -> AsyncIterator[Publish]:
+    """A way to Prefect's events that says whether they have arrived.
+
+    `prefect.events.emit_event` queues and returns: a sender would be told that all is well
+    while an event is lost, and would not send it again.
+    """
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+
+        async def publish(events: list[dict[str, Any]]) -> None:
+            answer = await client.request("POST", "/events", json=events)
+            answer.raise_for_status()
+
+        yield publish
+
+
+def _fetch(url: str) -> bytes:
+    # No redirects: the host was checked, and another one was not.
+    answer = httpx.get(url, timeout=_FETCH_SECONDS, follow_redirects=False)
+    answer.raise_for_status()
+    if answer.is_redirect:
+        raise OSError(f"{url} leads elsewhere")
+    return answer.content
+
+
+def main(
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=0)] = 8080,
+) -> None:
+    """Receive notifications of object storage, and emit them as Prefect events.
+
+    Settings are in the environment: NGFF_RECEIVER_SECRET, _PUBSUB_AUDIENCE, _PUBSUB_EMAIL,
+    _SNS_TOPICS, _PREFIXES, _FOLDERS, _MARKERS, _MAX_BYTES; and PREFECT_API_URL.
+    """
+    import uvicorn
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # A line of its own for each notification is enough.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        receiver = Receiver.from_environment()
+        if not os.environ.get("PREFECT_API_URL"):
+            raise InvalidOptionError("set PREFECT_API_URL: events go to a server that stays")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    # No access log: it would hold the secret.
+    uvicorn.run(make_app(receiver), host=host, port=port, access_log=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)

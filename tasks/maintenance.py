@@ -1,0 +1,173 @@
+"""Looking after pyramids as Prefect tasks: audits, repairs, and the removal of leftovers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from ngff_core import Leftover, build_status, clean_build, repair_pyramid, verify_pyramid
+from ngff_core.build.report import bytes_text
+from ngff_core.errors import NgffError
+from ngff_core.pyramid.inventory import Finding
+from ngff_core.storage import is_passing
+from tasks.credentials import Blocks, storage_options
+from tasks.pyramid import RETRIES
+from tasks.reporting.progress import RunLog, counted
+
+DAMAGED = "ngff.pyramid.damaged"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found of one pyramid, and what it did about it."""
+
+    target: str
+    verdict: str
+    findings: tuple[str, ...] = ()
+    mended: int = 0
+    finished: bool = True
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something is wrong, or was until it was mended."""
+        return bool(self.findings) or self.mended > 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong any more."""
+        return not self.findings
+
+
+def is_deep_day(target: str, every: int, day: date) -> bool:
+    """Whether a pyramid's turn for a deep look is on a day: once in any ``every`` days.
+
+    >>> days = [date(2030, 1, n) for n in range(1, 8)]
+    >>> sum(is_deep_day("gs://images/brain.ome.zarr", 7, day) for day in days)
+    1
+    """
+    turn = int.from_bytes(hashlib.sha256(target.encode()).digest()[:8])
+    return (turn + day.toordinal()) % every == 0
+
+
+@task(name="audit", task_run_name="audit-{target}", cache_policy=NO_CACHE, **RETRIES)
+def audit(target: str, deep: bool, repair: bool, storage_block: Blocks = None) -> Audit:
+    """Hold one pyramid against its ledger, and mend it where that is asked for."""
+    log = RunLog(get_run_logger())
+    # Named, and looked up here: Prefect shows what a task is given.
+    options = storage_options(storage_block)
+    try:
+        status = build_status(target, storage_options=options)
+        if not all(level.done == level.total for level in status.levels):
+            return Audit(target, _unfinished(status.builder is not None), finished=False)
+        found = verify_pyramid(target, deep=deep, progress=log, storage_options=options)
+        if found.ok or not repair:
+            return Audit(target, _verdict(found.deep, found.findings), _texts(found.findings))
+        # A deep look first: what a shallow one finds may not be all.
+        done = repair_pyramid(target, progress=log, storage_options=options)
+    except NgffError as error:
+        if is_passing(error):
+            raise
+        return Audit(target, "cannot be verified", (str(error),))
+    left = tuple(f"{one.finding.key}: {one.finding.what}: {one.why}" for one in done.left)
+    verdict = f"{len(done.mended)} mended, {len(left)} left"
+    return Audit(target, verdict, left, len(done.mended))
+
+
+def tell_damage(audit: Audit) -> None:
+    """An event for automations: a mail, a ticket, a repair."""
+    emit_event(
+        DAMAGED,
+        resource={
+            "prefect.resource.id": audit.target,
+            "prefect.resource.name": audit.target.rpartition("/")[2],
+            "ngff.target": audit.target,
+        },
+        payload={
+            "verdict": audit.verdict,
+            "mended": audit.mended,
+            "findings": list(audit.findings[:20]),
+        },
+    )
+
+
+def show_audits(audits: Sequence[Audit]) -> None:
+    """The table of results, the damaged first."""
+    create_table_artifact(
+        key="audit",
+        table=[
+            {
+                "pyramid": one.target,
+                "verdict": one.verdict,
+                "first finding": one.findings[0] if one.findings else "",
+            }
+            for one in sorted(audits, key=lambda one: (one.ok, not one.damaged, one.target))
+        ],
+        description=f"{counted(len(audits), 'pyramids')} audited",
+    )
+
+
+@task(name="clean", task_run_name="clean-{target}", cache_policy=NO_CACHE, **RETRIES)
+def clean(
+    target: str, older_than_days: float, dry_run: bool, storage_block: Blocks = None
+) -> Leftover:
+    """Remove what a dead build left at one target, or say what would be removed."""
+    found = clean_build(
+        target,
+        older_than_days=older_than_days,
+        dry_run=dry_run,
+        storage_options=storage_options(storage_block),
+    )
+    if found.kind:
+        get_run_logger().info(f"{target}: {_fate(found)}")
+    return found
+
+
+def show_leftovers(found: Sequence[Leftover], dry_run: bool) -> None:
+    """The table of what was removed, or would be, and of what is kept and why."""
+    gone = [one for one in found if one.kind and not one.kept]
+    nbytes = bytes_text(sum(one.nbytes for one in gone))
+    told = "would be removed (a dry run)" if dry_run else "removed"
+    create_table_artifact(
+        key="leftovers",
+        table=[
+            {
+                "target": one.target,
+                "what": one.kind,
+                "fate": _fate(one),
+                "size": bytes_text(one.nbytes),
+                "objects": one.objects,
+                "days": "" if one.days is None else round(one.days, 1),
+            }
+            for one in sorted(found, key=lambda one: -one.nbytes)
+            if one.kind or one.kept
+        ],
+        description=f"{counted(len(gone), 'leftovers')}, {nbytes} {told}",
+    )
+
+
+def _fate(found: Leftover) -> str:
+    if found.kept:
+        return f"kept: {found.kept}"
+    return f"{found.kind} removed" if found.removed else f"{found.kind} would be removed"
+
+
+def _unfinished(held: bool) -> str:
+    return "being built" if held else "not finished: build it again, or clean it away"
+
+
+def _verdict(deep: bool, findings: Sequence[Finding]) -> str:
+    if findings:
+        return counted(len(findings), "findings")
+    return "right, every byte read" if deep else "right, objects counted"
+
+
+def _texts(findings: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(f"{finding.key}: {finding.what}" for finding in findings)

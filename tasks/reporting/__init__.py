@@ -1,0 +1,1 @@
+"""What tasks show: artifacts, progress, events."""

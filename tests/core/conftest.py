@@ -1,0 +1,14 @@
+"""What tests of several rooms ask for."""
+
+from __future__ import annotations
+
+import pytest
+
+from ngff_core.storage import Store, open_store
+from tests.servers.places import PLACES, Places
+
+
+@pytest.fixture(params=PLACES)
+def store(request: pytest.FixtureRequest, places: Places) -> Store:
+    """An empty store of each kind, at a place that is not there yet."""
+    return open_store(f"{places(request.param)}/some/where")
