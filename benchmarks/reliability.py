@@ -29,7 +29,7 @@ from rich.table import Table
 
 import ngff_core
 from ngff_core.build.report import bytes_text
-from ngff_core.errors import PassingError
+from ngff_core.errors import TransientError
 from ngff_core.progress import Advanced
 from ngff_core.storage import open_store, transient
 from tests.servers.proxy import Fault
@@ -198,7 +198,7 @@ def build_through(place: Place, source: str, faults: list[Fault], kind: str) -> 
     commands, survived, interrupted = 0, False, False
     while not survived and commands < 5:
         commands += 1
-        with suppress(KeyboardInterrupt, PassingError):
+        with suppress(KeyboardInterrupt, TransientError):
             build(place, source, target, SMALL_OPTIONS, None if interrupted else half_way)
             deep = ngff_core.verify_pyramid(
                 target, deep=True, workers=2, storage_options=place.options

@@ -33,9 +33,9 @@ from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.make import make_plan
 from ngff_core.plan.pricing import price
 from ngff_core.plan.pyramid_plan import ImageInfo, LevelPlan, PyramidPlan, SourcePin
-from ngff_core.plan.schedule import Needs, passes
+from ngff_core.plan.schedule import PassRequirements, passes
 from ngff_core.records.ledger import Ledger, Receipt, StoredObject
-from ngff_core.storage import Store, open_store
+from ngff_core.storage import ObjectStore, open_store
 
 BLOCK = 4
 METHOD = "itkwasm_gaussian"
@@ -102,7 +102,7 @@ class SimulatedLevel:
 class Simulation:
     """A build of ``grid``³ regions at level 0 and two levels above; its ledger is in ``store``."""
 
-    def __init__(self, store: Store, grid: int) -> None:
+    def __init__(self, store: ObjectStore, grid: int) -> None:
         info = ImageInfo(
             ("z", "y", "x"), (grid * BLOCK,) * 3, "<u2", (1.0,) * 3, (0.0,) * 3, (None,) * 3
         )
@@ -114,7 +114,7 @@ class Simulation:
             chunks=BLOCK,
             shards=BLOCK,
         )
-        (self.way,) = passes(self.plan, (1, 2))
+        (self.pass_plan,) = passes(self.plan, (1, 2))
         self.store = store
         self.regions = sum(level.regions for level in self.plan.levels)
         self.load()
@@ -125,7 +125,7 @@ class Simulation:
             Ledger(self.store, str(level.index), self.plan.digest, level.regions).load()
             for level in self.plan.levels
         ]
-        self.tracks = {
+        self.level_ios = {
             level.index: SimulatedLevel(self.plan, level, ledger)
             for level, ledger in zip(self.plan.levels, self.ledgers, strict=True)
         }
@@ -136,8 +136,10 @@ class Simulation:
 
     def first_load(self) -> tuple[int, int]:
         """What remains to be done first: a level and one of its regions."""
-        needs = Needs(self.way, {index: track.done for index, track in self.tracks.items()})
-        return next(needs.loads())
+        requirements = PassRequirements(
+            self.pass_plan, {index: level_io.done for index, level_io in self.level_ios.items()}
+        )
+        return next(requirements.loads())
 
     def run(self, executor: Executor, in_flight: int, until: int | None = None) -> int:
         """Do what remains, or stop once so many regions are done; how many were done."""
@@ -149,8 +151,8 @@ class Simulation:
 
         with suppress(StoppedError):
             Pass(
-                self.way,
-                self.tracks,
+                self.pass_plan,
+                self.level_ios,
                 NoKernel(),  # type: ignore[arg-type]  # all that a pass asks of one
                 executor=executor,
                 in_flight=in_flight,

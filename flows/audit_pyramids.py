@@ -61,10 +61,10 @@ def _state(audits: list[Audit], repair: bool) -> State[list[Audit]]:
     bad = [one for one in audits if not one.ok]
     if not bad:
         finished = sum(one.finished for one in audits)
-        mended = sum(one.mended for one in audits)
+        repaired = sum(one.repaired for one in audits)
         told = [f"{counted(finished, 'pyramids')} right"]
         told += [f"{len(audits) - finished} not finished"] if finished < len(audits) else []
-        told += [f"{mended} regions or documents mended"] if mended else []
+        told += [f"{repaired} regions or documents mended"] if repaired else []
         return Completed(message=", ".join(told), data=audits)
     remedy = "" if repair else "; run with repair, or: ngff-flows verify --repair TARGET"
     return Failed(

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flows.options import PyramidOptions
 from ngff_core.errors import NgffError
-from ngff_core.storage import is_passing
+from ngff_core.storage import is_transient
 from ngff_core.uploads import inbox
 from ngff_core.uploads.decisions import Decision, Policy, Record, Seen, decide_all, unsettled
 from ngff_core.uploads.inbox import Inbox
@@ -315,4 +315,4 @@ def _asked(uri: str, release: Sequence[str]) -> bool:
 
 def _is_of_storage(error: Exception) -> bool:
     """Whether other uploads and prefixes may fare better."""
-    return isinstance(error, NgffError | OSError | httpx.HTTPError) or is_passing(error)
+    return isinstance(error, NgffError | OSError | httpx.HTTPError) or is_transient(error)

@@ -28,7 +28,7 @@ from ngff_core.geometry import (
     is_box,
     within,
 )
-from ngff_core.memory import Room
+from ngff_core.memory import ScratchBuffer
 
 Block = npt.NDArray[Any]
 
@@ -52,7 +52,7 @@ Piece = tuple[Region, Block]
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class BlockedArray:
     """``blocks`` tile ``box``: the cells of a grid of ``cell`` from its start, in C order."""
 
     box: Region
@@ -82,12 +82,12 @@ class Samples:
         """Each array with the box that it holds."""
         return tuple(zip(blocks(self.box, self.cell), self.blocks, strict=True))
 
-    def astype(self, dtype: np.dtype[Any]) -> Samples:
+    def astype(self, dtype: np.dtype[Any]) -> BlockedArray:
         """The same as ``dtype``; no copy where it is."""
         if self.dtype == dtype:
             return self
         blocks = tuple(block.astype(dtype, copy=False) for block in self.blocks)
-        return Samples(self.box, self.cell, blocks)
+        return BlockedArray(self.box, self.cell, blocks)
 
     def part(self, box: Region) -> Block:
         """A view of a box inside, or a copy where it lies in several arrays."""
@@ -97,7 +97,7 @@ class Samples:
             at = (start - origin) // cell
             first = origin + at * cell
             if stop > first + cell:
-                return gathered(box, self._crossed(box))
+                return assemble(box, self._crossed(box))
             index = index * cells + at
             inner.append(slice(start - first, stop - first))
         return self.blocks[index][tuple(inner)]
@@ -116,7 +116,7 @@ class Samples:
         return grid_shape(self.box.shape, self.cell)
 
 
-def places(box: Region, cell: Shape, memory: Block) -> list[Piece]:
+def carve(box: Region, cell: Shape, memory: Block) -> list[Piece]:
     """Places in flat ``memory`` for the cells of a box, one after another, in C order."""
     found, end = [], 0
     for region in blocks(box, cell):
@@ -125,7 +125,7 @@ def places(box: Region, cell: Shape, memory: Block) -> list[Piece]:
     return found
 
 
-def gathered(box: Region, pieces: Sequence[Piece], room: Room | None = None) -> Block:
+def assemble(box: Region, pieces: Sequence[Piece], room: ScratchBuffer | None = None) -> Block:
     """The samples of ``box``, which ``pieces`` cover; no copy where one piece does.
 
     A copy lies in ``room``, if that is given, until it is used again.

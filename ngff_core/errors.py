@@ -6,7 +6,7 @@ package can still catch it:
 * ``CallerError``: the value, the source or the target the caller named cannot be
   used. Trying again changes nothing; the message says what to change.
 * ``StoredDataError``: bytes that were stored do not say what they should.
-* ``PassingError``: the network, another builder, or a machine stood in the way.
+* ``TransientError``: the network, another builder, or a machine stood in the way.
   Running the same command again goes on from where it stopped.
 """
 
@@ -65,17 +65,17 @@ class UnlistableError(CallerError, PermissionError):
     """The store does not list what it holds; what is known by name can still be had."""
 
 
-class PassingError(NgffError, OSError):
+class TransientError(NgffError, OSError):
     """Trouble that the same command, run again, may not meet."""
 
 
-class TargetBusyError(PassingError):
+class TargetBusyError(TransientError):
     """Another live process is building this target."""
 
 
-class LeaseLostError(PassingError):
+class LeaseLostError(TransientError):
     """This process was taken for dead, and another one builds the target now."""
 
 
-class ClusterError(PassingError):
+class ClusterError(TransientError):
     """The dask cluster was lost, or all of its workers were."""

@@ -44,7 +44,7 @@ class Window:
     """
 
     box: Region
-    lead: Shape
+    offset: Shape
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -94,13 +94,13 @@ def window_of(region: Region, step: Shape, halo: Shape, parent_shape: Shape) -> 
     grows to whole bins in front, so that the window stays in phase with the bins, and
     is cut at the image: a window that ends short of its halo ends at the image's border.
     """
-    start, stop, lead = [], [], []
+    start, stop, offset = [], [], []
     for a, b, k, h, n in zip(region.start, region.stop, step, halo, parent_shape, strict=True):
         first = max(0, a - ceil_div(h, k)) * k
         start.append(first)
         stop.append(min(n, b * k + h))
-        lead.append(a * k - first)
-    return Window(Region(tuple(start), tuple(stop)), tuple(lead))
+        offset.append(a * k - first)
+    return Window(Region(tuple(start), tuple(stop)), tuple(offset))
 
 
 def level_scale(scale: Sequence[float], factor: Shape) -> tuple[float, ...]:

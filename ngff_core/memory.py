@@ -33,7 +33,7 @@ def available_memory() -> int:
         return available
 
 
-class Room(threading.local):
+class ScratchBuffer(threading.local):
     """Room for one array that a thread fills again and again, whatever its shape.
 
     Memory that is new to the process costs more than what is copied into it.

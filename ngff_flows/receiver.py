@@ -37,7 +37,7 @@ from google.auth import exceptions as google_errors
 
 from ngff_core.errors import InvalidOptionError
 from ngff_core.uploads import authentication
-from ngff_core.uploads.authentication import Fetch, Kept, NotAuthenticError
+from ngff_core.uploads.authentication import CachedFetch, Fetch, NotAuthenticError
 from ngff_core.uploads.notifications import (
     Interest,
     NotificationError,
@@ -122,22 +122,22 @@ def make_app(
 ) -> FastAPI:
     """The receiver as an ASGI application; tests give their own ways out."""
     get = fetch or _fetch
-    desk = _Desk(receiver, publish, get, Kept(get))
+    endpoints = _Endpoints(receiver, publish, get, CachedFetch(get))
     # No pages that tell a stranger what is here.
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=desk.lifespan)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=endpoints.lifespan)
     for path, taken in (
-        ("/gcs", desk.gcs_by_token),
-        ("/gcs/{secret}", desk.gcs_by_secret),
-        ("/sns", desk.sns),
-        ("/s3/{secret}", desk.s3_by_secret),
+        ("/gcs", endpoints.gcs_by_token),
+        ("/gcs/{secret}", endpoints.gcs_by_secret),
+        ("/sns", endpoints.sns),
+        ("/s3/{secret}", endpoints.s3_by_secret),
     ):
-        app.add_api_route(path, partial(_answer, desk, taken), methods=["POST"])
+        app.add_api_route(path, partial(_answer, endpoints, taken), methods=["POST"])
     app.add_api_route("/health", _health, methods=["GET"])
     return app
 
 
 @dataclass
-class _Desk:
+class _Endpoints:
     """Where notifications are taken in: who is it, what is it, pass it on."""
 
     receiver: Receiver
@@ -204,11 +204,11 @@ class _Desk:
 Taken = Callable[[Request, bytes], Awaitable[tuple[UploadCreated, ...]]]
 
 
-async def _answer(desk: _Desk, taken: Taken, request: Request) -> Response:
+async def _answer(endpoints: _Endpoints, taken: Taken, request: Request) -> Response:
     """The status that makes a sender forget, give up, or try again."""
     try:
-        body = await _read(request, desk.receiver.max_bytes)
-        await desk.pass_on(await taken(request, body))
+        body = await _read(request, endpoints.receiver.max_bytes)
+        await endpoints.pass_on(await taken(request, body))
     except _TooLargeError:
         return Response(status_code=413)
     except NotAuthenticError as error:

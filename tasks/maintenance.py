@@ -17,7 +17,7 @@ from ngff_core import Leftover, build_status, clean_build, repair_pyramid, verif
 from ngff_core.build.report import bytes_text
 from ngff_core.errors import NgffError
 from ngff_core.pyramid.inventory import Finding
-from ngff_core.storage import is_passing
+from ngff_core.storage import is_transient
 from tasks.credentials import Blocks, storage_options
 from tasks.pyramid import RETRIES
 from tasks.reporting.progress import RunLog, counted
@@ -32,13 +32,13 @@ class Audit:
     target: str
     verdict: str
     findings: tuple[str, ...] = ()
-    mended: int = 0
+    repaired: int = 0
     finished: bool = True
 
     @property
     def damaged(self) -> bool:
         """Whether something is wrong, or was until it was mended."""
-        return bool(self.findings) or self.mended > 0
+        return bool(self.findings) or self.repaired > 0
 
     @property
     def ok(self) -> bool:
@@ -73,12 +73,12 @@ def audit(target: str, deep: bool, repair: bool, storage_block: Blocks = None) -
         # A deep look first: what a shallow one finds may not be all.
         done = repair_pyramid(target, progress=log, storage_options=options)
     except NgffError as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         return Audit(target, "cannot be verified", (str(error),))
     left = tuple(f"{one.finding.key}: {one.finding.what}: {one.why}" for one in done.left)
-    verdict = f"{len(done.mended)} mended, {len(left)} left"
-    return Audit(target, verdict, left, len(done.mended))
+    verdict = f"{len(done.repaired)} mended, {len(left)} left"
+    return Audit(target, verdict, left, len(done.repaired))
 
 
 def tell_damage(audit: Audit) -> None:
@@ -92,7 +92,7 @@ def tell_damage(audit: Audit) -> None:
         },
         payload={
             "verdict": audit.verdict,
-            "mended": audit.mended,
+            "mended": audit.repaired,
             "findings": list(audit.findings[:20]),
         },
     )

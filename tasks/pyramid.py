@@ -18,7 +18,7 @@ from prefect.tasks import Task, exponential_backoff
 from ngff_core import Build, BuildOptions, BuildReport, LevelReport
 from ngff_core.errors import LeaseLostError, StoredDataError
 from ngff_core.pyramid.verify import Verification
-from ngff_core.storage import is_passing
+from ngff_core.storage import is_transient
 from tasks.credentials import Blocks, storage_options
 from tasks.reporting.artifacts import artifact_key, show_levels, show_report, show_thumbnail
 from tasks.reporting.progress import RunLog, counted, progress_artifact
@@ -34,7 +34,7 @@ def trouble_may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) ->
     except LeaseLostError:
         return False
     except Exception as error:  # noqa: BLE001 - whatever the task raised is looked at
-        return is_passing(error)
+        return is_transient(error)
     return False
 
 

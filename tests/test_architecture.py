@@ -1,8 +1,8 @@
-"""Imports point one way: flows, then tasks, then ngff_core, and there from room to room.
+"""Imports point one way: ngff_flows, flows, tasks, ngff_core, and there from package to package.
 
 The checks read the source, so they see imports inside functions and under
-``TYPE_CHECKING`` too. They take the folder to look at, so that the last tests can hold
-them against made-up trees with mistakes in them.
+``TYPE_CHECKING`` too. They take the folder to look at, so that the last tests can run
+them on made-up trees with mistakes in them.
 """
 
 from __future__ import annotations
@@ -15,90 +15,48 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("flows", "tasks", "ngff_core")
+PACKAGES = ("ngff_flows", "flows", "tasks", "ngff_core")
 
-# A room may import the rooms that stand before it, never those that come after.
-ROOMS = (
-    "errors",
-    "memory",
-    "write_behind",
-    "config",
-    "axes",
-    "orientation",
-    "image",
-    "geometry",
-    "scale_factors",
+# The packages of ngff_core, from the ground up: each may import those before it, never those
+# after it. ROOT stands for the modules that lie directly in ngff_core.
+ROOT_MODULES = "(root)"
+FLOORS = (
+    ROOT_MODULES,
+    "model",
     "kernels",
-    "methods",
-    "multiscales",
-    "codecs",
-    "layout",
+    "storage",
     "plan",
-    "samples",
-    "tiles",
-    "schedule",
-    "borders",
-    "cache",
-    "projection",
-    "pricing",
-    "options",
-    "metadata",
-    "progress",
-    "trouble",
-    "retry",
-    "gcs",
-    "s3",
-    "store",
-    "foreign_store",
     "sources",
-    "planning",
-    "receipts",
-    "ledger",
-    "lease",
-    "encoding",
-    "arrays",
-    "border_files",
-    "engine",
-    "exchange",
-    "stream",
-    "pipeline",
-    "level",
-    "publish",
-    "verify",
-    "target",
-    "claim",
-    "workshop",
-    "cluster",
-    "driver",
-    "report",
-    "thumbnail",
-    "audit",
+    "uploads",
+    "records",
+    "pyramid",
     "build",
-    "repair",
-    "survey",
-    "pieces",
     "lazy",
-    "lazy_input",
-    "kept_copies",
-    "large_image",
-    "to_multiscales",
-    "ngff_zarr_io",
+    "maintain",
 )
 
-# Whoever uses ngff_core in a notebook installs no server and starts none.
-FORBIDDEN_IN_CORE = {"prefect", "tasks", "flows", "deployments", "tests", "typer"}
+# Public functions that share their module's name stay where callers import them from.
+DOORS = {"__init__", "to_multiscales"}
 
-# These are slow to import, so few places do it, and late. Sources ask dask for the token
-# that tells one array from another, progress registers itself with dask's schedulers.
-ONLY_IN_ROOMS = {
-    "dask": {"cluster", "lazy", "lazy_input", "ngff_zarr_io", "progress", "sources"},
-    "distributed": {"cluster"},
+# A notebook that uses ngff_core installs no server and starts none.
+FORBIDDEN = {
+    "ngff_core": {"prefect", "typer", "tasks", "flows", "ngff_flows", "deployments", "tests"},
+    "tasks": {"flows", "ngff_flows", "deployments", "tests"},
+    "flows": {"ngff_flows", "deployments", "tests"},
+}
+
+# These are slow to import, so few packages do it, and late. Sources ask dask for the token
+# that tells one array from another.
+ONLY_IN = {
+    "dask": {"build", "lazy", "sources"},
+    "distributed": {"build"},
     "itkwasm": {"kernels"},
     "itkwasm_downsample": {"kernels"},
 }
@@ -123,62 +81,97 @@ def all_imports(root: Path, package: str) -> Iterator[tuple[str, Path, str]]:
             yield f"{file.relative_to(root).as_posix()}:{line}", file, name
 
 
-def room_of(file: Path, root: Path) -> str:
-    """The room that a file of ngff_core lies in; ``__init__`` for the package's door."""
-    return Path(file.relative_to(root / "ngff_core").parts[0]).stem
+def modules(root: Path) -> dict[str, Path]:
+    """Dotted name of every module of ours, and its file."""
+    found = {}
+    for package in PACKAGES:
+        for file in sorted((root / package).rglob("*.py")):
+            parts = file.relative_to(root).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
 
 
-def is_room(name: str, root: Path) -> bool:
-    """Whether a name stands in the list, or is a module that ought to."""
-    core = root / "ngff_core"
-    return name in ROOMS or (core / f"{name}.py").exists() or (core / name / "__init__.py").exists()
+def floor_of(name: str, root: Path) -> str | None:
+    """The package of ngff_core that a dotted name lies in, None for anything else."""
+    parts = name.split(".")
+    if parts[0] != "ngff_core" or len(parts) < 2:
+        return None
+    if parts[1] in FLOORS or (root / "ngff_core" / parts[1]).is_dir():
+        return parts[1]
+    return ROOT_MODULES if (root / "ngff_core" / f"{parts[1]}.py").exists() else None
 
 
-def wrong_packages(root: Path) -> list[str]:
-    """Imports against the order flows, tasks, ngff_core."""
-    forbidden = {"ngff_core": FORBIDDEN_IN_CORE, "tasks": {"flows", "deployments", "tests"}}
+def dotted(file: Path, root: Path) -> str:
+    return ".".join(file.relative_to(root).with_suffix("").parts)
+
+
+def wrong_directions(root: Path) -> list[str]:
+    """Imports against the order ngff_flows, flows, tasks, ngff_core."""
     return [
         f"{where}: {package} must not import {name}"
-        for package, names in forbidden.items()
+        for package, names in FORBIDDEN.items()
         for where, _, name in all_imports(root, package)
         if name.split(".")[0] in names
     ]
 
 
-def unlisted_rooms(root: Path) -> list[str]:
-    """Modules of ngff_core whose place in the order is not known."""
-    found = {room_of(file, root) for file in (root / "ngff_core").rglob("*.py")}
+def unlisted_packages(root: Path) -> list[str]:
+    """Packages of ngff_core whose place in the order is not known."""
+    found = {file.parent.name for file in (root / "ngff_core").glob("*/__init__.py")}
     return [
-        f"ngff_core/{room} is not in the list ROOMS of tests/test_architecture.py: add it "
-        "there, after the rooms it imports and before those that import it"
-        for room in sorted(found - {"__init__", *ROOMS})
+        f"ngff_core/{package} is not in FLOORS of tests/test_architecture.py: add it there, "
+        "after the packages it imports and before those that import it"
+        for package in sorted(found - {*FLOORS})
     ]
 
 
-def wrong_rooms(root: Path) -> list[str]:
-    """Imports inside ngff_core that do not point to an earlier room."""
+def wrong_floors(root: Path) -> list[str]:
+    """Imports inside ngff_core that do not point to the same package or an earlier one."""
     wrong = []
     for where, file, name in all_imports(root, "ngff_core"):
-        importer, parts = room_of(file, root), name.split(".")
-        # the package's door may show any room
-        if parts[0] != "ngff_core" or importer == "__init__":
+        importer = floor_of(dotted(file, root), root)
+        if file.stem in DOORS and importer == ROOT_MODULES:
             continue
-        imported = parts[1] if len(parts) > 1 else ""
-        if imported.startswith("__") or imported == importer:
+        if name.split(".")[0] != "ngff_core" or name.startswith("ngff_core.__"):
             continue
-        if not is_room(imported, root):
-            wrong.append(f"{where}: import {name} from the room where it lives")
-        elif {importer, imported} <= set(ROOMS) and ROOMS.index(imported) > ROOMS.index(importer):
+        imported = floor_of(name, root)
+        if imported is None:
+            wrong.append(f"{where}: import {name} from the module that defines it")
+        elif {importer, imported} <= {*FLOORS} and FLOORS.index(imported) > FLOORS.index(
+            str(importer)
+        ):
             wrong.append(f"{where}: {importer} must not import {imported}, which comes after it")
     return wrong
 
 
+def imported_modules(root: Path) -> dict[str, set[str]]:
+    """For each module of ours, those of ours that it imports."""
+    known = modules(root)
+    graph: dict[str, set[str]] = {name: set() for name in known}
+    for name, file in known.items():
+        for _, target in imports(file, root):
+            found = target if target in known else target.rpartition(".")[0]
+            if found in known and found != name:
+                graph[name].add(found)
+    return graph
+
+
+def circles(root: Path) -> list[str]:
+    """Modules that import each other in a circle, inside packages included."""
+    try:
+        tuple(TopologicalSorter(imported_modules(root)).static_order())
+    except CycleError as error:
+        return [f"a circle of imports: {' -> '.join(error.args[1])}"]
+    return []
+
+
 def costly_imports(root: Path) -> list[str]:
-    """Costly packages imported elsewhere than in the rooms meant for them."""
+    """Costly packages imported elsewhere than in the packages meant for them."""
     return [
-        f"{where}: only {' and '.join(sorted(rooms))} may import {name}"
+        f"{where}: only {' and '.join(sorted(allowed))} may import {name}"
         for where, file, name in all_imports(root, "ngff_core")
-        if (rooms := ONLY_IN_ROOMS.get(name.split(".")[0])) and room_of(file, root) not in rooms
+        if (allowed := ONLY_IN.get(name.split(".")[0]))
+        and floor_of(dotted(file, root), root) not in allowed
     ]
 
 
@@ -225,7 +218,15 @@ def canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-CHECKS = (wrong_packages, unlisted_rooms, wrong_rooms, costly_imports, hiding_names, undeclared)
+CHECKS = (
+    wrong_directions,
+    unlisted_packages,
+    wrong_floors,
+    circles,
+    costly_imports,
+    hiding_names,
+    undeclared,
+)
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -235,10 +236,10 @@ def test_source_keeps_the_order(check: Callable[[Path], list[str]]) -> None:
     assert not findings, "\n".join(findings)
 
 
-def test_the_map_has_every_room() -> None:
+def test_the_map_has_every_package() -> None:
     """In the order of the imports, as `ngff_core/README.md` says it is."""
-    map_of_rooms = (ROOT / "ngff_core" / "README.md").read_text("utf-8")
-    assert tuple(re.findall(r"^\| `(\w+)` \|", map_of_rooms, re.MULTILINE)) == ROOMS
+    map_of_packages = (ROOT / "ngff_core" / "README.md").read_text("utf-8")
+    assert tuple(re.findall(r"^\| `(\w+)/` \|", map_of_packages, re.MULTILINE)) == FLOORS[1:]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -264,49 +265,42 @@ def test_importing_the_core_loads_nothing_costly() -> None:
 def test_command_line_starts_without_prefect() -> None:
     """``ngff-flows --help`` answers at once; Prefect is loaded where a flow runs."""
     loaded = loaded_by("import ngff_flows.cli.main")
-    assert "flows" in loaded
+    assert "ngff_flows" in loaded
     assert "prefect" not in loaded
 
 
-def made_up_tree(root: Path, file: str, source: str) -> None:
-    """A project of one file."""
-    (root / file).parent.mkdir(parents=True)
-    (root / file).write_text(source, "utf-8")
+def made_up_tree(root: Path, files: Mapping[str, str]) -> None:
+    """A project of a few files."""
+    for file, source in files.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(source, "utf-8")
     shutil.copy(ROOT / "pyproject.toml", root)
 
 
 @pytest.mark.parametrize(
     ("check", "file", "source"),
     [
-        (wrong_packages, "ngff_core/plan/pyramid_plan.py", "from prefect import flow"),
-        (wrong_packages, "ngff_core/plan/pyramid_plan.py", "def f():\n    import tasks.level"),
-        (wrong_packages, "tasks/level.py", "from flows.build_pyramid import build_pyramid"),
-        (unlisted_rooms, "ngff_core/attic.py", ""),
-        (unlisted_rooms, "ngff_core/attic/__init__.py", ""),
+        (wrong_directions, "ngff_core/plan/layout.py", "from prefect import flow"),
+        (wrong_directions, "ngff_core/plan/layout.py", "def f():\n    import tasks.level"),
+        (wrong_directions, "tasks/level.py", "from flows.build_pyramid import build_pyramid"),
+        (wrong_directions, "flows/build_pyramid.py", "from ngff_flows.cli import main"),
+        (unlisted_packages, "ngff_core/attic/__init__.py", ""),
+        (wrong_floors, "ngff_core/geometry.py", "from ngff_core.plan.layout import Layout"),
+        (wrong_floors, "ngff_core/geometry.py", "import ngff_core.plan"),
+        (wrong_floors, "ngff_core/geometry.py", "from . import plan"),
+        (wrong_floors, "ngff_core/geometry.py", "from .plan.layout import Layout"),
+        (wrong_floors, "ngff_core/kernels/bins.py", "from ..plan.layout import Layout"),
+        (wrong_floors, "ngff_core/geometry.py", "from ngff_core import PyramidPlan"),
+        (wrong_floors, "ngff_core/geometry.py", "import ngff_core"),
         (
-            wrong_rooms,
+            wrong_floors,
             "ngff_core/geometry.py",
-            "from ngff_core.plan.pyramid_plan import PyramidPlan",
+            "import typing\nif typing.TYPE_CHECKING:\n    from .plan.layout import Layout",
         ),
-        (wrong_rooms, "ngff_core/geometry.py", "import ngff_core.plan.pyramid_plan"),
-        (wrong_rooms, "ngff_core/geometry.py", "from . import plan"),
-        (wrong_rooms, "ngff_core/geometry.py", "from .plan import PyramidPlan"),
-        (wrong_rooms, "ngff_core/kernels/bins.py", "from ..methods import Methods"),
-        (wrong_rooms, "ngff_core/geometry.py", "from ngff_core import PyramidPlan"),
-        (wrong_rooms, "ngff_core/geometry.py", "import ngff_core"),
-        (
-            wrong_rooms,
-            "ngff_core/geometry.py",
-            "import typing\nif typing.TYPE_CHECKING:\n    from .plan import PyramidPlan",
-        ),
-        (costly_imports, "ngff_core/pyramid/level_io.py", "def f():\n    import dask.array as da"),
-        (
-            costly_imports,
-            "ngff_core/kernels/methods.py",
-            "from itkwasm_downsample import downsample",
-        ),
+        (costly_imports, "ngff_core/pyramid/level.py", "def f():\n    import dask.array as da"),
+        (costly_imports, "ngff_core/plan/methods.py", "from itkwasm_downsample import downsample"),
         (hiding_names, "flows/tasks.py", ""),
-        (undeclared, "ngff_core/store.py", "import surely_not_declared.part"),
+        (undeclared, "ngff_core/storage/base.py", "import surely_not_declared.part"),
         (undeclared, "tasks/level.py", "def f():\n    from pytest import fixture"),
     ],
 )
@@ -314,30 +308,40 @@ def test_a_wrong_import_is_found(
     check: Callable[[Path], list[str]], file: str, source: str, tmp_path: Path
 ) -> None:
     """Each check sees the mistake it is there for, in the file that has it."""
-    made_up_tree(tmp_path, file, source)
+    made_up_tree(tmp_path, {file: source})
     (finding,) = check(tmp_path)
     assert str(Path(file).with_suffix("")).removesuffix("/__init__") in finding
+
+
+def test_a_circle_inside_a_package_is_found(tmp_path: Path) -> None:
+    """Also one that is closed by an import inside a function."""
+    made_up_tree(
+        tmp_path,
+        {
+            "ngff_core/plan/layout.py": "from ngff_core.plan.chunks import Chunks",
+            "ngff_core/plan/chunks.py": "def f():\n    from ngff_core.plan import layout",
+        },
+    )
+    (finding,) = circles(tmp_path)
+    assert "ngff_core.plan.layout" in finding
+    assert "ngff_core.plan.chunks" in finding
 
 
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("ngff_core/__init__.py", "from ngff_core.build.build import build_pyramid"),
-        ("ngff_core/plan/pyramid_plan.py", "from ngff_core import __version__, geometry"),
-        ("ngff_core/plan/pyramid_plan.py", "from .geometry import Region\nimport numpy as np"),
-        (
-            "ngff_core/kernels/bins.py",
-            "from .contract import Kernel\nfrom ..errors import NgffError",
-        ),
+        ("ngff_core/__init__.py", "from ngff_core.build.api import build_pyramid"),
+        ("ngff_core/to_multiscales.py", "from ngff_core.lazy.levels import levels"),
+        ("ngff_core/plan/layout.py", "from ngff_core import __version__"),
+        ("ngff_core/plan/layout.py", "from ..storage import base\nimport numpy as np"),
+        ("ngff_core/kernels/bins.py", "from .contract import Kernel"),
         ("ngff_core/kernels/wasm.py", "def f():\n    import itkwasm_downsample"),
-        ("ngff_core/lazy/dask_levels.py", "def f():\n    import dask.array as da"),
-        (
-            "tasks/level.py",
-            "from prefect import task\nfrom ngff_core.pyramid.level_io import build_level",
-        ),
+        ("ngff_core/lazy/levels.py", "def f():\n    import dask.array as da"),
+        ("tasks/level.py", "from prefect import task\nfrom ngff_core.build.api import run"),
         ("flows/build_pyramid.py", "from tasks.level import level_task\nimport ngff_core"),
+        ("ngff_flows/cli/main.py", "from flows.build_pyramid import build_pyramid"),
     ],
 )
 def test_a_right_import_passes(file: str, source: str, tmp_path: Path) -> None:
-    made_up_tree(tmp_path, file, source)
+    made_up_tree(tmp_path, {file: source})
     assert [finding for check in CHECKS for finding in check(tmp_path)] == []

@@ -8,7 +8,7 @@ from typing import Any
 from ngff_core.build.build import Build
 from ngff_core.build.planning import PlannedBuild, plan_pyramid
 from ngff_core.build.report import BuildReport
-from ngff_core.build.takeover import target_state
+from ngff_core.build.takeover import target_kind
 from ngff_core.kernels.methods import Methods
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.options import BuildOptions
@@ -33,7 +33,7 @@ def check_build(
     """
     options = options or BuildOptions()
     planned = plan_pyramid(source, target, options, storage_options=storage_options)
-    target_state(*target_stores(planned.target, storage_options), planned.plan, options.overwrite)
+    target_kind(*target_stores(planned.target, storage_options), planned.plan, options.overwrite)
     return planned
 
 

@@ -20,12 +20,12 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate
 
-from ngff_core.build.cluster import Cluster, Crew
+from ngff_core.build.cluster import Cluster, ClusterRunner
 from ngff_core.build.driver import Driver
 from ngff_core.build.planning import PlannedBuild, plan_opened, planned_for_cluster
 from ngff_core.build.report import BuildReport, LevelReport
-from ngff_core.build.session import Claim
-from ngff_core.build.takeover import remove_cache, target_state
+from ngff_core.build.session import Session
+from ngff_core.build.takeover import remove_cache, target_kind
 from ngff_core.errors import StoredDataError, UnlistableError
 from ngff_core.plan import source_cache as cache_pass
 from ngff_core.plan.options import BuildOptions
@@ -36,10 +36,10 @@ from ngff_core.pyramid.publish import publish
 from ngff_core.pyramid.thumbnail import thumbnail
 from ngff_core.pyramid.verify import Verification, stored_bytes, verify_store
 from ngff_core.records.build_folder import target_stores
-from ngff_core.records.halo_files import remove_borders
+from ngff_core.records.halo_files import remove_halos
 from ngff_core.sources import Source, open_source
-from ngff_core.storage import StorageOptions, Store, for_each, retrying
-from ngff_core.storage.retry import noting
+from ngff_core.storage import ObjectStore, StorageOptions, for_each, retrying
+from ngff_core.storage.retry import counting_retries
 
 
 def _beside_the_levels[**P, T](
@@ -49,7 +49,7 @@ def _beside_the_levels[**P, T](
 
     @wraps(phase)
     def counted(build: Build, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with noting(build._met):
+        with counting_retries(build._met):
             return phase(build, *args, **kwargs)
 
     return counted
@@ -66,19 +66,19 @@ class Build:
         self,
         source: Source,
         planned: PlannedBuild,
-        claim: Claim,
+        session: Session,
         reopen: Callable[[], Source],
         met: Counter[str],
         *,
         listener: Listener,
-        crew: Crew | None = None,
+        runner: ClusterRunner | None = None,
     ) -> None:
-        self.plan = claim.plan
+        self.plan = session.plan
         self.planned = planned
         self._source = source
-        self._claim = claim
+        self._session = session
         self._listener = listener
-        self._crew = crew
+        self._runner = runner
         self._began = time.monotonic()
         self._verification: Verification | None = None
         self._executor = ThreadPoolExecutor(
@@ -86,7 +86,7 @@ class Build:
         )
         self._met = met
         self._driver = Driver(
-            claim, planned, source, reopen, self._executor, met, listener=listener, crew=crew
+            session, planned, source, reopen, self._executor, met, listener=listener, runner=runner
         )
 
     @classmethod
@@ -101,22 +101,26 @@ class Build:
     ) -> Build:
         """Plan the build and claim the target; nothing is written where that fails."""
         options, met = options or BuildOptions(), Counter[str]()
-        with noting(met), ExitStack() as undone:
+        with counting_retries(met), ExitStack() as undone:
             opened = undone.enter_context(open_source(source, storage_options))
             planned = plan_opened(opened, source, target, options)
             stores = target_stores(planned.target, storage_options)
-            crew = None
+            runner = None
             if options.on_cluster and _unfinished(stores, planned.plan, options.overwrite):
                 cluster = Cluster.connect(options)
                 undone.callback(cluster.close)
                 planned = planned_for_cluster(
                     planned, opened, workers=cluster.at_once, memory_limit=cluster.memory_limit
                 )
-                crew = Crew.of(cluster, planned, opened, os.fspath(source), storage_options)
-            claim = Claim.take(stores, planned.plan, overwrite=options.overwrite, listener=listener)
-            undone.callback(claim.release)
+                runner = ClusterRunner.of(
+                    cluster, planned, opened, os.fspath(source), storage_options
+                )
+            session = Session.take(
+                stores, planned.plan, overwrite=options.overwrite, listener=listener
+            )
+            undone.callback(session.release)
             reopen = partial(open_source, source, storage_options)
-            build = cls(opened, planned, claim, reopen, met, listener=listener, crew=crew)
+            build = cls(opened, planned, session, reopen, met, listener=listener, runner=runner)
             undone.pop_all()
         return build
 
@@ -135,22 +139,22 @@ class Build:
         """Let go of target, source and threads; what is done stays done."""
         self._driver.stop()
         self._executor.shutdown(cancel_futures=True)
-        if self._crew is not None:
+        if self._runner is not None:
             # Before the lease goes, so that no worker writes beside another builder's.
-            self._crew.close()
-            self._crew = None
-        self._claim.release()
+            self._runner.close()
+            self._runner = None
+        self._session.release()
         self._source.close()
 
     @property
     def finished(self) -> bool:
         """Whether an earlier run finished this build."""
-        return self._claim.finished
+        return self._session.finished
 
     @property
     def cache_needed(self) -> bool:
         """Whether the cache pass comes next."""
-        return self.planned.cached and not self._claim.ledgers[0].complete
+        return self.planned.cached and not self._session.ledgers[0].complete
 
     def level_done(self, index: int) -> bool:
         """Whether nothing remains to be done of a level."""
@@ -187,30 +191,30 @@ class Build:
         unfinished = [level.index for level in self.plan.levels if not self.level_done(level.index)]
         if unfinished:
             raise StoredDataError(f"level {unfinished[0]} is not finished, so nothing is published")
-        if not self._claim.finished:
-            self._claim.check()
+        if not self._session.finished:
+            self._session.check()
             # What killed processes left goes first: once there is an image, all is tidy.
-            self._claim.target.sweep()
-            self._claim.beside.sweep()
-            self._claim.tidy()
+            self._session.target.sweep()
+            self._session.beside.sweep()
+            self._session.tidy()
             lost = None
             # Of what an earlier run wrote this was seen when the target was claimed.
             if self.report().fresh:
-                lost = next(find_lost(self._claim.target, self.plan, self._claim.ledgers), None)
+                lost = next(find_lost(self._session.target, self.plan, self._session.ledgers), None)
             if lost is not None:
                 raise StoredDataError(
-                    f"{self._claim.target.uri}/{lost.key}: {lost.what}, so nothing is published; "
+                    f"{self._session.target.uri}/{lost.key}: {lost.what}, so nothing is published; "
                     "run the same command again to build it anew"
                 )
-            publish(self._claim.target, self.plan)
+            publish(self._session.target, self.plan)
 
     @_beside_the_levels
     def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
         """Hold what was published against plan and ledger."""
         self._verification = verify_store(
-            self._claim.target,
+            self._session.target,
             self.plan,
-            self._claim.ledgers,
+            self._session.ledgers,
             deep=deep,
             executor=self._executor,
             workers=self.planned.projection.in_flight,
@@ -222,23 +226,23 @@ class Build:
     @_beside_the_levels
     def clean(self) -> None:
         """Remove the cache, and strips that an earlier run left; plan and ledger stay."""
-        if self._claim.begun_here and not self.planned.cached and not self._driver.kept_strips:
+        if self._session.begun_here and not self.planned.cached and not self._driver.kept_halos:
             return
         # A build that was begun with a cache, or with strips, may have gone on without.
-        beside, listed = self._claim.beside, _listed(self._claim.beside)
+        beside, listed = self._session.beside, _listed(self._session.beside)
         if _has_any(
             beside, ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl"), listed
         ):
             # The receipts go last: they are what tells a later run of leftovers.
             remove_cache(beside)
             self._driver.cache_ledger.forget()
-        if not self._claim.finished:
+        if not self._session.finished:
             # Without a lease another builder's strips could be meant.
-            remove_borders(beside, self.plan, listed)
+            remove_halos(beside, self.plan, listed)
 
     def thumbnail(self) -> str:
         """A picture of the coarsest level, as a ``data:`` URI."""
-        return thumbnail(self._claim.target, self.plan)
+        return thumbnail(self._session.target, self.plan)
 
     def report(self) -> BuildReport:
         """What this run did so far."""
@@ -263,7 +267,7 @@ class Build:
         )
 
     def _level_report(self, index: int) -> LevelReport:
-        level, ledger = self.plan.levels[index], self._claim.ledgers[index]
+        level, ledger = self.plan.levels[index], self._session.ledgers[index]
         return LevelReport(
             index=index,
             path=level.path,
@@ -273,7 +277,7 @@ class Build:
             factor=level.factor,
             scale=self.plan.scale_of(level),
             regions=level.regions,
-            fresh=len(ledger.receipts) - self._claim.recorded[index],
+            fresh=len(ledger.receipts) - self._session.recorded[index],
             raw_bytes=math.prod(level.shape) * self.plan.dtype.itemsize,
             stored_bytes=stored_bytes(ledger),
             seconds=self._driver.seconds.get(index, 0.0),
@@ -281,7 +285,7 @@ class Build:
         )
 
 
-def _listed(store: Store) -> Collection[str] | None:
+def _listed(store: ObjectStore) -> Collection[str] | None:
     """The store's keys, or None where it cannot be listed."""
     try:
         return retrying(store.objects)
@@ -289,13 +293,15 @@ def _listed(store: Store) -> Collection[str] | None:
         return None
 
 
-def _has_any(store: Store, keys: tuple[str, ...], listed: Collection[str] | None) -> bool:
+def _has_any(store: ObjectStore, keys: tuple[str, ...], listed: Collection[str] | None) -> bool:
     """Whether one of these objects is there: one listing is one request."""
     if listed is not None:
         return not set(keys).isdisjoint(listed)
     return any(found is not None for found in for_each(store, store.read, keys))
 
 
-def _unfinished(stores: tuple[Store, Store], plan: PyramidPlan, overwrite: bool) -> bool:
+def _unfinished(
+    stores: tuple[ObjectStore, ObjectStore], plan: PyramidPlan, overwrite: bool
+) -> bool:
     """Whether there is work for a cluster; refuses the target before one is started."""
-    return overwrite or target_state(*stores, plan, overwrite) != "finished"
+    return overwrite or target_kind(*stores, plan, overwrite) != "finished"

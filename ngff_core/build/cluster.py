@@ -23,10 +23,17 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
 
-from ngff_core.build.level_writer import LevelTrack
+from ngff_core.build.level_writer import LevelWriter
 from ngff_core.build.planning import PlannedBuild
 from ngff_core.build.streaming import LevelFailedError
-from ngff_core.build.worker import Commission, build_region, check_versions, leave, look, versions
+from ngff_core.build.worker import (
+    WorkOrder,
+    build_region,
+    check_versions,
+    check_worker,
+    close_build,
+    versions,
+)
 from ngff_core.errors import (
     ClusterError,
     ClusterUnfitError,
@@ -35,7 +42,7 @@ from ngff_core.errors import (
     NgffError,
 )
 from ngff_core.plan.options import BuildOptions, resolve_processes, resolve_share, resolve_workers
-from ngff_core.plan.schedule import Needs, PassPlan
+from ngff_core.plan.schedule import PassPlan, PassRequirements
 from ngff_core.records.ledger import Receipt
 from ngff_core.sources import Source
 from ngff_core.storage import StorageOptions, absolute_uri
@@ -97,7 +104,7 @@ class Cluster:
         if self._local is not None:
             self._local.close()
 
-    def begin(self, commission: Commission, *, needs_source: bool) -> None:
+    def begin(self, work_order: WorkOrder, *, needs_source: bool) -> None:
         """Have every worker look at a build, before the first region is handed out.
 
         Those that come later look when they get their first region.
@@ -111,25 +118,25 @@ class Cluster:
                 self._shown = None
             self._wait_for_workers()
             self.look_after()
-            if self._shown == commission.token:
+            if self._shown == work_order.token:
                 return
-            found = self._client.run(look, commission, needs_source, on_error="return")
+            found = self._client.run(check_worker, work_order, needs_source, on_error="return")
         for error in found.values():
             # Of a worker that died just now the others will do the work.
             if isinstance(error, NgffError) or not isinstance(error, OSError | None):
                 raise error
-        self._shown = commission.token
+        self._shown = work_order.token
 
     def end(self, token: str) -> None:
         """Have the workers let go of a build, where they can be reached."""
         if self._client.status == "running":
             with suppress(Exception):
-                self._client.run(leave, token, on_error="ignore")
+                self._client.run(close_build, token, on_error="ignore")
 
-    def submit(self, key: str, commission: Commission, level: int | None, region: int) -> Any:
+    def submit(self, key: str, work_order: WorkOrder, level: int | None, region: int) -> Any:
         """Hand out a region; the key is all that dask shows of it."""
         with self._talking():
-            return self._client.submit(build_region, commission, level, region, key=key, pure=False)
+            return self._client.submit(build_region, work_order, level, region, key=key, pure=False)
 
     def gather(self, futures: list[Any]) -> list[Receipt]:
         """The receipts of finished futures, in one request."""
@@ -221,16 +228,16 @@ class ClusterPass:
     def __init__(
         self,
         cluster: Cluster,
-        commission: Commission,
-        track: LevelTrack,
+        work_order: WorkOrder,
+        level_io: LevelWriter,
         level: int | None,
         regions: Iterator[int],
         *,
         check: Callable[[], None],
     ) -> None:
         self._cluster = cluster
-        self._commission = commission
-        self._track = track
+        self._work_order = work_order
+        self._track = level_io
         self._level = level
         self._regions = regions
         self._check = check
@@ -266,7 +273,7 @@ class ClusterPass:
         window = 2 * self._cluster.threads
         for region in islice(self._regions, max(0, window - len(self._running))):
             self._running[region] = self._cluster.submit(
-                f"{self._key}-{region}", self._commission, self._level, region
+                f"{self._key}-{region}", self._work_order, self._level, region
             )
         return bool(self._running)
 
@@ -359,12 +366,12 @@ def _distributed() -> Any:
     return distributed
 
 
-class Crew:
+class ClusterRunner:
     """A cluster that does the work, and what its workers are told of a build."""
 
-    def __init__(self, cluster: Cluster, commission: Commission) -> None:
+    def __init__(self, cluster: Cluster, work_order: WorkOrder) -> None:
         self._cluster = cluster
-        self._commission = commission
+        self._work_order = work_order
 
     @classmethod
     def of(
@@ -374,9 +381,9 @@ class Crew:
         source: Source,
         uri: str,
         storage_options: StorageOptions | None,
-    ) -> Crew:
+    ) -> ClusterRunner:
         """A crew for a build of the source at ``uri``."""
-        commission = Commission(
+        work_order = WorkOrder(
             token=uuid.uuid4().hex,
             source=absolute_uri(uri),
             target=planned.target,
@@ -386,31 +393,31 @@ class Crew:
             at_once=planned.projection.in_flight,
             storage_options=storage_options,
         )
-        return cls(cluster, commission)
+        return cls(cluster, work_order)
 
     def close(self) -> None:
         """Have the workers let go of the build; a cluster that was started for it ends."""
-        self._cluster.end(self._commission.token)
+        self._cluster.end(self._work_order.token)
         self._cluster.close()
 
     def work(
         self,
-        way: PassPlan,
-        tracks: Mapping[int, LevelTrack],
+        pass_plan: PassPlan,
+        level_ios: Mapping[int, LevelWriter],
         *,
         from_source: bool,
         cache: bool,
         check: Callable[[], None],
     ) -> ClusterPass:
         """A pass, to be run."""
-        self._cluster.begin(self._commission, needs_source=from_source)
-        track = tracks[way.root]
-        needed = Needs(way, {way.root: track.done}).loads()
+        self._cluster.begin(self._work_order, needs_source=from_source)
+        level_io = level_ios[pass_plan.root]
+        needed = PassRequirements(pass_plan, {pass_plan.root: level_io.done}).loads()
         return ClusterPass(
             self._cluster,
-            self._commission,
-            track,
-            None if cache else way.root,
+            self._work_order,
+            level_io,
+            None if cache else pass_plan.root,
             (region for _, region in needed),
             check=check,
         )

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ngff_core.blocks import Block, Piece, Samples, gathered
+from ngff_core.blocks import Block, BlockedArray, Piece, assemble
 from ngff_core.geometry import Region, contains, intersection
 from ngff_core.memory import regions
-from ngff_core.plan.dependencies import Edge
+from ngff_core.plan.dependencies import LevelLink
 from ngff_core.plan.pyramid_plan import LevelPlan
 
-type Held = Samples | Block
+type Held = BlockedArray | Block
 
 
-class Account:
+class MemoryAccount:
     """Bytes of what is held, each of it counted once however many hold it."""
 
     def __init__(self) -> None:
@@ -55,19 +55,21 @@ class _Kept:
     tiles: set[int]
 
 
-class Exchange:
+class TileInputs:
     """The samples of one level that tiles into one of its children wait for."""
 
-    def __init__(self, edge: Edge, wants_tile: Callable[[int], bool], account: Account) -> None:
-        self.edge = edge
+    def __init__(
+        self, link: LevelLink, wants_tile: Callable[[int], bool], account: MemoryAccount
+    ) -> None:
+        self.link = link
         self._wants_tile = wants_tile
         self._account = account
         self._held: dict[int, _Kept] = {}
         self._missing: dict[int, int] = {}
 
-    def offer(self, region: int, samples: Samples) -> list[int]:
+    def offer(self, region: int, samples: BlockedArray) -> list[int]:
         """Take a region's samples; the tiles that can be computed now."""
-        tiles = {tile for tile in self.edge.users_of(region) if self._wants_tile(tile)}
+        tiles = {tile for tile in self.link.tiles_reading(region) if self._wants_tile(tile)}
         if not tiles:
             return []
         self._hold(region, _Kept(samples.pieces, (samples,), tiles))
@@ -76,7 +78,7 @@ class Exchange:
         ready = []
         for tile in sorted(tiles):
             left = self._missing.pop(tile, None)
-            left = (len(self.edge.parents_of(tile)) if left is None else left) - 1
+            left = (len(self.link.parents_of(tile)) if left is None else left) - 1
             if left:
                 self._missing[tile] = left
             else:
@@ -85,11 +87,11 @@ class Exchange:
 
     def pieces(self, tile: int) -> tuple[Piece, ...]:
         """What a tile's window consists of, as it is held now."""
-        return tuple(p for region in self.edge.parents_of(tile) for p in self._held[region].pieces)
+        return tuple(p for region in self.link.parents_of(tile) for p in self._held[region].pieces)
 
     def used(self, tile: int) -> None:
         """A tile is computed: let go of what no other one needs."""
-        for region in self.edge.parents_of(tile):
+        for region in self.link.parents_of(tile):
             held = self._held[region]
             held.tiles.discard(tile)
             if not held.tiles:
@@ -100,7 +102,7 @@ class Exchange:
     def _trim(self, region: int) -> None:
         """Keep copies of the strips that are still needed, in place of what is held."""
         held = self._held[region]
-        whole = self.edge.parent.region(region)
+        whole = self.link.parent.region(region)
         boxes = {self._needed(tile, whole) for tile in held.tiles}
         outer = [box for box in boxes if not any(box != b and contains(b, box) for b in boxes)]
         strips = {box: block for box, block in held.pieces if any(block is w for w in held.what)}
@@ -108,13 +110,13 @@ class Exchange:
             # Regions so small that the strips overlap more than they spare.
             outer = list(strips) or [whole]
         kept = tuple(
-            (box, strips[box] if box in strips else np.array(gathered(box, held.pieces)))
+            (box, strips[box] if box in strips else np.array(assemble(box, held.pieces)))
             for box in outer
         )
         self._hold(region, _Kept(kept, tuple(strip for _, strip in kept), held.tiles))
 
     def _needed(self, tile: int, whole: Region) -> Region:
-        return intersection(whole, self.edge.tile(tile).window.box)
+        return intersection(whole, self.link.tile(tile).window.box)
 
     def _hold(self, region: int, held: _Kept | None) -> None:
         before = self._held.pop(region, None)
@@ -136,12 +138,12 @@ class _Filling:
 
 
 @dataclass
-class Assembly:
+class RegionAssembly:
     """The regions of a level that tiles are filling."""
 
     level: LevelPlan
     dtype: np.dtype[np.generic]
-    account: Account
+    account: MemoryAccount
     _filling: dict[int, _Filling] = field(default_factory=dict)
 
     def buffer(self, region: int) -> Block:
@@ -152,7 +154,7 @@ class Assembly:
             self.account.hold(self._filling[region].samples)
         return self._filling[region].samples
 
-    def filled(self, region: int, count: int) -> Samples | None:
+    def filled(self, region: int, count: int) -> BlockedArray | None:
         """So many samples more are filled in; all of them, where those were the last.
 
         Whoever takes them holds them from now on.
@@ -163,4 +165,4 @@ class Assembly:
             return None
         del self._filling[region]
         self.account.release(filling.samples)
-        return Samples.of(self.level.region(region), filling.samples)
+        return BlockedArray.of(self.level.region(region), filling.samples)

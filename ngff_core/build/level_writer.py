@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from ngff_core.blocks import ArrayLike, Samples
+from ngff_core.blocks import ArrayLike, BlockedArray
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.progress import PhaseProgress
@@ -19,14 +19,14 @@ from ngff_core.pyramid.level_io import (
     stored_samples,
     work_on,
 )
-from ngff_core.records.halo_files import BorderFiles
+from ngff_core.records.halo_files import HaloFiles
 from ngff_core.records.ledger import Ledger, Receipt
 from ngff_core.records.receipts import Regions
-from ngff_core.storage import Store
-from ngff_core.storage.retry import noting
+from ngff_core.storage import ObjectStore
+from ngff_core.storage.retry import counting_retries
 
 
-class LevelTrack:
+class LevelWriter:
     """What a pass asks of a level: see `ngff_core.build.streaming.Track`.
 
     ``open_parent`` gives the array that regions are loaded from: the level's parent, or
@@ -38,7 +38,7 @@ class LevelTrack:
 
     def __init__(
         self,
-        store: Store,
+        store: ObjectStore,
         plan: PyramidPlan,
         level: LevelPlan,
         ledger: Ledger,
@@ -48,8 +48,8 @@ class LevelTrack:
         check: Callable[[], None],
         whole: Callable[[], None],
         met: Counter[str] | None = None,
-        borders: BorderFiles | None = None,
-        kept: Sequence[BorderFiles] = (),
+        halos: HaloFiles | None = None,
+        kept: Sequence[HaloFiles] = (),
     ) -> None:
         self._store = store
         self._plan = plan
@@ -59,7 +59,7 @@ class LevelTrack:
         self._progress = progress
         self._check = check
         self._whole = whole
-        self._borders = borders
+        self._halos = halos
         self._kept = kept
         self._encoder = LevelEncoder(plan, level)
         self._kernel = None if level.parent is None else kernel_for(plan.method)
@@ -71,19 +71,19 @@ class LevelTrack:
         """Regions that have a receipt now."""
         return self._ledger.receipts.snapshot()
 
-    def load(self, region: int) -> Samples:
+    def load(self, region: int) -> BlockedArray:
         """Samples of a region that is not stored, in the plan's dtype."""
         with self._work("reading", region):
-            samples = region_samples(self._parent, self._level, region, self._kernel, self._borders)
+            samples = region_samples(self._parent, self._level, region, self._kernel, self._halos)
             return samples.astype(self._plan.dtype)
 
-    def read(self, region: int) -> Samples:
+    def read(self, region: int) -> BlockedArray:
         """Samples of a region that is stored."""
         box = self._level.region(region)
         with self._work("reading back", region):
-            return Samples.of(box, stored_samples(self._own, box))
+            return BlockedArray.of(box, stored_samples(self._own, box))
 
-    def store(self, region: int, samples: Samples) -> Receipt:
+    def store(self, region: int, samples: BlockedArray) -> Receipt:
         """Encode and store a region, and the strips of it that others will look into."""
         self._check()
         with self._work("storing", region):
@@ -103,7 +103,7 @@ class LevelTrack:
     @contextmanager
     def _work(self, doing: str, region: int) -> Iterator[None]:
         what = f"{doing} region {region} of {self._level.path} at {self._store.uri}"
-        with noting(self.met), work_on(what):
+        with counting_retries(self.met), work_on(what):
             yield
 
     @cached_property

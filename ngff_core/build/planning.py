@@ -15,7 +15,7 @@ from ngff_core.model.image import NgffImage
 from ngff_core.model.orientation import of_axes
 from ngff_core.plan.make import make_plan
 from ngff_core.plan.options import BuildOptions, resolve_share
-from ngff_core.plan.projection import Far, Projection, project
+from ngff_core.plan.projection import Projection, Remote, project
 from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
 from ngff_core.plan.source_cache import needs_cache
 from ngff_core.sources import Source, open_source
@@ -98,7 +98,7 @@ def plan_opened(
         workers=_at_once(workers, opened.identity.uri, where),
         memory_limit=memory_limit,
         stream=not options.on_cluster,
-        far=Far(is_remote(opened.identity.uri), is_remote(where)),
+        remote=Remote(is_remote(opened.identity.uri), is_remote(where)),
     )
     return PlannedBuild(opened.identity.uri, where, plan, projection, cached)
 
@@ -119,7 +119,7 @@ def planned_for_cluster(
         workers=workers,
         memory_limit=memory_limit,
         stream=False,
-        far=Far(is_remote(planned.source), is_remote(planned.target)),
+        remote=Remote(is_remote(planned.source), is_remote(planned.target)),
     )
     return replace(planned, projection=projection)
 

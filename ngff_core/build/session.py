@@ -7,17 +7,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ngff_core.build.streaming import LevelFailedError
-from ngff_core.build.takeover import Found, begin, drop_missing, forget_removed, look_at, remove
+from ngff_core.build.takeover import (
+    TargetState,
+    begin,
+    drop_missing,
+    forget_removed,
+    inspect_target,
+    remove,
+)
 from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Listener, Message
 from ngff_core.records.build_folder import load_ledgers, new_ledgers, read_plan
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger
-from ngff_core.storage import Store, delete_below, retrying
+from ngff_core.storage import ObjectStore, delete_below, retrying
 
 
-class Claim:
+class Session:
     """The claim of one run to a target; made by `take`, given up by `release`.
 
     ``plan`` is the plan as it was put down, and ``ledgers`` are those of its levels, of
@@ -25,7 +32,9 @@ class Claim:
     the build, ``begun_here`` that this run began it.
     """
 
-    def __init__(self, stores: tuple[Store, Store], plan: PyramidPlan, listener: Listener) -> None:
+    def __init__(
+        self, stores: tuple[ObjectStore, ObjectStore], plan: PyramidPlan, listener: Listener
+    ) -> None:
         self.target, self.beside = stores
         self.plan = plan
         self.ledgers: list[Ledger] = []
@@ -39,20 +48,20 @@ class Claim:
     @classmethod
     def take(
         cls,
-        stores: tuple[Store, Store],
+        stores: tuple[ObjectStore, ObjectStore],
         plan: PyramidPlan,
         *,
         overwrite: bool,
         listener: Listener,
-    ) -> Claim:
+    ) -> Session:
         """Resume, begin, or replace what is there; waits for another builder's lease."""
-        claim = cls(stores, plan, listener)
+        session = cls(stores, plan, listener)
         try:
-            claim._take(overwrite)
+            session._take(overwrite)
         except BaseException:
-            claim.release()
+            session.release()
             raise
-        return claim
+        return session
 
     def check(self) -> None:
         """Raise where the lease was lost, so that the work must not go on."""
@@ -102,17 +111,17 @@ class Claim:
             raise
 
     def _take(self, overwrite: bool) -> None:
-        found = look_at(self.target, self.beside, self.plan, overwrite)
-        if found.state == "finished" and not overwrite:
+        found = inspect_target(self.target, self.beside, self.plan, overwrite)
+        if found.kind == "finished" and not overwrite:
             self.finished = True
         else:
             # Beside nothing there is hardly a lease.
-            lease = Lease(self.beside, self._listener, likely_first=found.state == "free")
+            lease = Lease(self.beside, self._listener, likely_first=found.kind == "free")
             self._lease = lease.__enter__()
-            if found.state != "free" or not lease.is_first:
+            if found.kind != "free" or not lease.is_first:
                 # Another builder may have come and gone meanwhile. Not where nobody ever had a
                 # lease: those are removed only with all that was built under them.
-                found = look_at(self.target, self.beside, self.plan, overwrite)
+                found = inspect_target(self.target, self.beside, self.plan, overwrite)
             found = self._take_over(found, overwrite)
         # The plan as it was put down: its metadata name the versions of that day.
         wanted, self.plan = self.plan, found.plan or read_plan(self.target, self.beside)
@@ -124,13 +133,13 @@ class Claim:
             self._forget_missing()
         self.recorded = tuple(len(ledger.receipts) for ledger in self.ledgers)
 
-    def _take_over(self, found: Found, overwrite: bool) -> Found:
-        if found.state == "finished" and not overwrite:
+    def _take_over(self, found: TargetState, overwrite: bool) -> TargetState:
+        if found.kind == "finished" and not overwrite:
             self.finished = True
-        if found.state == "foreign":
+        if found.kind == "other":
             self._listener(Message(f"removing what is at {self.target.uri}"))
-        self.begun_here = found.state in ("free", "foreign")
-        if begin(self.target, self.beside, self.plan, found.state):
+        self.begun_here = found.kind in ("free", "other")
+        if begin(self.target, self.beside, self.plan, found.kind):
             return replace(found, plan=self.plan)
         return found
 

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from ngff_core.blocks import Block, Piece, Samples, gathered
-from ngff_core.build.in_flight import Account, Assembly, Exchange
+from ngff_core.blocks import Block, BlockedArray, Piece, assemble
+from ngff_core.build.in_flight import MemoryAccount, RegionAssembly, TileInputs
 from ngff_core.geometry import Region, Shape, blocks, intersection, is_box, within
 from ngff_core.kernels.contract import Kernel
-from ngff_core.memory import Room, release_memory
-from ngff_core.plan.dependencies import Edge, Tile
-from ngff_core.plan.schedule import Needs, PassPlan
+from ngff_core.memory import ScratchBuffer, release_memory
+from ngff_core.plan.dependencies import LevelLink, Tile
+from ngff_core.plan.schedule import PassPlan, PassRequirements
 from ngff_core.records.ledger import Receipt
 from ngff_core.storage.page_cache import write_behind
 
 
-class Track(Protocol):
+class LevelIO(Protocol):
     """What a pass asks of a level's storage. Loading and storing are done by threads."""
 
     @property
@@ -34,15 +34,15 @@ class Track(Protocol):
         """Regions that were stored before; what is stored later does not join them."""
         ...
 
-    def load(self, region: int) -> Samples:
+    def load(self, region: int) -> BlockedArray:
         """Samples of a region that is not stored, from what the level is computed from."""
         ...
 
-    def read(self, region: int) -> Samples:
+    def read(self, region: int) -> BlockedArray:
         """Samples of a region that is stored."""
         ...
 
-    def store(self, region: int, samples: Samples) -> Receipt:
+    def store(self, region: int, samples: BlockedArray) -> Receipt:
         """Store a region that is not stored yet."""
         ...
 
@@ -79,8 +79,8 @@ class Pass:
 
     def __init__(
         self,
-        way: PassPlan,
-        tracks: Mapping[int, Track],
+        pass_plan: PassPlan,
+        level_ios: Mapping[int, LevelIO],
         kernel: Kernel,
         *,
         executor: Executor,
@@ -88,28 +88,32 @@ class Pass:
         held_limit: int,
         check: Callable[[], None],
     ) -> None:
-        self._way = way
-        self._tracks = tracks
+        self._pass_plan = pass_plan
+        self._level_ios = level_ios
         self._kernel = kernel
         self._executor = executor
         self._in_flight = in_flight
         self._held_limit = held_limit
         self._check = check
-        self._needs = Needs(way, {k: track.done for k, track in tracks.items()})
-        self._account = Account()
-        self._exchanges = {
-            edge.child.index: Exchange(edge, partial(self._needs.wants_tile, edge), self._account)
-            for edge in way.edges
+        self._requirements = PassRequirements(
+            pass_plan, {k: level_io.done for k, level_io in level_ios.items()}
+        )
+        self._account = MemoryAccount()
+        self._tile_inputs = {
+            link.child.index: TileInputs(
+                link, partial(self._requirements.wants_tile, link), self._account
+            )
+            for link in pass_plan.links
         }
         self._assemblies = {
-            edge.child.index: Assembly(edge.child, way.plan.dtype, self._account)
-            for edge in way.edges
+            link.child.index: RegionAssembly(link.child, pass_plan.plan.dtype, self._account)
+            for link in pass_plan.links
         }
         self._loads = self._load_jobs()
         self._next_load: _Job | None = None
-        self._tiles: list[tuple[Edge, int]] = []
+        self._tiles: list[tuple[LevelLink, int]] = []
         self._stores: deque[_Job] = deque()
-        self._at_hand: list[Samples] = []
+        self._at_hand: list[BlockedArray] = []
         self._running: dict[Future[object], _Job] = {}
 
     def run(self) -> None:
@@ -157,7 +161,7 @@ class Pass:
 
     def _has_room(self, job: _Job) -> bool:
         # Where nothing is streamed, regions are stored at once: stores go before loads.
-        if not self._way.edges or not self._held:
+        if not self._pass_plan.links or not self._held:
             return True
         # Behind a load that takes long the others do not pile up: what they all hold, and
         # the regions that they open, is what the projection counts on.
@@ -193,53 +197,53 @@ class Pass:
             if not future.cancelled() and future.exception() is None:
                 result = future.result()
                 if isinstance(result, Receipt):
-                    self._tracks[self._running[future].level].record(result)
+                    self._level_ios[self._running[future].level].record(result)
         self._running = {}
 
     def _load_jobs(self) -> Iterator[_Job]:
-        itemsize = self._way.plan.dtype.itemsize
-        for level, region in self._needs.loads():
-            track = self._tracks[level]
-            stored = self._needs.is_done(level, region)
+        itemsize = self._pass_plan.plan.dtype.itemsize
+        for level, region in self._requirements.loads():
+            level_io = self._level_ios[level]
+            stored = self._requirements.is_done(level, region)
             yield _Job(
                 level,
-                partial(track.read if stored else track.load, region),
+                partial(level_io.read if stored else level_io.load, region),
                 partial(self._loaded, level, region, stored),
-                loads=self._way.plan.levels[level].region(region).size * itemsize,
+                loads=self._pass_plan.plan.levels[level].region(region).size * itemsize,
             )
 
     def _loaded(self, level: int, region: int, stored: bool, samples: object) -> None:
-        assert isinstance(samples, Samples)
+        assert isinstance(samples, BlockedArray)
         self._at_hand.append(samples)
         self._have(level, region, samples, stored=stored)
 
-    def _have(self, level: int, region: int, samples: Samples, *, stored: bool) -> None:
+    def _have(self, level: int, region: int, samples: BlockedArray, *, stored: bool) -> None:
         """A region's samples are in memory: they are to be stored, and used by tiles."""
         if not stored:
             self._account.hold(samples)
             self._stores.append(
                 _Job(
                     level,
-                    partial(self._tracks[level].store, region, samples),
+                    partial(self._level_ios[level].store, region, samples),
                     partial(self._stored, level, samples),
                 )
             )
-        for edge in self._way.edges_from(level):
-            ready = self._exchanges[edge.child.index].offer(region, samples)
-            self._tiles.extend((edge, tile) for tile in ready)
+        for link in self._pass_plan.links_from(level):
+            ready = self._tile_inputs[link.child.index].offer(region, samples)
+            self._tiles.extend((link, tile) for tile in ready)
 
-    def _stored(self, level: int, samples: Samples, receipt: object) -> None:
+    def _stored(self, level: int, samples: BlockedArray, receipt: object) -> None:
         assert isinstance(receipt, Receipt)
         self._account.release(samples)
-        self._tracks[level].record(receipt)
+        self._level_ios[level].record(receipt)
 
-    def _tile_job(self, edge: Edge, index: int) -> _Job:
-        child, tile = edge.child, edge.tile(index)
-        pieces = self._exchanges[child.index].pieces(index)
+    def _tile_job(self, link: LevelLink, index: int) -> _Job:
+        child, tile = link.child, link.tile(index)
+        pieces = self._tile_inputs[child.index].pieces(index)
         parts = {
             region: (intersection(child.region(region), tile.out), child.region(region))
-            for region in edge.children_of(index)
-            if not self._needs.is_done(child.index, region)
+            for region in link.children_of(index)
+            if not self._requirements.is_done(child.index, region)
         }
         assembly = self._assemblies[child.index]
         targets = [
@@ -249,32 +253,32 @@ class Pass:
         counts = {region: part.size for region, (part, _) in parts.items()}
         return _Job(
             child.index,
-            partial(_compute, self._kernel, edge, tile, pieces, targets),
-            partial(self._computed, edge, index, counts),
+            partial(_compute, self._kernel, link, tile, pieces, targets),
+            partial(self._computed, link, index, counts),
         )
 
-    def _computed(self, edge: Edge, tile: int, counts: Mapping[int, int], _: object) -> None:
-        child = edge.child.index
-        self._exchanges[child].used(tile)
+    def _computed(self, link: LevelLink, tile: int, counts: Mapping[int, int], _: object) -> None:
+        child = link.child.index
+        self._tile_inputs[child].used(tile)
         for region, count in counts.items():
             samples = self._assemblies[child].filled(region, count)
             if samples is not None:
                 self._have(child, region, samples, stored=False)
 
 
-_windows = Room()
+_windows = ScratchBuffer()
 
 
 def _compute(
     kernel: Kernel,
-    edge: Edge,
+    link: LevelLink,
     tile: Tile,
     pieces: Sequence[Piece],
     targets: Sequence[tuple[Region, Block]],
 ) -> None:
-    step = edge.child.step
-    for out, window, lead in _parts(edge, tile, pieces):
-        samples = kernel.reduce(window, lead, step, out.shape)
+    step = link.child.step
+    for out, window, offset in _parts(link, tile, pieces):
+        samples = kernel.reduce(window, offset, step, out.shape)
         for part, target in targets:
             common = intersection(part, out)
             if is_box(common):
@@ -282,7 +286,7 @@ def _compute(
 
 
 def _parts(
-    edge: Edge, tile: Tile, pieces: Sequence[Piece]
+    link: LevelLink, tile: Tile, pieces: Sequence[Piece]
 ) -> Iterator[tuple[Region, Block, Shape]]:
     """Boxes that tile the tile, the window of each, and its lead.
 
@@ -290,8 +294,8 @@ def _parts(
     otherwise, and for what looks beyond its bin, windows are copied together, each small
     enough to be in the processor's cache when it is read.
     """
-    box, step = tile.window.box, edge.child.step
-    if not any(edge.halo):
+    box, step = tile.window.box, link.child.step
+    if not any(link.halo):
         cuts = [(intersection(region, box), region, block) for region, block in pieces]
         cuts = [(cut, region, block) for cut, region, block in cuts if is_box(cut)]
         if all(_in_phase(cut, step) for cut, _, _ in cuts):
@@ -299,9 +303,9 @@ def _parts(
                 out = Region(_divided(cut.start, step), _divided(cut.stop, step))
                 yield out, block[within(cut, region)], (0,) * len(step)
             return
-    for out in blocks(tile.out, edge.part(pieces[0][1].itemsize)):
-        window = edge.window(out)
-        yield out, gathered(window.box, pieces, _windows), window.lead
+    for out in blocks(tile.out, link.part(pieces[0][1].itemsize)):
+        window = link.window(out)
+        yield out, assemble(window.box, pieces, _windows), window.offset
 
 
 def _in_phase(cut: Region, step: Shape) -> bool:

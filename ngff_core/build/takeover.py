@@ -28,35 +28,39 @@ from ngff_core.pyramid.publish import (
     unpublish,
 )
 from ngff_core.records.build_folder import PLAN_KEY, _parse_plan, load_ledgers
-from ngff_core.records.halo_files import remove_borders
+from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
-from ngff_core.storage import Store, delete_below, for_each, retrying
+from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
-TargetState = Literal["free", "ours", "finished", "foreign"]
+TargetKind = Literal["free", "resumable", "finished", "other"]
 
 
 @dataclass(frozen=True)
-class Found:
+class TargetState:
     """What is at a target: of a build of ours its plan, if finished its ledgers: read once."""
 
-    state: TargetState
+    kind: TargetKind
     plan: PyramidPlan | None = None
     ledgers: tuple[Ledger, ...] = ()
 
 
-def target_state(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> TargetState:
-    """``free``, ``ours``, ``finished``, or ``foreign`` where it may be overwritten."""
-    return look_at(target, beside, plan, overwrite).state
+def target_kind(
+    target: ObjectStore, beside: ObjectStore, plan: PyramidPlan, overwrite: bool
+) -> TargetKind:
+    """``free``, ``resumable``, ``finished``, or ``other`` where it may be overwritten."""
+    return inspect_target(target, beside, plan, overwrite).kind
 
 
-def look_at(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) -> Found:
+def inspect_target(
+    target: ObjectStore, beside: ObjectStore, plan: PyramidPlan, overwrite: bool
+) -> TargetState:
     """The same, with what had to be read to know it."""
     document = retrying(beside.read, PLAN_KEY)
     if document is None:
         if retrying(target.is_empty):
-            return Found("free")
+            return TargetState("free")
         if overwrite:
-            return Found("foreign")
+            return TargetState("other")
         raise TargetExistsError(
             f"{target.uri} exists and was not built by ngff-flows; "
             "choose another target, or overwrite it"
@@ -65,29 +69,29 @@ def look_at(target: Store, beside: Store, plan: PyramidPlan, overwrite: bool) ->
         existing = _parse_plan(beside, document)
     except StoredDataError:
         if overwrite:
-            return Found("foreign")
+            return TargetState("other")
         raise
     if existing.digest == plan.digest:
         ledgers = tuple(load_ledgers(beside, plan)) if is_published(target, existing) else ()
         if ledgers and all(ledger.complete for ledger in ledgers):
-            return Found("finished", existing, ledgers)
-        return Found("ours", existing)
+            return TargetState("finished", existing, ledgers)
+        return TargetState("resumable", existing)
     if overwrite:
-        return Found("foreign")
+        return TargetState("other")
     raise _mismatch(target.uri, existing, plan)
 
 
-def begin(target: Store, beside: Store, plan: PyramidPlan, state: TargetState) -> bool:
+def begin(target: ObjectStore, beside: ObjectStore, plan: PyramidPlan, kind: TargetKind) -> bool:
     """Make the target this plan's: what is foreign is removed, the plan is put down.
 
     Whether the plan that is there now is the one that was put down just now.
     """
-    if state == "foreign":
+    if kind == "other":
         remove(target, beside)
-    return state in ("foreign", "free") and retrying(beside.create, PLAN_KEY, plan.to_json())
+    return kind in ("other", "free") and retrying(beside.create, PLAN_KEY, plan.to_json())
 
 
-def remove(target: Store, beside: Store) -> None:
+def remove(target: ObjectStore, beside: ObjectStore) -> None:
     """Remove a build with all that it wrote; only the lease on it stays.
 
     In this order a kill leaves nothing that passes for whole: no image first, no receipts
@@ -107,16 +111,16 @@ def remove(target: Store, beside: Store) -> None:
             Ledger(beside, phase, "", 0).forget()
     delete_below(target, "", lambda: _keys_of(plan) if plan else ())
     remove_cache(beside)
-    remove_borders(beside, plan)
+    remove_halos(beside, plan)
     retrying(beside.delete, PLAN_KEY)
 
 
-def remove_cache(beside: Store) -> None:
+def remove_cache(beside: ObjectStore) -> None:
     """Remove the objects of the cache pass."""
     delete_below(beside, "cache", lambda: _cache_keys(beside))
 
 
-def _removable(target: Store, beside: Store) -> PyramidPlan | None:
+def _removable(target: ObjectStore, beside: ObjectStore) -> PyramidPlan | None:
     """The plan of what is there, if any; TargetExistsError where only it could help, and is not."""
     document = retrying(beside.read, PLAN_KEY)
     if document is not None:
@@ -141,7 +145,7 @@ def _keys_of(plan: PyramidPlan) -> Iterator[str]:
     yield from group_documents(plan)
 
 
-def _cache_keys(beside: Store) -> Iterator[str]:
+def _cache_keys(beside: ObjectStore) -> Iterator[str]:
     """Every object of a cache, as its document describes it; the document last."""
     key = f"cache/{ARRAY_DOCUMENT[3]}"
     document = retrying(beside.read, key)
@@ -155,7 +159,7 @@ def _cache_keys(beside: Store) -> Iterator[str]:
     yield key
 
 
-def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> list[str]:
+def forget_removed(store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> list[str]:
     """Forget the receipts of levels whose arrays somebody removed; their paths.
 
     An array's document is put before its first region, so receipts without it are of a
@@ -177,7 +181,7 @@ def forget_removed(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -
     return removed
 
 
-def drop_missing(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> int:
+def drop_missing(store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> int:
     """Take back the receipts whose objects a listing does not show as recorded; how many."""
     lost: dict[int, set[int]] = {level.index: set() for level in plan.levels}
     for finding in find_lost(store, plan, ledgers):

@@ -84,7 +84,15 @@ def _divide(sums: Any, out: Any, n: Any, flip: Any) -> None:
 
 
 def _shrink_integers(
-    flat: Any, strides: Any, lead: Any, step: Any, flip: Any, n: Any, bins: Any, sums: Any, out: Any
+    flat: Any,
+    strides: Any,
+    offset: Any,
+    step: Any,
+    flip: Any,
+    n: Any,
+    bins: Any,
+    sums: Any,
+    out: Any,
 ) -> None:
     """``bins`` means into the flat ``out``, by way of the line ``sums`` of unsigned integers.
 
@@ -97,9 +105,9 @@ def _shrink_integers(
                 line[:] = 0
                 for z in range(step[0]):
                     for y in range(step[1]):
-                        at = (lead[0] + oz * step[0] + z) * strides[0]
-                        at += (lead[1] + oy * step[1] + y) * strides[1]
-                        at += lead[2] + start * step[2]
+                        at = (offset[0] + oz * step[0] + z) * strides[0]
+                        at += (offset[1] + oy * step[1] + y) * strides[1]
+                        at += offset[2] + start * step[2]
                         _add(flat[at : at + line.size * step[2]], line, step[2], flip)
                 at = (oz * bins[1] + oy) * bins[2] + start
                 if sums.itemsize == 4:
@@ -109,7 +117,7 @@ def _shrink_integers(
 
 
 def _shrink_wide(
-    flat: Any, strides: Any, lead: Any, step: Any, flip: Any, n: Any, bins: Any, out: Any
+    flat: Any, strides: Any, offset: Any, step: Any, flip: Any, n: Any, bins: Any, out: Any
 ) -> None:
     """Means of uint64, whose sums take two words: one of upper, one of lower halves.
 
@@ -123,9 +131,9 @@ def _shrink_wide(
                 upper = lower = np.uint64(0)
                 for z in range(step[0]):
                     for y in range(step[1]):
-                        at = (lead[0] + oz * step[0] + z) * strides[0]
-                        at += (lead[1] + oy * step[1] + y) * strides[1]
-                        at += lead[2] + ox * step[2]
+                        at = (offset[0] + oz * step[0] + z) * strides[0]
+                        at += (offset[1] + oy * step[1] + y) * strides[1]
+                        at += offset[2] + ox * step[2]
                         row = flat[at : at + step[2]]
                         for x in range(step[2]):
                             value = row[x] ^ flip
@@ -137,7 +145,7 @@ def _shrink_wide(
 
 
 def _shrink_floats(
-    flat: Any, strides: Any, lead: Any, step: Any, n: float, bins: Any, sums: Any, out: Any
+    flat: Any, strides: Any, offset: Any, step: Any, n: float, bins: Any, sums: Any, out: Any
 ) -> None:
     """``bins`` means of floats into the flat ``out``.
 
@@ -150,9 +158,9 @@ def _shrink_floats(
                 line[:] = -0.0
                 for z in range(step[0]):
                     for y in range(step[1]):
-                        at = (lead[0] + oz * step[0] + z) * strides[0]
-                        at += (lead[1] + oy * step[1] + y) * strides[1]
-                        at += lead[2] + start * step[2]
+                        at = (offset[0] + oz * step[0] + z) * strides[0]
+                        at += (offset[1] + oy * step[1] + y) * strides[1]
+                        at += offset[2] + start * step[2]
                         _add_floats(flat[at : at + line.size * step[2]], line, step[2])
                 at = (oz * bins[1] + oy) * bins[2] + start
                 target = out[at : at + line.size]
@@ -190,11 +198,11 @@ def _is_small(dtype: np.dtype[Any], n: int) -> bool:
     return n << (8 * dtype.itemsize) <= 2**32
 
 
-def _run(rows: Rows, lead: Shape, step: Shape, out: Block) -> None:
+def _run(rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
     """Fill ``out`` (3-D, C-contiguous) from rows of the same dtype."""
     view, n = plain(out.dtype), math.prod(step)
     flat, width = out.reshape(-1).view(view.dtype), min(_STRIP, out.shape[2])
-    where = (rows.flat, rows.strides, lead, step)
+    where = (rows.flat, rows.strides, offset, step)
     if view.flip is None:
         _floats(*where, float(n), out.shape, np.empty(width), flat)
     elif out.dtype.itemsize == 8:
@@ -229,13 +237,13 @@ class NativeBinShrink:
         item = 8 if dtype == np.float16 else max(4, dtype.itemsize)
         return line + piece_bytes(window, step, self.halo(step), item, 2 * item)
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
 
         def real(source: Block, target: Block) -> None:
             form = _form(source.dtype, math.prod(step))
-            fill(target, source, lead, step, self.halo(step), form, _run)
+            fill(target, source, offset, step, self.halo(step), form, _run)
 
         by_component(real, window, out)
         return out

@@ -30,7 +30,7 @@ class Kernel(Protocol):
         """Bytes needed at most beside the window and the result."""
         ...
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` samples in the window's dtype, the first bin ``lead`` samples in.
 
         ``lead`` is a whole multiple of ``step`` on every axis.

@@ -213,7 +213,7 @@ def _stream(
     flat: Any,
     shape: Any,
     strides: Any,
-    lead: Any,
+    offset: Any,
     step: Any,
     wz: Any,
     wy: Any,
@@ -242,11 +242,11 @@ def _stream(
     lines = np.empty((4, room))
     at_source, at_ring = np.arange(planes), np.empty(ring_size, np.int64)
     # First sample of the first bin's taps, per axis.
-    first_z = lead[0] + (step[0] - 1) // 2 - wz.size // 2
-    first_y = lead[1] + (step[1] - 1) // 2 - wy.size // 2
+    first_z = offset[0] + (step[0] - 1) // 2 - wz.size // 2
+    first_y = offset[1] + (step[1] - 1) // 2 - wy.size // 2
     for start in range(0, bins[2], strip):
         count = min(strip, bins[2] - start)
-        first_x = lead[2] + start * step[2] + (step[2] - 1) // 2 - wx.size // 2
+        first_x = offset[2] + start * step[2] + (step[2] - 1) // 2 - wx.size // 2
         width = (count - 1) * step[2] + pair_x + wx.size - 1
         for oz in range(bins[0]):
             done = 0  # rows filtered along z, counted from first_y
@@ -353,14 +353,14 @@ class _Filter:
         taps.setflags(write=False)
         return taps
 
-    def run(self, rows: Rows, lead: Shape, step: Shape, out: Block) -> None:
+    def run(self, rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
         """Fill ``out`` (3-D, C-contiguous) from rows of the same dtype."""
         view = plain(out.dtype)
         _streamed(
             rows.flat,
             rows.shape,
             rows.strides,
-            lead,
+            offset,
             step,
             *(self.taps(k) for k in step),
             view.flip,
@@ -410,14 +410,14 @@ class _Gaussian:
         item = max(4, dtype.itemsize)
         return 8 * rows * room + piece_bytes(window, step, self.halo(step), item, 5 * item)
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
         halo = self.halo(step)
 
         def real(source: Block, target: Block) -> None:
             form = _form(source.dtype)
-            fill(target, source, lead, step, halo, form, self._filter.run)
+            fill(target, source, offset, step, halo, form, self._filter.run)
 
         by_component(real, window, out)
         return out

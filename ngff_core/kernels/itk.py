@@ -94,9 +94,9 @@ def _smoothed(volume: Block, step: Shape) -> Block:
     )
 
 
-def _at_centres(samples: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+def _at_centres(samples: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
     """Linear interpolation at the bin centres, along x first, in float64."""
-    for axis, (first, k, n) in reversed(list(enumerate(zip(lead, step, shape, strict=True)))):
+    for axis, (first, k, n) in reversed(list(enumerate(zip(offset, step, shape, strict=True)))):
         lower = _every(samples, axis, first + (k - 1) // 2, k, n).astype(np.float64)
         if k % 2 == 0:
             lower += (_every(samples, axis, first + k // 2, k, n) - lower) * 0.5
@@ -124,14 +124,14 @@ class ItkGaussian(NativeGaussian):
         read = 5 * (4 if is_single(dtype) else 8) + 16
         return piece_bytes(window, step, self.halo(step), read, 40)
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
         halo = as_volume(self.halo(step), 0)
 
         def real(source: Block, target: Block) -> None:
             work = np.float32 if is_single(source.dtype) else np.float64
-            for volume, first, steps, result in volumes(source, lead, step, target):
+            for volume, first, steps, result in volumes(source, offset, step, target):
                 for bins, box, inner in pieces(volume.shape, first, steps, halo, result.shape):
                     smooth = _smoothed(np.array(volume[box.slices], work, order="C"), steps)
                     samples = _at_centres(smooth, inner, steps, bins.shape)
@@ -144,7 +144,7 @@ class ItkGaussian(NativeGaussian):
 # ------------------------------------------------------------------ bin shrink
 
 
-def _sums(volume: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+def _sums(volume: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
     """Sums of the bins, in float64 and raster order, by ITK.
 
     ITK multiplies by 1 / N, which is exact for N a power of two only: each axis of a bin is
@@ -153,7 +153,7 @@ def _sums(volume: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
     filled = tuple(1 << (k - 1).bit_length() for k in step)
     tile = np.full(_interleaved(shape, filled), -0.0)
     used = tuple(part for k in step for part in (slice(None), slice(k)))
-    box = tuple(slice(a, a + n * k) for a, n, k in zip(lead, shape, step, strict=True))
+    box = tuple(slice(a, a + n * k) for a, n, k in zip(offset, shape, step, strict=True))
     tile[used] = volume[box].reshape(_interleaved(shape, step))
     whole = tile.reshape([n * k for n, k in zip(shape, filled, strict=True)])
     means = _filtered("BinShrinkImageFilter", whole, ShrinkFactors=list(reversed(filled)))
@@ -189,13 +189,13 @@ class ItkBinShrink(NativeBinShrink):
         read = math.ceil(16 * full) + dtype.itemsize
         return piece_bytes(window, step, self.halo(step), read, 48)
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
         halo = as_volume(self.halo(step), 0)
 
         def real(source: Block, target: Block) -> None:
-            for volume, first, steps, result in volumes(source, lead, step, target):
+            for volume, first, steps, result in volumes(source, offset, step, target):
                 for bins, box, inner in pieces(volume.shape, first, steps, halo, result.shape):
                     sums = _sums(volume[box.slices], inner, steps, bins.shape)
                     result[bins.slices] = _means(sums, math.prod(steps), target.dtype)

@@ -94,7 +94,7 @@ def _elect(voters: Any, out: Any, flip: Any) -> None:
 
 
 def _vote(
-    flat: Any, strides: Any, lead: Any, step: Any, flip: Any, bins: Any, voters: Any, out: Any
+    flat: Any, strides: Any, offset: Any, step: Any, flip: Any, bins: Any, voters: Any, out: Any
 ) -> None:
     """``bins`` labels into the flat ``out``, by way of eight rows of voters."""
     low_z, low_y, low_x = (step[0] - 1) // 2, (step[1] - 1) // 2, (step[2] - 1) // 2
@@ -107,9 +107,9 @@ def _vote(
                 for corner in range(4):
                     z = low_z if corner < 2 else step[0] // 2
                     y = low_y if corner % 2 == 0 else step[1] // 2
-                    at = (lead[0] + oz * step[0] + z) * strides[0]
-                    at += (lead[1] + oy * step[1] + y) * strides[1]
-                    at += lead[2] + start * step[2]
+                    at = (offset[0] + oz * step[0] + z) * strides[0]
+                    at += (offset[1] + oy * step[1] + y) * strides[1]
+                    at += offset[2] + start * step[2]
                     source = flat[at : at + count * step[2]]
                     _gather(source, voters, 2 * corner, low_x, high_x, step[2], flip)
                 at = (oz * bins[1] + oy) * bins[2] + start
@@ -170,12 +170,12 @@ def label_refusal(dtype: np.dtype[Any]) -> str | None:
 # ------------------------------------------------------------------ the kernel
 
 
-def elect(rows: Rows, lead: Shape, step: Shape, out: Block) -> None:
+def elect(rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
     """Fill ``out`` (3-D, C-contiguous) with the vote around each bin's centre."""
     view = plain(out.dtype)
     voters = np.empty((8, min(_STRIP, out.shape[2])), view.dtype)
     flat = out.reshape(-1).view(view.dtype)
-    _voted(rows.flat, rows.strides, lead, step, view.flip, out.shape, voters, flat)
+    _voted(rows.flat, rows.strides, offset, step, view.flip, out.shape, voters, flat)
 
 
 class NativeLabelImage:
@@ -203,8 +203,8 @@ class NativeLabelImage:
         # each, and whether it is NaN.
         return strip + piece_bytes(window, step, self.halo(step), 6 * dtype.itemsize + 2, 40)
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` labels in the window's dtype, the first bin ``lead`` samples in."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
-        fill(out, window, lead, step, self.halo(step), label_form(out.dtype), elect)
+        fill(out, window, offset, step, self.halo(step), label_form(out.dtype), elect)
         return out

@@ -38,7 +38,7 @@ def _count(
 def _modes(
     flat: Any,
     strides: Any,
-    lead: Any,
+    offset: Any,
     step: Any,
     flip: Any,
     bins: Any,
@@ -56,8 +56,8 @@ def _modes(
     for index in range(out.size):
         rest, ox = index // bins[2], index % bins[2]
         oz, oy = rest // bins[1], rest % bins[1]
-        at = (lead[0] + oz * step[0]) * strides[0]
-        at += (lead[1] + oy * step[1]) * strides[1] + lead[2] + ox * step[2]
+        at = (offset[0] + oz * step[0]) * strides[0]
+        at += (offset[1] + oy * step[1]) * strides[1] + offset[2] + ox * step[2]
         label, run = kind(flat[at] ^ flip), 0
         best, most = label, 0
         for z in range(step[0]):
@@ -86,16 +86,16 @@ def _table(step: Shape) -> int:
     return int(1 << (2 * math.prod(step) - 1).bit_length())
 
 
-def _run(rows: Rows, lead: Shape, step: Shape, out: Block) -> None:
+def _run(rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
     """Fill ``out`` (3-D, C-contiguous) from rows of the same dtype."""
     if max(step) <= 2:  # a bin is its voters
-        elect(rows, lead, step, out)
+        elect(rows, offset, step, out)
         return
     view, size = plain(out.dtype), _table(step)
     _moded(
         rows.flat,
         rows.strides,
-        lead,
+        offset,
         step,
         view.flip,
         out.shape,
@@ -127,8 +127,8 @@ class NativeMode:
         tables = 24 * _table(step) + 2**14
         return tables + piece_bytes(window, step, self.halo(step), 6 * dtype.itemsize + 2, 40)
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` labels in the window's dtype, the first bin ``lead`` samples in."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
-        fill(out, window, lead, step, self.halo(step), label_form(out.dtype), _run)
+        fill(out, window, offset, step, self.halo(step), label_form(out.dtype), _run)
         return out

@@ -32,9 +32,9 @@ class NativeNearest:
         """Nothing worth counting: numpy swaps bytes in a buffer of 8192 samples."""
         return 8192 * dtype.itemsize
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
-        firsts = (a + (k - 1) // 2 for a, k in zip(lead, step, strict=True))
+        firsts = (a + (k - 1) // 2 for a, k in zip(offset, step, strict=True))
         axes = zip(firsts, step, shape, strict=True)
         samples = window[tuple(slice(a, a + (n - 1) * k + 1, k) for a, k, n in axes)]
         return np.array(samples, samples.dtype.newbyteorder("="), order="C")

@@ -145,33 +145,33 @@ def _strides(volume: Block) -> Shape:
 
 
 def volumes(
-    window: Block, lead: Shape, step: Shape, out: Block
+    window: Block, offset: Shape, step: Shape, out: Block
 ) -> Iterator[tuple[Block, Shape, Shape, Block]]:
-    """Window, lead, step and output of each 3-D array of a window of one to five axes.
+    """Window, offset, step and output of each 3-D array of a window of one to five axes.
 
     All are views. An axis c next to y and x counts as z: at step 1 no sample depends on
     its neighbours along that axis.
     """
     if window.ndim < 3:
         new = (np.newaxis,) * (3 - window.ndim)
-        yield window[new], (0,) * len(new) + lead, (1,) * len(new) + step, out[new]
+        yield window[new], (0,) * len(new) + offset, (1,) * len(new) + step, out[new]
         return
     outer = window.ndim - 3
     for index in np.ndindex(out.shape[:outer]):
-        source = tuple(a + i for a, i in zip(lead, index, strict=False))
-        yield window[source], lead[outer:], step[outer:], out[index]
+        source = tuple(a + i for a, i in zip(offset, index, strict=False))
+        yield window[source], offset[outer:], step[outer:], out[index]
 
 
 def pieces(
-    window: Shape, lead: Shape, step: Shape, halo: Shape, shape: Shape
+    window: Shape, offset: Shape, step: Shape, halo: Shape, shape: Shape
 ) -> Iterator[tuple[Region, Region, Shape]]:
-    """Cuts ``shape`` bins: each piece's bins, its box of the window, and its lead therein."""
-    offset = tuple(a // k for a, k in zip(lead, step, strict=True))
+    """Cuts ``shape`` bins: each piece's bins, its box of the window, and its offset therein."""
+    before = tuple(a // k for a, k in zip(offset, step, strict=True))
     for bins in blocks(Region((0,) * len(shape), shape), _piece(step, halo, shape)):
-        start = tuple(a + o for a, o in zip(bins.start, offset, strict=True))
-        stop = tuple(b + o for b, o in zip(bins.stop, offset, strict=True))
+        start = tuple(a + o for a, o in zip(bins.start, before, strict=True))
+        stop = tuple(b + o for b, o in zip(bins.stop, before, strict=True))
         need = window_of(Region(start, stop), step, halo, window)
-        yield bins, need.box, need.lead
+        yield bins, need.box, need.offset
 
 
 def _piece(step: Shape, halo: Shape, shape: Shape) -> Shape:
@@ -235,27 +235,27 @@ Run = Callable[[Rows, Shape, Shape, Block], None]
 
 
 def fill(
-    out: Block, window: Block, lead: Shape, step: Shape, halo: Shape, form: Form, run: Run
+    out: Block, window: Block, offset: Shape, step: Shape, halo: Shape, form: Form, run: Run
 ) -> None:
     """Fill ``out`` with what ``run`` makes of ``window``; copies pieces only where it must.
 
-    ``run(rows, lead, step, samples)`` fills a C-contiguous array of ``form.result``.
+    ``run(rows, offset, step, samples)`` fills a C-contiguous array of ``form.result``.
     """
     halo = as_volume(halo, 0)
-    for source, first, steps, target in volumes(window, lead, step, out):
+    for source, first, steps, target in volumes(window, offset, step, out):
         _fill_volume(target, source, first, steps, halo, form, run)
 
 
 def _fill_volume(
-    out: Block, window: Block, lead: Shape, step: Shape, halo: Shape, form: Form, run: Run
+    out: Block, window: Block, offset: Shape, step: Shape, halo: Shape, form: Form, run: Run
 ) -> None:
     if not out.size:
         return
     direct = form.back is None and window.dtype == form.work and out.flags.c_contiguous
     if direct and has_rows(window):
-        run(rows_of(window), lead, step, out)
+        run(rows_of(window), offset, step, out)
         return
-    for bins, box, first in pieces(window.shape, lead, step, halo, out.shape):
+    for bins, box, first in pieces(window.shape, offset, step, halo, out.shape):
         samples = np.empty(bins.shape, form.result)
         run(rows_of(form.taken(window[box.slices])), first, step, samples)
         out[bins.slices] = samples if form.back is None else form.back(samples)

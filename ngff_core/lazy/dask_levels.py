@@ -90,7 +90,7 @@ def derived_level(parent: Any, step: Shape, method: Methods, chunks: Shape) -> A
         keys = [(parent.name, *position) for position in product(*spans)]
         origin = tuple(e[span.start] for e, span in zip(edges, spans, strict=True))
         grid = tuple(len(span) for span in spans)
-        task = _Reduction(kernel, region.shape, window.box, window.lead, step, origin, grid)
+        task = _Reduction(kernel, region.shape, window.box, window.offset, step, origin, grid)
         position = tuple(a // c for a, c in zip(region.start, own, strict=True))
         layer[(name, *position)] = (task, keys)
     graph = HighLevelGraph.from_collections(name, layer, dependencies=[parent])
@@ -116,14 +116,14 @@ class _Reduction:
     kernel: Kernel
     shape: Shape
     box: Region
-    lead: Shape
+    offset: Shape
     step: Shape
     origin: Shape
     grid: Shape
 
     def __call__(self, parts: Sequence[Block]) -> Block:
         window = _cut_out(parts, self.grid, self.origin, self.box)
-        return self.kernel.reduce(window, self.lead, self.step, self.shape)
+        return self.kernel.reduce(window, self.offset, self.step, self.shape)
 
 
 def _cut_out(parts: Sequence[Block], grid: Shape, origin: Shape, box: Region) -> Block:

@@ -20,7 +20,7 @@ from zarr.errors import ChunkNotFoundError
 from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
 from ngff_core.lazy.dask_levels import layers_of
-from ngff_core.storage import Store, fused_pipeline, open_store
+from ngff_core.storage import ObjectStore, fused_pipeline, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
 _STALE_SECONDS = 7 * 24 * 3600.0
@@ -58,12 +58,12 @@ class CachedArray:
             return np.asarray(self.original[key].compute(scheduler="synchronous"))
 
 
-_live: dict[str, tuple[Store, int]] = {}
+_live: dict[str, tuple[ObjectStore, int]] = {}
 """Caches of this process: store and process id by the layer of the array that reads it."""
 _live_lock = threading.Lock()
 
 
-def cache_place(store: Any) -> Store:
+def cache_place(store: Any) -> ObjectStore:
     """``config.cache_store``, or what the caller gives in its place, opened."""
     return foreign_store(store) if is_foreign(store) else open_store(store)
 
@@ -75,7 +75,7 @@ def new_folder(store: Any) -> str:
     return f"{_PREFIX}-{int(time.time())}-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def create_copy(store: Store, data: Any, chunks: Shape) -> zarr.Array[Any]:
+def create_copy(store: ObjectStore, data: Any, chunks: Shape) -> zarr.Array[Any]:
     """An array to write, of the shape and dtype of ``data``, alone in ``store``."""
     from zarr.codecs import BloscCodec
 
@@ -104,7 +104,7 @@ def create_copy(store: Store, data: Any, chunks: Shape) -> zarr.Array[Any]:
         )
 
 
-def open_copy(store: Store) -> zarr.Array[Any]:
+def open_copy(store: ObjectStore) -> zarr.Array[Any]:
     """A copy to read, which raises where a chunk is gone."""
     with fused_pipeline():
         return zarr.open_array(
@@ -112,7 +112,7 @@ def open_copy(store: Store) -> zarr.Array[Any]:
         )
 
 
-def register_copy(store: Store, folder: str) -> str:
+def register_copy(store: ObjectStore, folder: str) -> str:
     """Remember a cache, to be removed at exit at the latest; the name of its array."""
     name = f"ngff-cache-{folder}"
     with _live_lock:
@@ -152,7 +152,7 @@ def remove_stale_caches(store: Any) -> None:
                 place.child(folder).delete_tree()
 
 
-def _folders(place: Store) -> list[str]:
+def _folders(place: ObjectStore) -> list[str]:
     from zarr.core.sync import sync
 
     async def listed() -> list[str]:

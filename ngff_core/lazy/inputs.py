@@ -20,7 +20,7 @@ from ngff_core.model.axes import canonical_order
 from ngff_core.model.image import NgffImage
 from ngff_core.sources import Source, open_source
 from ngff_core.sources.zarr_nodes import named_dims, open_reader, read_node
-from ngff_core.storage import Store, open_store
+from ngff_core.storage import ObjectStore, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
 _CUT_BYTES = 8 * 2**20
@@ -68,7 +68,7 @@ def as_stored(data: Any) -> Opened:
     return _opened(image, unit, source)
 
 
-def _from_store(store: Store, data: Any) -> Opened:
+def _from_store(store: ObjectStore, data: Any) -> Opened:
     node = read_node(store)
     source = open_source(data)
     image = source.image

@@ -14,7 +14,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from ngff_core.blocks import ArrayLike, Samples
+from ngff_core.blocks import ArrayLike, BlockedArray
 from ngff_core.concurrency import run_bounded
 from ngff_core.config import config
 from ngff_core.errors import MemoryLimitError
@@ -24,17 +24,17 @@ from ngff_core.lazy.as_plan import Pyramid
 from ngff_core.lazy.cutting import pieces_shape
 from ngff_core.lazy.progress import NgffProgressCallback, Progress
 from ngff_core.memory import release_memory
-from ngff_core.plan.projection import Far, project
+from ngff_core.plan.projection import Remote, project
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.encoding import LevelEncoder
 from ngff_core.pyramid.level_io import open_level, region_samples, store_region
-from ngff_core.storage import Store, is_remote
+from ngff_core.storage import ObjectStore, is_remote
 
 _PIECE_SHARE = 4
 """Pieces of an array that is computed take at most this part of ``config.memory_target``."""
 
 
-def regions_in_flight(plan: PyramidPlan, target: Store, workers: int) -> int:
+def regions_in_flight(plan: PyramidPlan, target: ObjectStore, workers: int) -> int:
     """Regions at work at once, at most one per worker, within ``config.memory_target``."""
     unit = plan.levels[0].write_unit
     # The piece that regions are taken from has its own share.
@@ -47,7 +47,7 @@ def regions_in_flight(plan: PyramidPlan, target: Store, workers: int) -> int:
             workers=workers,
             memory_limit=limit,
             stream=False,
-            far=Far(target=is_remote(target.uri)),
+            remote=Remote(target=is_remote(target.uri)),
         )
     except MemoryLimitError:
         return 1
@@ -55,7 +55,7 @@ def regions_in_flight(plan: PyramidPlan, target: Store, workers: int) -> int:
 
 
 def write_level(
-    target: Store,
+    target: ObjectStore,
     pyramid: Pyramid,
     level: LevelPlan,
     executor: Executor,
@@ -84,13 +84,13 @@ def write_level(
 
 def _samples(
     parent: ArrayLike, origin: Shape, level: LevelPlan, index: int, kernel: Any
-) -> Samples:
+) -> BlockedArray:
     if not any(origin):
         return region_samples(parent, level, index, kernel)
     region = level.region(index)
     pairs = zip(region.start, region.stop, origin, strict=True)
     block = np.asarray(parent[tuple(slice(a - o, b - o) for a, b, o in pairs)])
-    return Samples.of(region, block)
+    return BlockedArray.of(region, block)
 
 
 def _parts(pyramid: Pyramid, level: LevelPlan) -> Iterator[tuple[Shape, ArrayLike, list[int]]]:

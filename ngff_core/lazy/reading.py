@@ -14,7 +14,7 @@ from ngff_core.lazy.multiscales import Axis, Dataset, Metadata, NgffMultiscales,
 from ngff_core.model.metadata import ImageEntry
 from ngff_core.sources.ome_zarr import read_image
 from ngff_core.sources.zarr_nodes import read_node
-from ngff_core.storage import StorageOptions, Store, open_store
+from ngff_core.storage import ObjectStore, StorageOptions, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
 
@@ -51,7 +51,7 @@ def from_ngff_zarr(
     )
 
 
-def _open_image(store: Any, storage_options: StorageOptions | None) -> Store:
+def _open_image(store: Any, storage_options: StorageOptions | None) -> ObjectStore:
     if is_foreign(store):
         return foreign_store(store)
     if os.fspath(store).endswith(".ozx"):

@@ -19,7 +19,7 @@ from ngff_core.plan.make import check_version
 from ngff_core.plan.options import resolve_workers
 from ngff_core.pyramid.publish import create_arrays, unpublish
 from ngff_core.records.lease import current_holder
-from ngff_core.storage import Bucket, LocalFiles, StorageOptions, Store, open_store, retrying
+from ngff_core.storage import Bucket, LocalFiles, ObjectStore, StorageOptions, open_store, retrying
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
 
@@ -75,7 +75,7 @@ def to_ngff_zarr(
     release_caches([image.data for image in multiscales.images])
 
 
-def _open_target(store: Any, storage_options: StorageOptions | None) -> Store:
+def _open_target(store: Any, storage_options: StorageOptions | None) -> ObjectStore:
     if is_foreign(store):
         return foreign_store(store)
     if os.fspath(store).endswith(".ozx"):
@@ -86,7 +86,7 @@ def _open_target(store: Any, storage_options: StorageOptions | None) -> Store:
     return open_store(store, storage_options)
 
 
-def _check_not_read(target: Store, multiscales: NgffMultiscales) -> None:
+def _check_not_read(target: ObjectStore, multiscales: NgffMultiscales) -> None:
     """What the pyramid is read from must not be removed to make room for it."""
     for image in multiscales.images:
         for uri in sources_of(image.data):
@@ -97,7 +97,7 @@ def _check_not_read(target: Store, multiscales: NgffMultiscales) -> None:
                 )
 
 
-def _make_room(target: Store, overwrite: bool) -> None:
+def _make_room(target: ObjectStore, overwrite: bool) -> None:
     beside = _beside(target)
     if beside is not None:
         holder = current_holder(beside)
@@ -114,7 +114,7 @@ def _make_room(target: Store, overwrite: bool) -> None:
         target.delete_tree()
 
 
-def _beside(target: Store) -> Store | None:
+def _beside(target: ObjectStore) -> ObjectStore | None:
     """Where ``build_pyramid`` keeps plan and ledger of this target."""
     if isinstance(target, LocalFiles):
         return LocalFiles(target.root.with_name(f"{target.root.name}.build"))

@@ -14,12 +14,12 @@ from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.plan.source_cache import PHASE as CACHE
 from ngff_core.pyramid.publish import array_documents, group_documents
 from ngff_core.records.build_folder import PLAN_KEY, load_ledgers, read_plan, target_stores
-from ngff_core.records.halo_files import is_strip, remove_borders
+from ngff_core.records.halo_files import is_strip, remove_halos
 from ngff_core.records.lease import Lease, current_holder
 from ngff_core.storage import (
     ObjectInfo,
+    ObjectStore,
     StorageOptions,
-    Store,
     absolute_uri,
     is_bucket,
     open_store,
@@ -48,7 +48,7 @@ def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> 
     yield from _below(open_store(prefix, storage_options))
 
 
-def _below(store: Store) -> Iterator[str]:
+def _below(store: ObjectStore) -> Iterator[str]:
     entries = retrying(store.entries)
     if not _ZARR_DOCUMENTS.isdisjoint(entries):
         return
@@ -119,17 +119,19 @@ def clean_build(
     return replace(found, removed=True)
 
 
-def _remove(target: Store, beside: Store, kind: Kind) -> None:
+def _remove(target: ObjectStore, beside: ObjectStore, kind: Kind) -> None:
     if kind == "half a build":
         remove(target, beside)
     else:
         # The receipts go last: they are what tells a later run of leftovers.
         retrying(beside.delete_tree, "cache")
         retrying(beside.delete_tree, f"ledger/{CACHE}")
-        remove_borders(beside, plan=None)
+        remove_halos(beside, plan=None)
 
 
-def _look(target: Store, beside: Store, days: float, *, own_lease: bool = False) -> Leftover:
+def _look(
+    target: ObjectStore, beside: ObjectStore, days: float, *, own_lease: bool = False
+) -> Leftover:
     """What there is to remove; ``kept`` says why it is not to be."""
     nothing = Leftover(target.uri)
     try:
@@ -141,7 +143,13 @@ def _look(target: Store, beside: Store, days: float, *, own_lease: bool = False)
 
 
 def _sized_up(
-    target: Store, beside: Store, plan: PyramidPlan, *, whole: bool, days: float, own_lease: bool
+    target: ObjectStore,
+    beside: ObjectStore,
+    plan: PyramidPlan,
+    *,
+    whole: bool,
+    days: float,
+    own_lease: bool,
 ) -> Leftover:
     nothing = Leftover(target.uri)
     if whole or _has_document(target, plan):
@@ -177,7 +185,7 @@ def _sized(found: Leftover, kind: Kind, objects: Mapping[str, ObjectInfo]) -> Le
     return replace(found, kind=kind, objects=len(objects), nbytes=nbytes, days=age)
 
 
-def _has_document(target: Store, plan: PyramidPlan) -> bool:
+def _has_document(target: ObjectStore, plan: PyramidPlan) -> bool:
     """Whether the target is an image, be it with other metadata than the plan's."""
     return any(retrying(target.info, key) is not None for key in group_documents(plan))
 

@@ -21,7 +21,7 @@ from ngff_core.concurrency import run_bounded
 from ngff_core.errors import NgffError, StoredDataError
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.options import resolve_memory_limit, resolve_workers
-from ngff_core.plan.projection import Far, project
+from ngff_core.plan.projection import Remote, project
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress, silent
 from ngff_core.pyramid.encoding import LevelEncoder
@@ -33,14 +33,21 @@ from ngff_core.records.build_folder import load_ledgers, read_plan, target_store
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger, Receipt
 from ngff_core.sources import Source, open_source
-from ngff_core.storage import StorageOptions, Store, absolute_uri, is_passing, is_remote, retrying
+from ngff_core.storage import (
+    ObjectStore,
+    StorageOptions,
+    absolute_uri,
+    is_remote,
+    is_transient,
+    retrying,
+)
 
 REPLACED = "replaced"
 """Folder beside the target where documents that a repair replaced are kept."""
 
 
 @dataclass(frozen=True)
-class Left:
+class Unrepaired:
     """A finding that could not be mended, and what stands in the way."""
 
     finding: Finding
@@ -52,8 +59,8 @@ class Repair:
     """What a repair mended, what it had to leave, and how the pyramid stands now."""
 
     target: str
-    mended: tuple[Finding, ...]
-    left: tuple[Left, ...]
+    repaired: tuple[Finding, ...]
+    left: tuple[Unrepaired, ...]
     verification: Verification
 
     @property
@@ -92,7 +99,7 @@ def repair_pyramid(
     _finished_plan(*stores)
     with Lease(stores[1], listener) as lease, ThreadPoolExecutor(workers) as executor:
         plan, ledgers = _finished_plan(*stores)
-        mender = _Mender(
+        mender = _Repairer(
             *stores,
             plan=plan,
             ledgers=ledgers,
@@ -106,7 +113,7 @@ def repair_pyramid(
         return mender.run(findings)
 
 
-def _finished_plan(target: Store, beside: Store) -> tuple[PyramidPlan, list[Ledger]]:
+def _finished_plan(target: ObjectStore, beside: ObjectStore) -> tuple[PyramidPlan, list[Ledger]]:
     plan = read_plan(target, beside)
     ledgers = load_ledgers(beside, plan)
     if not all(ledger.complete for ledger in ledgers):
@@ -125,13 +132,13 @@ class _Origin:
     why: str = ""
 
 
-class _Mender:
+class _Repairer:
     """One repair under way, by the holder of the target's lease."""
 
     def __init__(
         self,
-        target: Store,
-        beside: Store,
+        target: ObjectStore,
+        beside: ObjectStore,
         *,
         plan: PyramidPlan,
         ledgers: Sequence[Ledger],
@@ -152,8 +159,8 @@ class _Mender:
         self._executor = executor
         self._listener = listener
         self._check = check
-        self._mended: list[Finding] = []
-        self._left: list[Left] = []
+        self._repaired: list[Finding] = []
+        self._left: list[Unrepaired] = []
 
     def run(self, findings: Collection[Finding] | None) -> Repair:
         # Documents first: without its own an array cannot even be looked at.
@@ -162,7 +169,7 @@ class _Mender:
             findings = self._verify(deep=True).findings
         self._mend_regions(findings)
         now = self._last_look()
-        return Repair(self._target.uri, tuple(self._mended), tuple(self._left), now)
+        return Repair(self._target.uri, tuple(self._repaired), tuple(self._left), now)
 
     def _mend_documents(self) -> None:
         for key, document in {
@@ -178,7 +185,7 @@ class _Mender:
                 retrying(self._beside.write, f"{REPLACED}/{key}", found)
             retrying(self._target.write, key, document)
             what = "missing" if found is None else "not the plan's metadata"
-            self._mended.append(Finding(key, what))
+            self._repaired.append(Finding(key, what))
 
     def _mend_regions(self, findings: Collection[Finding]) -> None:
         damaged = {
@@ -205,9 +212,9 @@ class _Mender:
             region, receipt = outcome
             if isinstance(receipt, Receipt):
                 receipts.append(receipt)
-                self._mended.append(damaged[region])
+                self._repaired.append(damaged[region])
             else:
-                self._left.append(Left(damaged[region], receipt))
+                self._left.append(Unrepaired(damaged[region], receipt))
             progress.advance()
 
         with self._origin(level) as (origin, in_flight):
@@ -228,7 +235,7 @@ class _Mender:
         try:
             samples = region_samples(origin.array, level, index, kernel)
         except NgffError as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise
             return index, str(error)
         found = encoder.checksum(level.region(index), samples)
@@ -247,7 +254,7 @@ class _Mender:
         try:
             source = self._opened_source()
         except (NgffError, OSError) as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise
             yield _Origin(None, str(error)), 1
             return
@@ -275,7 +282,7 @@ class _Mender:
             workers=self._workers,
             memory_limit=self._memory_limit,
             stream=False,
-            far=Far(is_remote(self._plan.source.uri), is_remote(self._target.uri)),
+            remote=Remote(is_remote(self._plan.source.uri), is_remote(self._target.uri)),
         ).in_flight
 
     def _last_look(self) -> Verification:
@@ -284,7 +291,7 @@ class _Mender:
         named = {left.finding for left in self._left}
         for finding in found.findings:
             if finding not in named:
-                self._left.append(Left(finding, _WHY.get(finding.what, _FOUND_LATE)))
+                self._left.append(Unrepaired(finding, _WHY.get(finding.what, _FOUND_LATE)))
         return found
 
     def _verify(self, *, deep: bool) -> Verification:

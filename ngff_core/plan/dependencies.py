@@ -76,7 +76,7 @@ class _Axis:
 
 
 @dataclass(frozen=True)
-class Edge:
+class LevelLink:
     """The way from a parent level to a child computed from it, ``halo`` being the kernel's.
 
     Regions and tiles go by the number of their region in C order; a tile has the number
@@ -136,7 +136,7 @@ class Edge:
         """Regions of the parent that the tile's window meets; none where it is empty."""
         return self._crossed(tile, self._parents)
 
-    def users_of(self, region: int) -> list[int]:
+    def tiles_reading(self, region: int) -> list[int]:
         """Tiles whose windows meet a region of the parent, in C order."""
         return self._crossed(region, self._users)
 
@@ -152,7 +152,7 @@ class Edge:
         """Which regions of the parent the windows of some tiles meet; both by position."""
         return _any_met(tiles, [axis.users for axis in self._axes])
 
-    def completing(self, region: int) -> int:
+    def last_tile_of(self, region: int) -> int:
         """The tile after which a region of the child is whole, those before it being done."""
         at = position(region, self.child_grid)
         tile = [axis.fillers[i][1] for axis, i in zip(self._axes, at, strict=True)]

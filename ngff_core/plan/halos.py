@@ -37,7 +37,7 @@ _BEARABLE = 1.05
 
 
 @dataclass(frozen=True)
-class Strip:
+class HaloStrip:
     """What a region of the parent keeps for one of the child."""
 
     child: int
@@ -57,7 +57,7 @@ class Strip:
 class _Axis:
     """One axis of a border: by position of the child's regions, then of the parent's."""
 
-    bins: tuple[tuple[int, int], ...]
+    interior: tuple[tuple[int, int], ...]
     windows: tuple[tuple[int, int], ...]
     met: tuple[tuple[int, ...], ...]
     """The child's regions whose windows reach into each of the parent's."""
@@ -66,7 +66,7 @@ class _Axis:
 
 
 @dataclass(frozen=True)
-class Border:
+class LevelHalos:
     """The strips between a parent level and a child computed from it by a kernel of ``halo``.
 
     Regions go by their number in C order.
@@ -76,41 +76,41 @@ class Border:
     child: LevelPlan
     halo: Shape
 
-    def bins(self, region: int) -> Region:
+    def interior(self, region: int) -> Region:
         """The parent's samples that a region of the child stands for, and is alone to read.
 
         Up to the image's end where its window ends there.
         """
-        return self._box(region, [axis.bins for axis in self._axes])
+        return self._box(region, [axis.interior for axis in self._axes])
 
     def window(self, region: int) -> Region:
         """All that a region of the child is computed from."""
         return self._box(region, [axis.windows for axis in self._axes])
 
-    def strips(self, region: int) -> tuple[Strip, ...]:
+    def strips(self, region: int) -> tuple[HaloStrip, ...]:
         """What a region of the parent keeps, in the order in which it is kept."""
         box, before = self.parent.region(region), 0
-        found: list[Strip] = []
+        found: list[HaloStrip] = []
         at = position(region, self._parent_grid)
         met = (axis.met[i] for axis, i in zip(self._axes, at, strict=True))
         for child in (number(there, self._child_grid) for there in product(*met)):
             shared = intersection(self.window(child), box)
-            boxes = tuple(_beyond(shared, intersection(self.bins(child), shared)))
+            boxes = tuple(_beyond(shared, intersection(self.interior(child), shared)))
             if boxes:
-                found.append(Strip(child, boxes, len(found), before))
+                found.append(HaloStrip(child, boxes, len(found), before))
                 before += found[-1].size
         return tuple(found)
 
-    def givers(self, region: int) -> Iterator[tuple[int, Strip]]:
+    def givers(self, region: int) -> Iterator[tuple[int, HaloStrip]]:
         """The regions of the parent that keep strips for one of the child, and these."""
-        window, bins = self.window(region), self.bins(region)
+        window, interior = self.window(region), self.interior(region)
         spans = (
             range(a // b, ceil_div(z, b))
             for a, z, b in zip(window.start, window.stop, self.parent.block, strict=True)
         )
         for at in product(*spans):
             giver = number(at, self._parent_grid)
-            if not contains(bins, intersection(window, self.parent.region(giver))):
+            if not contains(interior, intersection(window, self.parent.region(giver))):
                 yield giver, next(s for s in self.strips(giver) if s.child == region)
 
     @property
@@ -131,18 +131,18 @@ class Border:
     @property
     def size(self) -> int:
         """Number of samples of all strips."""
-        windows, bins = (
+        windows, interior = (
             math.prod(sum(b - a for a, b in spans) for spans in tables)
-            for tables in ([x.windows for x in self._axes], [x.bins for x in self._axes])
+            for tables in ([x.windows for x in self._axes], [x.interior for x in self._axes])
         )
-        return windows - bins
+        return windows - interior
 
     @property
     def decoded(self) -> int:
         """Number of the parent's samples that are decoded for all regions' bins."""
         axes = zip(self._axes, self.parent.shape, self.parent.chunks, strict=True)
         return math.prod(
-            sum(min(n, ceil_div(b, c) * c) - a // c * c for a, b in axis.bins)
+            sum(min(n, ceil_div(b, c) * c) - a // c * c for a, b in axis.interior)
             for axis, n, c in axes
         )
 
@@ -150,7 +150,7 @@ class Border:
     def readings(self) -> int:
         """How many of the parent's objects all regions' bins lie in, each counted for itself."""
         axes = zip(self._axes, self.parent.write_unit, strict=True)
-        return math.prod(sum(ceil_div(b, u) - a // u for a, b in axis.bins) for axis, u in axes)
+        return math.prod(sum(ceil_div(b, u) - a // u for a, b in axis.interior) for axis, u in axes)
 
     @property
     def worthwhile(self) -> bool:
@@ -160,7 +160,7 @@ class Border:
         """
         decoded = 1.0
         for axis, n, c in zip(self._axes, self.parent.shape, self.parent.chunks, strict=True):
-            if any(a % c or (b % c and b != axis.windows[-1][1]) for a, b in axis.bins):
+            if any(a % c or (b % c and b != axis.windows[-1][1]) for a, b in axis.interior):
                 return False
             decoded *= sum(min(n, ceil_div(b, c) * c) - a // c * c for a, b in axis.windows) / n
         return decoded > _BEARABLE
@@ -194,25 +194,25 @@ class Border:
         )
 
 
-def borders(plan: PyramidPlan, streamed: Collection[int]) -> dict[int, Border]:
+def level_halos(plan: PyramidPlan, streamed: Collection[int]) -> dict[int, LevelHalos]:
     """The borders that are kept, by the child's number, where ``streamed`` levels need none."""
     found = {
-        level.index: Border(
+        level.index: LevelHalos(
             plan.levels[level.parent], level, kernel_for(plan.method).halo(level.step)
         )
         for level in plan.levels
         if level.parent is not None and level.index not in streamed
     }
-    return {index: border for index, border in found.items() if border.worthwhile}
+    return {index: halos for index, halos in found.items() if halos.worthwhile}
 
 
 def _axis(n: int, block: int, out_n: int, out_block: int, step: int, halo: int) -> _Axis:
-    windows, bins = [], []
+    windows, interior = [], []
     for a in range(0, out_n, out_block):
         b = min(a + out_block, out_n)
         box = window_of(Region((a,), (b,)), (step,), (halo,), (n,)).box
         windows.append((box.start[0], box.stop[0]))
-        bins.append((a * step, box.stop[0] if b == out_n else b * step))
+        interior.append((a * step, box.stop[0] if b == out_n else b * step))
     starts, stops = zip(*windows, strict=True)
     met: list[tuple[int, ...]] = []
     within: list[tuple[bool, ...]] = []
@@ -222,11 +222,11 @@ def _axis(n: int, block: int, out_n: int, out_block: int, step: int, halo: int) 
         met.append(tuple(here))
         within.append(
             tuple(
-                bins[i][0] <= max(a, windows[i][0]) and min(b, windows[i][1]) <= bins[i][1]
+                interior[i][0] <= max(a, windows[i][0]) and min(b, windows[i][1]) <= interior[i][1]
                 for i in here
             )
         )
-    return _Axis(tuple(bins), tuple(windows), tuple(met), tuple(within))
+    return _Axis(tuple(interior), tuple(windows), tuple(met), tuple(within))
 
 
 def _beyond(box: Region, inner: Region) -> Iterator[Region]:

@@ -60,8 +60,8 @@ def price(
             raise InvalidOptionError(f"{name}: {value:g} is not a positive number")
     documents = _DOCUMENTS * len(plan.levels) + _DOCUMENTS
     kept = sum(level.objects for level in plan.levels) + documents
-    strips = sum(phase.border_objects for phase in projection.phases)
-    strip_bytes = sum(phase.border_bytes for phase in projection.phases)
+    strips = sum(phase.halo_objects for phase in projection.phases)
+    strip_bytes = sum(phase.halo_bytes for phase in projection.phases)
     moved = projection.bytes_read + projection.bytes_written
     return Price(
         objects=kept,

@@ -13,8 +13,8 @@ from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Region, Shape, blocks_touched, ceil_div, window_of
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.compressors import PART_BYTES
-from ngff_core.plan.dependencies import Edge
-from ngff_core.plan.halos import Border, borders
+from ngff_core.plan.dependencies import LevelLink
+from ngff_core.plan.halos import LevelHalos, level_halos
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.plan.schedule import held_bytes, slow_to_fast
 from ngff_core.plan.source_cache import cache_plan
@@ -42,7 +42,7 @@ to ``gs://`` 120 MiB more were taken than was projected without."""
 
 
 @dataclass(frozen=True)
-class Far:
+class Remote:
     """What lies behind a network."""
 
     source: bool = False
@@ -66,9 +66,9 @@ class PhaseCost:
     held_bytes: int = 0
     """Memory for what waits of the parent's samples and of its own, where the level is
     streamed: computed from its parent's samples while they are in memory."""
-    border_objects: int = 0
+    halo_objects: int = 0
     """Objects kept beside the target until the level is whole: strips of its parent's regions."""
-    border_bytes: int = 0
+    halo_bytes: int = 0
     """Bytes of these: written, and read once, which ``bytes_read`` has."""
 
 
@@ -91,7 +91,7 @@ class Projection:
 
     @property
     def objects(self) -> int:
-        return sum(phase.objects + phase.border_objects for phase in self.phases)
+        return sum(phase.objects + phase.halo_objects for phase in self.phases)
 
     @property
     def requests(self) -> int:
@@ -103,7 +103,7 @@ class Projection:
 
     @property
     def bytes_written(self) -> int:
-        return sum(phase.bytes_written + phase.border_bytes for phase in self.phases)
+        return sum(phase.bytes_written + phase.halo_bytes for phase in self.phases)
 
 
 def project(
@@ -114,7 +114,7 @@ def project(
     workers: int,
     memory_limit: int,
     stream: bool = True,
-    far: Far = Far(),
+    remote: Remote = Remote(),
 ) -> Projection:
     """What building ``plan`` costs from a source whose unit of decoding is ``read_unit``.
 
@@ -125,25 +125,26 @@ def project(
     all are. Bodies of requests under way count where source or target are ``far``.
     """
     first = []
-    beside = Far(far.target, far.target)
+    beside = Remote(remote.target, remote.target)
     if cached:
         whole = cache_plan(plan, read_unit)
-        first.append(_cost("cache", whole, whole.levels[0], read_unit, read_unit, far))
+        first.append(_cost("cache", whole, whole.levels[0], read_unit, read_unit, remote))
         read_unit = whole.levels[0].chunks
     # What is read in place, like an array in memory, takes one reading a region.
     container = read_unit if math.prod(read_unit) > 1 else plan.levels[0].block
-    near = beside if cached else far
+    near = beside if cached else remote
     first.append(_cost("level-0", plan, plan.levels[0], read_unit, container, near))
-    kept = borders(plan, streamed=())
+    kept = level_halos(plan, streamed=())
     apart = [
-        _from_store(plan, level, read_unit, far, kept.get(level.index)) for level in plan.levels[1:]
+        _from_store(plan, level, read_unit, remote, kept.get(level.index))
+        for level in plan.levels[1:]
     ]
     # Made once: of a petabyte their tables are most of what projecting takes.
-    edges = _edges(plan) if stream else {}
+    links = _links(plan) if stream else {}
 
     def within(limit: int, in_flight: int) -> Projection | None:
         most = limit if stream else 0
-        phases = _phases(plan, first, apart, edges, in_flight, most, far.target)
+        phases = _phases(plan, first, apart, links, in_flight, most, remote.target)
         held = _held_at_once(plan, phases)
         if _peak(phases, in_flight, held) > limit:
             return None
@@ -187,7 +188,7 @@ def _phases(
     plan: PyramidPlan,
     first: Sequence[PhaseCost],
     apart: Sequence[PhaseCost],
-    edges: Mapping[int, Edge],
+    links: Mapping[int, LevelLink],
     in_flight: int,
     memory_limit: int,
     sent: bool,
@@ -197,7 +198,7 @@ def _phases(
     for place, level in enumerate(plan.levels[1:], len(first)):
         if level.parent is None or not memory_limit:
             continue
-        streamed = _from_memory(plan, edges[level.index], phases[place], in_flight, sent)
+        streamed = _from_memory(plan, links[level.index], phases[place], in_flight, sent)
         other = [*phases[:place], streamed, *phases[place + 1 :]]
         need, before = (
             _peak(some, in_flight, _held_at_once(plan, some)) for some in (other, phases)
@@ -208,55 +209,55 @@ def _phases(
 
 
 def _from_store(
-    plan: PyramidPlan, level: LevelPlan, read_unit: Shape, far: Far, border: Border | None
+    plan: PyramidPlan, level: LevelPlan, read_unit: Shape, remote: Remote, halos: LevelHalos | None
 ) -> PhaseCost:
     """The cost of a level that is computed from what its parent has stored.
 
     Of a pyramid that was put together by hand any level may come from elsewhere.
     """
     if level.parent is None:
-        return _cost(f"level-{level.index}", plan, level, read_unit, read_unit, far)
-    parent, own = plan.levels[level.parent], Far(far.target, far.target)
+        return _cost(f"level-{level.index}", plan, level, read_unit, read_unit, remote)
+    parent, own = plan.levels[level.parent], Remote(remote.target, remote.target)
     at_once = None
-    if not far.target:
+    if not remote.target:
         at_once = round(_OWN_READ * (os.cpu_count() or 1)) * math.prod(parent.write_unit)
     found = _cost(
         f"level-{level.index}", plan, level, parent.chunks, parent.write_unit, own, at_once
     )
-    return found if border is None else _with_strips(found, plan, border)
+    return found if halos is None else _with_strips(found, plan, halos)
 
 
-def _with_strips(cost: PhaseCost, plan: PyramidPlan, border: Border) -> PhaseCost:
+def _with_strips(cost: PhaseCost, plan: PyramidPlan, halos: LevelHalos) -> PhaseCost:
     """The same with strips: each chunk of the parent is read once, and each strip."""
-    strips = border.size * plan.dtype.itemsize
+    strips = halos.size * plan.dtype.itemsize
     return replace(
         cost,
-        reads=border.readings * (1 if border.parent.shards is None else 2) + border.parts,
-        bytes_read=border.decoded * plan.dtype.itemsize + strips,
-        border_objects=border.objects,
-        border_bytes=strips,
+        reads=halos.readings * (1 if halos.parent.shards is None else 2) + halos.parts,
+        bytes_read=halos.decoded * plan.dtype.itemsize + strips,
+        halo_objects=halos.objects,
+        halo_bytes=strips,
     )
 
 
-def _edges(plan: PyramidPlan) -> dict[int, Edge]:
+def _links(plan: PyramidPlan) -> dict[int, LevelLink]:
     """The way to each level from its parent, by the level's number."""
     kernel = kernel_for(plan.method)
     return {
-        level.index: Edge(plan.levels[level.parent], level, kernel.halo(level.step))
+        level.index: LevelLink(plan.levels[level.parent], level, kernel.halo(level.step))
         for level in plan.levels
         if level.parent is not None
     }
 
 
 def _from_memory(
-    plan: PyramidPlan, edge: Edge, apart: PhaseCost, in_flight: int, sent: bool
+    plan: PyramidPlan, link: LevelLink, apart: PhaseCost, in_flight: int, sent: bool
 ) -> PhaseCost:
     """The cost of a level that is computed from its parent's samples on their way."""
-    parent, level = edge.parent, edge.child
+    parent, level = link.parent, link.child
     kernel, itemsize = kernel_for(plan.method), plan.dtype.itemsize
     block = _clip(parent.block, parent.shape)
     window = tuple(
-        min(n, b + edge.reach(i)) for i, (n, b) in enumerate(zip(parent.shape, block, strict=True))
+        min(n, b + link.reach(i)) for i, (n, b) in enumerate(zip(parent.shape, block, strict=True))
     )
     # The samples themselves, of the tile's windows and of what is stored, are held or kept. A
     # window that nothing needs to be copied for is not cut, so its result counts whole.
@@ -266,11 +267,11 @@ def _from_memory(
         apart,
         reads=0,
         bytes_read=0,
-        border_objects=0,
-        border_bytes=0,
+        halo_objects=0,
+        halo_bytes=0,
         region_bytes=max(tile, _storing_bytes(level, itemsize, sent)),
-        kept_bytes=edge.part_bytes(itemsize),
-        held_bytes=held_bytes(edge, slow_to_fast(plan), itemsize, in_flight),
+        kept_bytes=link.part_bytes(itemsize),
+        held_bytes=held_bytes(link, slow_to_fast(plan), itemsize, in_flight),
     )
 
 
@@ -303,7 +304,7 @@ def _cost(
     level: LevelPlan,
     unit: Shape,
     container: Shape,
-    far: Far,
+    remote: Remote,
     at_once: int | None = None,
 ) -> PhaseCost:
     """What a phase takes; no more than ``at_once`` samples are decoded beside its window."""
@@ -333,9 +334,9 @@ def _cost(
         bytes_written=math.prod(level.shape) * itemsize,
         region_bytes=round(
             max(
-                window_bytes + (_READ + _RECEIVED * far.source) * decoded_bytes,
+                window_bytes + (_READ + _RECEIVED * remote.source) * decoded_bytes,
                 window_bytes + working + out,
-                out + _storing_bytes(level, itemsize, far.target),
+                out + _storing_bytes(level, itemsize, remote.target),
             )
         ),
     )

@@ -18,7 +18,7 @@ import numpy as np
 from ngff_core.geometry import Shape, grid_shape, position
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.model.axes import SPATIAL
-from ngff_core.plan.dependencies import Edge, Flags
+from ngff_core.plan.dependencies import Flags, LevelLink
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 
 
@@ -28,16 +28,16 @@ class PassPlan:
 
     plan: PyramidPlan
     root: int
-    edges: tuple[Edge, ...]
+    links: tuple[LevelLink, ...]
 
     @cached_property
     def levels(self) -> tuple[LevelPlan, ...]:
         """The root and every level streamed from it, in order."""
-        return (self.plan.levels[self.root], *(edge.child for edge in self.edges))
+        return (self.plan.levels[self.root], *(link.child for link in self.links))
 
-    def edges_from(self, level: int) -> tuple[Edge, ...]:
+    def links_from(self, level: int) -> tuple[LevelLink, ...]:
         """The edges that start at a level."""
-        return tuple(edge for edge in self.edges if edge.parent.index == level)
+        return tuple(link for link in self.links if link.parent.index == level)
 
 
 def slow_to_fast(plan: PyramidPlan) -> Shape:
@@ -60,33 +60,34 @@ def passes(plan: PyramidPlan, streamed: Collection[int]) -> tuple[PassPlan, ...]
     """
     kernel = kernel_for(plan.method)
     root_of: dict[int, int] = {}
-    edges: dict[int, list[Edge]] = {}
+    links: dict[int, list[LevelLink]] = {}
     for level in plan.levels:
         if level.parent is None or level.index not in streamed:
             root_of[level.index] = level.index
-            edges[level.index] = []
+            links[level.index] = []
         else:
             root_of[level.index] = root_of[level.parent]
             parent = plan.levels[level.parent]
-            edge = Edge(parent, level, kernel.halo(level.step))
-            edges[root_of[level.index]].append(edge)
-    return tuple(PassPlan(plan, root, tuple(found)) for root, found in edges.items())
+            link = LevelLink(parent, level, kernel.halo(level.step))
+            links[root_of[level.index]].append(link)
+    return tuple(PassPlan(plan, root, tuple(found)) for root, found in links.items())
 
 
-class Needs:
+class PassRequirements:
     """What a pass must have of each level, given which regions were ``done`` before it.
 
     It is worked out once, for all regions of a level together: asked region by region,
     what remains of a million took half a minute to find.
     """
 
-    def __init__(self, way: PassPlan, done: Mapping[int, Collection[int]]) -> None:
-        self._way = way
-        self._todo = {level.index: _todo(level, done[level.index]) for level in way.levels}
+    def __init__(self, pass_plan: PassPlan, done: Mapping[int, Collection[int]]) -> None:
+        self._pass_plan = pass_plan
+        self._todo = {level.index: _todo(level, done[level.index]) for level in pass_plan.levels}
         self._tiles = {
-            edge.child.index: edge.tiles_into(self._todo[edge.child.index]) for edge in way.edges
+            link.child.index: link.tiles_into(self._todo[link.child.index])
+            for link in pass_plan.links
         }
-        self._wanted = {level.index: self._wanted_of(level.index) for level in way.levels}
+        self._wanted = {level.index: self._wanted_of(level.index) for level in pass_plan.levels}
         self._todo_at, self._tile_at, self._wanted_at = (
             {level: np.ascontiguousarray(flags).reshape(-1).data for level, flags in found.items()}
             for found in (self._todo, self._tiles, self._wanted)
@@ -94,17 +95,17 @@ class Needs:
 
     def _wanted_of(self, level: int) -> Flags:
         found = self._todo[level].copy()
-        for edge in self._way.edges_from(level):
-            found |= edge.regions_under(self._tiles[edge.child.index])
+        for link in self._pass_plan.links_from(level):
+            found |= link.regions_under(self._tiles[link.child.index])
         return found
 
     def is_done(self, level: int, region: int) -> bool:
         """Whether a region was stored before this pass."""
         return not self._todo_at[level][region]
 
-    def wants_tile(self, edge: Edge, tile: int) -> bool:
+    def wants_tile(self, link: LevelLink, tile: int) -> bool:
         """Whether the tile adds to a region of the child that is not done."""
-        return bool(self._tile_at[edge.child.index][tile])
+        return bool(self._tile_at[link.child.index][tile])
 
     def wants(self, level: int, region: int) -> bool:
         """Whether the pass needs the samples of a region: to store them, or for a tile."""
@@ -116,15 +117,15 @@ class Needs:
         The root's regions that are wanted, and those of its descendants that are done and
         wanted for a tile, each where the way through the root's regions passes it.
         """
-        streams = [self._loads_of(level) for level in self._way.levels]
+        streams = [self._loads_of(level) for level in self._pass_plan.levels]
         for _, level, region in heapq.merge(*streams):
             yield level, region
 
     def _loads_of(self, level: LevelPlan) -> Iterator[tuple[Shape, int, int]]:
         read = self._wanted[level.index]
-        if level.index != self._way.root:
+        if level.index != self._pass_plan.root:
             read = read & ~self._todo[level.index]
-        order = slow_to_fast(self._way.plan)
+        order = slow_to_fast(self._pass_plan.plan)
         for index in in_order(read.shape, order, read):
             yield self._passed(level.index, index, order), level.index, index
 
@@ -133,11 +134,11 @@ class Needs:
 
         Earlier it would wait in memory for those before it, which tiles may need too.
         """
-        edges = {edge.child.index: edge for edge in self._way.edges}
-        while level in edges:
-            edge = edges[level]
-            level, index = edge.parent.index, edge.completing(index)
-        root = self._way.levels[0]
+        links = {link.child.index: link for link in self._pass_plan.links}
+        while level in links:
+            link = links[level]
+            level, index = link.parent.index, link.last_tile_of(index)
+        root = self._pass_plan.levels[0]
         at = position(index, grid_shape(root.shape, root.block))
         return tuple(at[axis] for axis in order)
 
@@ -164,30 +165,30 @@ def in_order(grid: Shape, order: Sequence[int], flags: Flags | None = None) -> I
         yield from (numbers + slow * strides[0]).tolist()
 
 
-def held_bytes(edge: Edge, order: Shape, itemsize: int, in_flight: int) -> int:
+def held_bytes(link: LevelLink, order: Shape, itemsize: int, in_flight: int) -> int:
     """Bytes that are held at most for one edge: the child's open regions, the strips that
     later tiles reach back for, and the parent's regions at hand.
 
     Open are the child's regions that the way has come to and not passed, and one for each
     region of the parent that is at hand: those do not come in order.
     """
-    at_hand = min(2 * in_flight + 1, edge.parent.regions)
-    opened = min(open_regions(edge, order) + at_hand, edge.child.regions)
+    at_hand = min(2 * in_flight + 1, link.parent.regions)
+    opened = min(open_regions(link, order) + at_hand, link.child.regions)
     strips = 0
     for place, axis in enumerate(order):
         slower = (
-            min(edge.parent.block[a] + edge.reach(a), edge.parent.shape[a]) for a in order[:place]
+            min(link.parent.block[a] + link.reach(a), link.parent.shape[a]) for a in order[:place]
         )
-        faster = (edge.parent.shape[a] for a in order[place + 1 :])
-        strips += edge.reach(axis) * math.prod(slower) * math.prod(faster) * itemsize
+        faster = (link.parent.shape[a] for a in order[place + 1 :])
+        strips += link.reach(axis) * math.prod(slower) * math.prod(faster) * itemsize
     return (
-        opened * _bytes(edge.child.block, edge.child.shape, itemsize)
+        opened * _bytes(link.child.block, link.child.shape, itemsize)
         + strips
-        + at_hand * _bytes(edge.parent.block, edge.parent.shape, itemsize)
+        + at_hand * _bytes(link.parent.block, link.parent.shape, itemsize)
     )
 
 
-def open_regions(edge: Edge, order: Shape) -> int:
+def open_regions(link: LevelLink, order: Shape) -> int:
     """Regions of the child at most that some tiles of the way so far add to, and later ones too.
 
     A region is open at a tile between its first and its last one, in the way's order. Along
@@ -197,15 +198,15 @@ def open_regions(edge: Edge, order: Shape) -> int:
     """
     opened = cells = 1
     for axis in reversed(order):
-        fillers = edge.fillers(axis)
+        fillers = link.fillers(axis)
         most = 0
-        for tile in range(edge.parent_grid[axis]):
+        for tile in range(link.parent_grid[axis]):
             met = [(first < tile, last > tile) for first, last in fillers if first <= tile <= last]
             through, within = met.count((True, True)), met.count((False, False))
             ending, beginning = met.count((True, False)), met.count((False, True))
             parted = min((ending + beginning) * cells, max(ending, beginning) * (cells + opened))
             most = max(most, through * cells + parted + within * opened)
-        opened, cells = most, cells * edge.child_grid[axis]
+        opened, cells = most, cells * link.child_grid[axis]
     return opened
 
 

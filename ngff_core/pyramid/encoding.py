@@ -22,16 +22,16 @@ import crc32c
 import numpy as np
 from zarr.core.indexing import morton_order_coords
 
-from ngff_core.blocks import Block, Samples
+from ngff_core.blocks import Block, BlockedArray
 from ngff_core.geometry import Region, Shape
-from ngff_core.memory import Room
+from ngff_core.memory import ScratchBuffer
 from ngff_core.plan.compressors import PART_BYTES, Compressor, room_for
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 
 _CRC_BYTES = 4
 _INDEX_BYTES = 16
 _ABSENT = 2**64 - 1
-_chunks, _rooms = Room(), Room()
+_chunks, _rooms = ScratchBuffer(), ScratchBuffer()
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LevelEncoder:
     def encode(
         self,
         position: Shape,
-        samples: Samples,
+        samples: BlockedArray,
         put: Callable[[Buffer], object],
         before: int = 0,
     ) -> Encoded:
@@ -99,7 +99,7 @@ class LevelEncoder:
         parts.end()
         return Encoded(parts.size, parts.crc, crc)
 
-    def checksum(self, region: Region, samples: Samples) -> int:
+    def checksum(self, region: Region, samples: BlockedArray) -> int:
         """CRC-32C of a region's samples: of its chunks as they are encoded and in that order.
 
         A chunk is filled up with zeros where the level ends inside, little-endian, in C
@@ -122,7 +122,7 @@ class LevelEncoder:
                 stop = tuple(map(min, map(operator.add, start, chunks), shape))
                 yield cell, Region(start, stop)
 
-    def _whole(self, box: Region, samples: Samples) -> Block:
+    def _whole(self, box: Region, samples: BlockedArray) -> Block:
         """One chunk as it is encoded: where it lies, if it can be."""
         part = samples.part(box)
         if part.shape == self._level.chunks and part.flags.c_contiguous:

@@ -10,7 +10,7 @@ from ngff_core.errors import UnlistableError
 from ngff_core.geometry import grid_shape
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.records.ledger import Ledger, Receipt
-from ngff_core.storage import ObjectInfo, Store, look_up, retrying
+from ngff_core.storage import ObjectInfo, ObjectStore, look_up, retrying
 
 NO_RECEIPT = "a region has no receipt"
 
@@ -35,7 +35,9 @@ class Finding:
     region: int | None = None
 
 
-def find_lost(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Iterator[Finding]:
+def find_lost(
+    store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledger]
+) -> Iterator[Finding]:
     """Objects that the ledger records and the store does not have so.
 
     It is listed, or where that cannot be, asked for each object. A large level is listed by
@@ -53,7 +55,9 @@ def find_lost(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Ite
                 yield from _sizes_of(level, receipts, look_up(store, _recorded(level, receipts)))
 
 
-def _listed_lost(store: Store, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> Iterator[Finding]:
+def _listed_lost(
+    store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledger]
+) -> Iterator[Finding]:
     if sum(level.objects for level in plan.levels) <= LISTED_TOGETHER:
         yield from _sizes(plan, ledgers, retrying(store.objects))
         return

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import zarr
 
-from ngff_core.blocks import ArrayLike, Block, Samples
-from ngff_core.errors import PassingError, StoredDataError
+from ngff_core.blocks import ArrayLike, Block, BlockedArray
+from ngff_core.errors import StoredDataError, TransientError
 from ngff_core.geometry import Region, window_of, within
 from ngff_core.kernels.contract import Kernel
 from ngff_core.memory import regions
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.encoding import Encoded, LevelEncoder
-from ngff_core.records.halo_files import BorderFiles
+from ngff_core.records.halo_files import HaloFiles
 from ngff_core.records.ledger import Receipt, StoredObject
 from ngff_core.sources.base import Reader
-from ngff_core.storage import Store, fused_pipeline, is_passing, read_region, retrying
-from ngff_core.storage.retry import given_up, note, one_budget
+from ngff_core.storage import ObjectStore, fused_pipeline, is_transient, read_region, retrying
+from ngff_core.storage.retry import count_retry, given_up, one_budget
 from ngff_core.storage.transient import kind_of
 
 READINGS = 5
@@ -35,8 +35,8 @@ def region_samples(
     level: LevelPlan,
     index: int,
     kernel: Kernel | None,
-    borders: BorderFiles | None = None,
-) -> Samples:
+    halos: HaloFiles | None = None,
+) -> BlockedArray:
     """The samples of one region of ``level``, from its parent's array.
 
     Without a kernel (level 0) they are the parent's own. Where there are ``borders`` a
@@ -46,19 +46,19 @@ def region_samples(
     if kernel is None:
         return _read(parent, region, "the source")
     window = window_of(region, level.step, kernel.halo(level.step), parent.shape)
-    if borders is None:
+    if halos is None:
         samples = stored_samples(parent, window.box)
     else:
-        samples = _bordered(parent, index, window.box, borders)
-    return Samples.of(region, kernel.reduce(samples, window.lead, level.step, region.shape))
+        samples = _with_halo(parent, index, window.box, halos)
+    return BlockedArray.of(region, kernel.reduce(samples, window.offset, level.step, region.shape))
 
 
-def _bordered(parent: ArrayLike, index: int, box: Region, borders: BorderFiles) -> Block:
+def _with_halo(parent: ArrayLike, index: int, box: Region, halos: HaloFiles) -> Block:
     """A region's window: its bins from the parent, the rest from strips where there are any."""
     samples = regions.array(box.shape, np.dtype(parent.dtype))
-    missing = borders.fill(index, box, samples)
+    missing = halos.fill(index, box, samples)
     # One after another they would take longer than what is decoded again.
-    parts = [borders.bins(index), *missing] if len(missing) <= _FEW else [box]
+    parts = [halos.interior(index), *missing] if len(missing) <= _FEW else [box]
     for part in parts:
         stored_samples(parent, part, into=samples[within(part, box)])
     return samples
@@ -76,7 +76,7 @@ def stored_samples(parent: ArrayLike, box: Region, into: Block | None = None) ->
             raise
         except Exception as error:
             if left:
-                note(kind_of(error))
+                count_retry(kind_of(error))
                 continue
             first = next((line for line in str(error).splitlines() if line), type(error).__name__)
             raise StoredDataError(
@@ -86,43 +86,43 @@ def stored_samples(parent: ArrayLike, box: Region, into: Block | None = None) ->
     raise AssertionError("the last reading returns or raises")
 
 
-def _read(array: ArrayLike, box: Region, what: str, into: Block | None = None) -> Samples:
+def _read(array: ArrayLike, box: Region, what: str, into: Block | None = None) -> BlockedArray:
     """A box of an array; trouble that may pass is an OSError, whatever its client says."""
     try:
         return retrying(_region, array, box, into)
     except OSError:
         raise
     except Exception as error:
-        if not is_passing(error):
+        if not is_transient(error):
             raise
-        raise PassingError(f"{what} could not be read: {kind_of(error)} ({error})") from error
+        raise TransientError(f"{what} could not be read: {kind_of(error)} ({error})") from error
 
 
-def _region(array: ArrayLike, box: Region, into: Block | None) -> Samples:
+def _region(array: ArrayLike, box: Region, into: Block | None) -> BlockedArray:
     if into is None and isinstance(array, Reader):
         return array.region(box)
-    return Samples.of(box, read_region(array, box.slices, into))
+    return BlockedArray.of(box, read_region(array, box.slices, into))
 
 
 @contextmanager
 def work_on(what: str) -> Iterator[None]:
     """Work on one region: all that is tried again inside shares one budget.
 
-    Where trouble lasts longer, the PassingError says what the work was and how to go on.
+    Where trouble lasts longer, the TransientError says what the work was and how to go on.
     """
     with one_budget() as effort:
         try:
             yield
         except Exception as error:
-            if not given_up(error) or not is_passing(error):
+            if not given_up(error) or not is_transient(error):
                 raise
-            raise PassingError(
+            raise TransientError(
                 f"{error}; {what} was given up after {effort.told}; what is done is kept, so run "
                 "the same command again once the storage answers"
             ) from error
 
 
-def open_level(store: Store, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[Any]:
+def open_level(store: ObjectStore, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[Any]:
     """One level's array, to be read; a missing object is an error, not zeros."""
     with fused_pipeline():
         return zarr.open_array(
@@ -137,7 +137,7 @@ def open_level(store: Store, plan: PyramidPlan, level: LevelPlan) -> zarr.Array[
 
 
 def store_region(
-    store: Store, encoder: LevelEncoder, level: LevelPlan, index: int, samples: Samples
+    store: ObjectStore, encoder: LevelEncoder, level: LevelPlan, index: int, samples: BlockedArray
 ) -> Receipt:
     """Encode and store one region; the receipt of what was stored."""
     region = level.region(index)
@@ -156,7 +156,7 @@ def store_region(
 
 
 def _put(
-    store: Store, key: str, encode: Callable[[Callable[[Buffer], object]], Encoded]
+    store: ObjectStore, key: str, encode: Callable[[Callable[[Buffer], object]], Encoded]
 ) -> Encoded:
     """Put an object while it is encoded; what it came to, the last time where it was put again."""
     found: list[Encoded] = []

@@ -26,10 +26,10 @@ from ngff_core.model.metadata import (
 from ngff_core.model.orientation import AnatomicalOrientation, AnatomicalOrientationValues
 from ngff_core.plan.compressors import Compressor
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
-from ngff_core.storage import Store, for_each, fused_pipeline, retrying
+from ngff_core.storage import ObjectStore, for_each, fused_pipeline, retrying
 
 
-def create_arrays(store: Store, plan: PyramidPlan) -> None:
+def create_arrays(store: ObjectStore, plan: PyramidPlan) -> None:
     """Put the documents of arrays and inner groups; doing it again puts the same bytes."""
 
     def put(item: tuple[str, bytes]) -> None:
@@ -38,19 +38,19 @@ def create_arrays(store: Store, plan: PyramidPlan) -> None:
     for_each(store, put, array_documents(plan).items())
 
 
-def publish(store: Store, plan: PyramidPlan) -> None:
+def publish(store: ObjectStore, plan: PyramidPlan) -> None:
     """Put the group's documents, the one that makes it an image last."""
     for key, document in group_documents(plan).items():
         retrying(store.write, key, document)
 
 
-def is_published(store: Store, plan: PyramidPlan) -> bool:
+def is_published(store: ObjectStore, plan: PyramidPlan) -> bool:
     """Whether the store is an image, and the plan's."""
     key, document = list(group_documents(plan).items())[-1]
     return same_document(retrying(store.read, key), document)
 
 
-def unpublish(store: Store) -> None:
+def unpublish(store: ObjectStore) -> None:
     """Make the store no image any more; its arrays stay."""
     for key in ("zarr.json", ".zattrs", ".zgroup", ".zmetadata"):
         retrying(store.delete, key)

@@ -11,13 +11,13 @@ import numpy as np
 from ngff_core.blocks import Block
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.level_io import open_level
-from ngff_core.storage import Store
+from ngff_core.storage import ObjectStore
 
 _LONGEST = 384
 _READ_AT_MOST = 4096
 
 
-def thumbnail(store: Store, plan: PyramidPlan) -> str:
+def thumbnail(store: ObjectStore, plan: PyramidPlan) -> str:
     """The coarsest level as a ``data:`` URI of a PNG, its contrast stretched.
 
     The first time point and the middle plane; three channels become red, green and

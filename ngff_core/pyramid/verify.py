@@ -16,7 +16,7 @@ import zarr
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
-from ngff_core.blocks import Samples
+from ngff_core.blocks import BlockedArray
 from ngff_core.concurrency import run_bounded
 from ngff_core.errors import MemoryLimitError, UnlistableError
 from ngff_core.plan.projection import PROCESS_BYTES, mebibytes
@@ -32,8 +32,8 @@ from ngff_core.pyramid.publish import (
     same_document,
 )
 from ngff_core.records.ledger import Ledger, Receipt, StoredObject
-from ngff_core.storage import ObjectInfo, Store, look_up, retrying
-from ngff_core.storage.retry import note
+from ngff_core.storage import ObjectInfo, ObjectStore, look_up, retrying
+from ngff_core.storage.retry import count_retry
 
 STRAY = "not of this build"
 
@@ -56,7 +56,7 @@ class Verification:
 
 
 def verify_store(
-    store: Store,
+    store: ObjectStore,
     plan: PyramidPlan,
     ledgers: Iterable[Ledger],
     *,
@@ -113,7 +113,7 @@ def verify_store(
 
 
 def _documents(
-    store: Store, plan: PyramidPlan, objects: Mapping[str, ObjectInfo]
+    store: ObjectStore, plan: PyramidPlan, objects: Mapping[str, ObjectInfo]
 ) -> Iterator[Finding]:
     stored: dict[str, bytes] = {}
     for key, expected in {**array_documents(plan), **group_documents(plan)}.items():
@@ -127,7 +127,9 @@ def _documents(
     yield from _validity(stored, plan)
 
 
-def _document(store: Store, key: str, expected: bytes, listed: ObjectInfo | None) -> bytes | None:
+def _document(
+    store: ObjectStore, key: str, expected: bytes, listed: ObjectInfo | None
+) -> bytes | None:
     """A document as it is stored; not read where the listing's checksum says what it is."""
     known = hashlib.md5(expected, usedforsecurity=False).hexdigest()
     if listed is not None and listed.md5 == known:
@@ -197,7 +199,7 @@ def _known(plan: PyramidPlan, ledgers: tuple[Ledger, ...]) -> Iterator[str]:
 
 
 def _deep(
-    store: Store,
+    store: ObjectStore,
     plan: PyramidPlan,
     *,
     level: LevelPlan,
@@ -218,7 +220,7 @@ def _deep(
 
 
 def _region_checker(
-    store: Store, plan: PyramidPlan, level: LevelPlan
+    store: ObjectStore, plan: PyramidPlan, level: LevelPlan
 ) -> Callable[[Receipt], Finding | None]:
     array, encoder = open_level(store, plan, level), LevelEncoder(plan, level)
 
@@ -229,7 +231,7 @@ def _region_checker(
             if wrong is not None:
                 return Finding(key, wrong, level.index, receipt.region)
         region = level.region(receipt.region)
-        samples = Samples.of(region, stored_samples(array, region))
+        samples = BlockedArray.of(region, stored_samples(array, region))
         if encoder.checksum(region, samples) != receipt.samples:
             return Finding(level.path, "its samples have changed", level.index, receipt.region)
         return None
@@ -237,7 +239,7 @@ def _region_checker(
     return check
 
 
-def _wrong(store: Store, key: str, recorded: StoredObject) -> str | None:
+def _wrong(store: ObjectStore, key: str, recorded: StoredObject) -> str | None:
     """What is wrong with an object, whichever way it is read; None if nothing is.
 
     It is read again first: it may be damaged, or missed, in one answer only.
@@ -249,7 +251,7 @@ def _wrong(store: Store, key: str, recorded: StoredObject) -> str | None:
             return None
         wrong = "missing" if stored is None else "its bytes have changed"
         if left:
-            note("404" if stored is None else "ChecksumError")
+            count_retry("404" if stored is None else "ChecksumError")
     return wrong
 
 

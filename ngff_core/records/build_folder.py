@@ -8,24 +8,26 @@ from ngff_core.errors import (
 )
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.records.ledger import Ledger
-from ngff_core.storage import StorageOptions, Store, for_each, open_store, retrying
+from ngff_core.storage import ObjectStore, StorageOptions, for_each, open_store, retrying
 
 PLAN_KEY = "plan.json"
 
 
-def target_stores(target: str, storage_options: StorageOptions | None) -> tuple[Store, Store]:
+def target_stores(
+    target: str, storage_options: StorageOptions | None
+) -> tuple[ObjectStore, ObjectStore]:
     """The target's store, and the one beside it for plan, lease, ledger and cache."""
     return open_store(target, storage_options), open_store(f"{target}.build", storage_options)
 
 
-def read_plan(target: Store, beside: Store) -> PyramidPlan:
+def read_plan(target: ObjectStore, beside: ObjectStore) -> PyramidPlan:
     document = retrying(beside.read, PLAN_KEY)
     if document is None:
         raise TargetNotFoundError(f"{target.uri} has no build: there is no {beside.uri}/{PLAN_KEY}")
     return _parse_plan(beside, document)
 
 
-def _parse_plan(beside: Store, document: bytes) -> PyramidPlan:
+def _parse_plan(beside: ObjectStore, document: bytes) -> PyramidPlan:
     try:
         return PyramidPlan.from_json(document)
     except StoredDataError as error:
@@ -34,12 +36,12 @@ def _parse_plan(beside: Store, document: bytes) -> PyramidPlan:
         ) from error
 
 
-def load_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
+def load_ledgers(beside: ObjectStore, plan: PyramidPlan) -> list[Ledger]:
     ledgers = new_ledgers(beside, plan)
     for_each(beside, Ledger.load, ledgers)
     return ledgers
 
 
-def new_ledgers(beside: Store, plan: PyramidPlan) -> list[Ledger]:
+def new_ledgers(beside: ObjectStore, plan: PyramidPlan) -> list[Ledger]:
     """Those of a build that has just been begun, of which nothing is stored."""
     return [Ledger(beside, str(level.index), plan.digest, level.regions) for level in plan.levels]

@@ -24,7 +24,7 @@ import psutil
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, TargetBusyError
 from ngff_core.progress import Listener, Message, Waiting, silent
-from ngff_core.storage import Store, is_passing, retrying
+from ngff_core.storage import ObjectStore, is_transient, retrying
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Lease:
 
     def __init__(
         self,
-        store: Store,
+        store: ObjectStore,
         listener: Listener = silent,
         patience: float = math.inf,
         *,
@@ -120,7 +120,7 @@ class Lease:
             self._put(replace(self._me, released=True))
         except Exception as trouble:
             # A lease that cannot be released runs out by itself.
-            if not is_passing(trouble):
+            if not is_transient(trouble):
                 raise
 
     @property
@@ -184,12 +184,12 @@ class Lease:
         self._store.write(_key(self._number), _document(holder))
 
 
-def current_holder(store: Store) -> Holder | None:
+def current_holder(store: ObjectStore) -> Holder | None:
     """Who took the lease last, live or not; None where nobody ever did."""
     return _latest(store)[1]
 
 
-def _latest(store: Store) -> tuple[int, Holder | None]:
+def _latest(store: ObjectStore) -> tuple[int, Holder | None]:
     """The number of the next lease, and the holder of the last one."""
     number, holder = 1, None
     while (document := retrying(store.read, _key(number))) is not None:

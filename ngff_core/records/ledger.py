@@ -27,7 +27,7 @@ from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError, UnlistableError
 from ngff_core.geometry import ceil_div
 from ngff_core.records.receipts import Receipt, Receipts, Row, StoredObject
-from ngff_core.storage import Store, delete_below, retrying
+from ngff_core.storage import ObjectStore, delete_below, retrying
 
 __all__ = ["PART", "SHORT_SEGMENTS", "Ledger", "Receipt", "StoredObject"]
 
@@ -62,7 +62,7 @@ class _Segment:
 class Ledger:
     """Receipts of one phase of one plan (a level, or the cache pass)."""
 
-    def __init__(self, store: Store, phase: str, digest: str, total: int) -> None:
+    def __init__(self, store: ObjectStore, phase: str, digest: str, total: int) -> None:
         self._store = store
         self._folder = f"ledger/{phase}"
         self._digest = digest

@@ -11,13 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from ngff_core.blocks import ArrayLike, Block, Samples
+from ngff_core.blocks import ArrayLike, Block, BlockedArray
 from ngff_core.errors import NgffError, SourceFormatError
 from ngff_core.geometry import Region, Shape
 from ngff_core.model.axes import canonical_order, is_sound_name
 from ngff_core.model.image import NgffImage, in_canonical_order
 from ngff_core.sources.chunk_files import ChunkFiles
-from ngff_core.storage import is_passing, read_region
+from ngff_core.storage import is_transient, read_region
 
 Pins = tuple[tuple[str, str], ...]
 
@@ -101,12 +101,12 @@ class Reader:
         with refusing(f"{self.uri}: cannot decode the box {_box_text(box)}"):
             return np.asarray(self.array[box]).astype(self.dtype, copy=False)
 
-    def region(self, box: Region) -> Samples:
+    def region(self, box: Region) -> BlockedArray:
         """The same in memory that is used again when the samples are gone; ``box`` lies inside."""
         with refusing(f"{self.uri}: cannot decode the box {_box_text(box.slices)}"):
             found = self.chunks.read(box) if self.chunks is not None else None
             if found is None:
-                found = Samples.of(box, read_region(self.array, box.slices))
+                found = BlockedArray.of(box, read_region(self.array, box.slices))
             return found.astype(self.dtype)
 
 
@@ -161,7 +161,7 @@ def refusing(what: str) -> Iterator[None]:
     except (NgffError, OSError, MemoryError):
         raise
     except Exception as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         text = str(error) or type(error).__name__
         raise SourceFormatError(f"{what}: {text}") from error

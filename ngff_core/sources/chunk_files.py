@@ -22,14 +22,14 @@ import crc32c
 import numpy as np
 import zarr
 
-from ngff_core.blocks import Block, Samples, places
+from ngff_core.blocks import Block, BlockedArray, carve
 from ngff_core.geometry import Region, Shape, grid_shape
-from ngff_core.memory import Room, regions
+from ngff_core.memory import ScratchBuffer, regions
 
 _CRC_BYTES = 4
 _MOST_CHUNKS = 1024
 """Of a region: what is done for each of many small ones outweighs what is spared."""
-_files, _chunks = Room(), Room()
+_files, _chunks = ScratchBuffer(), ScratchBuffer()
 
 Decode = Callable[[Block, Block], int]
 """Decodes bytes into room for them, both flat arrays of bytes; how many it gave."""
@@ -63,18 +63,18 @@ class ChunkFiles:
         key, fill = metadata.encode_chunk_key, metadata.fill_value
         return cls(folder, array.shape, chunks, dtype, key, decode, fill)
 
-    def read(self, box: Region) -> Samples | None:
+    def read(self, box: Region) -> BlockedArray | None:
         """The samples of a box; None where it does not consist of whole chunks, or for zarr."""
         cells = math.prod(grid_shape(box.shape, self.chunks))
         if not self._is_whole(box) or cells > _MOST_CHUNKS:
             return None
         memory = regions.array((box.size,), self.dtype)
         blocks = []
-        for region, place in places(box, self.chunks, memory):
+        for region, place in carve(box, self.chunks, memory):
             if not self._read_chunk(region, place):
                 return None
             blocks.append(place)
-        return Samples(box, self.chunks, tuple(blocks))
+        return BlockedArray(box, self.chunks, tuple(blocks))
 
     def _is_whole(self, box: Region) -> bool:
         return all(

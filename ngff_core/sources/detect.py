@@ -14,7 +14,7 @@ from ngff_core.sources.tiff import MAGICS as TIFF_MAGICS
 from ngff_core.sources.tiff import open_tiff
 from ngff_core.sources.zarr_nodes import read_node
 from ngff_core.sources.zarr_store import open_zarr
-from ngff_core.storage import LocalFiles, StorageOptions, Store, open_store
+from ngff_core.storage import LocalFiles, ObjectStore, StorageOptions, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
 ACCEPTED = (
@@ -41,7 +41,7 @@ def open_source(source: Any, storage_options: StorageOptions | None = None) -> S
     return open_array(source)
 
 
-def _open_stored(store: Store) -> Source:
+def _open_stored(store: ObjectStore) -> Source:
     node = read_node(store)
     if node is not None:
         return open_zarr(store, node)
@@ -51,7 +51,7 @@ def _open_stored(store: Store) -> Source:
     return _open_file(store)
 
 
-def _open_file(store: Store) -> Source:
+def _open_file(store: ObjectStore) -> Source:
     with refusing(f"{store.uri}: cannot be read"), store.open("") as file:
         magic = file.read(8)
     if magic[:4] in TIFF_MAGICS:
@@ -62,7 +62,7 @@ def _open_file(store: Store) -> Source:
     raise SourceFormatError(f"{store.uri}: the file {what}; accepted are {ACCEPTED}")
 
 
-def _nothing_readable(store: Store) -> Exception:
+def _nothing_readable(store: ObjectStore) -> Exception:
     try:
         anything = _anything_at(store)
     except UnlistableError:
@@ -77,7 +77,7 @@ def _nothing_readable(store: Store) -> Exception:
     )
 
 
-def _anything_at(store: Store) -> bool:
+def _anything_at(store: ObjectStore) -> bool:
     if isinstance(store, LocalFiles):
         return store.root.exists()
     try:

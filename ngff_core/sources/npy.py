@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ngff_core.blocks import ArrayLike, Block
-from ngff_core.errors import InvalidOptionError, PassingError, SourceFormatError
+from ngff_core.errors import InvalidOptionError, SourceFormatError, TransientError
 from ngff_core.geometry import Shape
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage, TransposedArray
@@ -22,7 +22,7 @@ from ngff_core.sources.base import (
     make_source,
     refusing,
 )
-from ngff_core.storage import Bucket, LocalFiles, ObjectInfo, Store
+from ngff_core.storage import Bucket, LocalFiles, ObjectInfo, ObjectStore
 
 MAGIC = b"\x93NUMPY"
 
@@ -94,7 +94,9 @@ class _RangedArray:
             told = f"{self.store.uri}: truncated: {len(data)} bytes of {(stop - start) * size}"
             # A bucket's object was long enough when it was opened: so this is an answer that
             # broke off, or another object, which the next run will tell.
-            raise (SourceFormatError if isinstance(self.store, LocalFiles) else PassingError)(told)
+            raise (SourceFormatError if isinstance(self.store, LocalFiles) else TransientError)(
+                told
+            )
         return np.frombuffer(data, self.dtype)
 
     def _bytes(self, start: int, stop: int) -> bytes:
@@ -106,7 +108,7 @@ class _RangedArray:
         return found
 
 
-def open_npy(store: Store) -> Source:
+def open_npy(store: ObjectStore) -> Source:
     """The array in the .npy file that ``store`` names; only its header is read.
 
     Raises `SourceFormatError` for a truncated file, and for samples that are no numbers.
@@ -126,7 +128,7 @@ def open_npy(store: Store) -> Source:
     return make_source(image, _identity(store, info), _unit(store, header), "npy")
 
 
-def _read_header(store: Store) -> _Header:
+def _read_header(store: ObjectStore) -> _Header:
     with refusing(f"{store.uri}: not a readable .npy header"), store.open("") as file:
         start = file.read(12)
         major = start[6]
@@ -151,7 +153,7 @@ def _parse_header(text: str, offset: int) -> _Header:
     return _Header(offset, shape, dtype, bool(content["fortran_order"]))
 
 
-def _array(store: Store, header: _Header) -> ArrayLike:
+def _array(store: ObjectStore, header: _Header) -> ArrayLike:
     # Fortran order is C order with the axes the other way round.
     order = tuple(reversed(range(len(header.shape))))
     stored = tuple(header.shape[i] for i in order) if header.fortran else header.shape
@@ -159,7 +161,7 @@ def _array(store: Store, header: _Header) -> ArrayLike:
     return TransposedArray(data, order) if header.fortran else data
 
 
-def _c_ordered(store: Store, header: _Header, shape: Shape) -> ArrayLike:
+def _c_ordered(store: ObjectStore, header: _Header, shape: Shape) -> ArrayLike:
     if isinstance(store, Bucket | LocalFiles):
         return _RangedArray(store, header.offset, shape, header.dtype)
     raise TypeError(f"no way to read ranges of {store!r}")
@@ -172,7 +174,7 @@ def _dims(header: _Header, uri: str) -> tuple[str, ...]:
         raise SourceFormatError(f"{uri}: {error}") from error
 
 
-def _unit(store: Store, header: _Header) -> Shape:
+def _unit(store: ObjectStore, header: _Header) -> Shape:
     """A sample where the file is local; a row where it is fetched, for rows come whole."""
     unit = [1] * len(header.shape)
     if not isinstance(store, LocalFiles):
@@ -181,5 +183,5 @@ def _unit(store: Store, header: _Header) -> Shape:
     return tuple(unit)
 
 
-def _identity(store: Store, info: ObjectInfo) -> SourceIdentity:
+def _identity(store: ObjectStore, info: ObjectInfo) -> SourceIdentity:
     return SourceIdentity(store.uri, (("size", str(info.size)), ("version", info.version)))

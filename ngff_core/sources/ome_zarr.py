@@ -31,7 +31,7 @@ from ngff_core.sources.zarr_nodes import (
     read_node,
     stored_pins,
 )
-from ngff_core.storage import Store
+from ngff_core.storage import ObjectStore
 
 _SHOWN = 10
 _DEPTH = 3
@@ -42,7 +42,7 @@ _DEPTH = 3
 class StoredImage:
     """One image as its group describes it, its axes as they are stored."""
 
-    store: Store
+    store: ObjectStore
     group: Node
     version: str
     entry: ImageEntry
@@ -82,12 +82,12 @@ class StoredLevel:
 
     image: NgffImage
     unit: Shape
-    store: Store
+    store: ObjectStore
     node: Node
     array: zarr.Array[Any]
 
 
-def open_ome_zarr(store: Store, group: Node) -> Source:
+def open_ome_zarr(store: ObjectStore, group: Node) -> Source:
     """Level 0 of the image whose group this is, with its axes, units and place in space.
 
     Raises `SourceFormatError` for a group that is no image, naming what it is, and for
@@ -101,7 +101,7 @@ def open_ome_zarr(store: Store, group: Node) -> Source:
     return make_source(level.image, identity, level.unit, "ome-zarr", chunks=chunks)
 
 
-def read_image(store: Store, group: Node) -> StoredImage:
+def read_image(store: ObjectStore, group: Node) -> StoredImage:
     """What the group's metadata says of the first image in it; no array is opened."""
     attributes = _ome_attributes(group)
     if not isinstance(attributes, dict) or "multiscales" not in attributes:
@@ -211,7 +211,7 @@ def _orientations(
         return {d: AnatomicalOrientation(**o) for d, o in found.items() if o is not None}
 
 
-def _level(store: Store, path: str) -> tuple[Store, Node]:
+def _level(store: ObjectStore, path: str) -> tuple[ObjectStore, Node]:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts:
         raise SourceFormatError(f"{store.uri}: {path!r} is no path of a level")
@@ -245,7 +245,7 @@ def _placement(
     return tuple(scale), tuple(translation)
 
 
-def _no_image(store: Store, group: Node, attributes: Mapping[str, Any]) -> SourceFormatError:
+def _no_image(store: ObjectStore, group: Node, attributes: Mapping[str, Any]) -> SourceFormatError:
     kinds = {**group.attributes, **attributes}
     if "plate" in kinds:
         return SourceFormatError(
@@ -272,7 +272,7 @@ def _first_well(plate: Any) -> str:
         return "A/1"
 
 
-def _inside(store: Store, group: Node) -> str:
+def _inside(store: ObjectStore, group: Node) -> str:
     names = _array_names(store, group)
     if not names:
         return "it holds no arrays"
@@ -280,7 +280,7 @@ def _inside(store: Store, group: Node) -> str:
     return f"it holds the arrays {', '.join(names[:_SHOWN])}{more}: name one of them"
 
 
-def _array_names(store: Store, group: Node) -> list[str]:
+def _array_names(store: ObjectStore, group: Node) -> list[str]:
     # zarr goes through groups only: a listing would go through every chunk of every array.
     with warnings.catch_warnings(), refusing(f"{store.uri}: not a readable zarr group"):
         warnings.simplefilter("ignore")

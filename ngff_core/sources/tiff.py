@@ -36,7 +36,7 @@ from ngff_core.sources.base import (
     sensible_name,
 )
 from ngff_core.sources.zarr_nodes import open_fused
-from ngff_core.storage import LocalFiles, ObjectInfo, Store
+from ngff_core.storage import LocalFiles, ObjectInfo, ObjectStore
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
@@ -50,7 +50,7 @@ _MEANING_TAGS = frozenset((270, 282, 283))
 _log = logging.getLogger(__name__)
 
 
-def open_tiff(store: Store) -> Source:
+def open_tiff(store: ObjectStore) -> Source:
     """Level 0 of the first series of the TIFF file that ``store`` names.
 
     No sample is read. Raises `SourceFormatError` for a file that ends before its data
@@ -67,7 +67,7 @@ def open_tiff(store: Store) -> Source:
             return _source(store, info, tif, series, opened.pop_all().close)
 
 
-def _open_file(store: Store, opened: ExitStack) -> TiffFile:
+def _open_file(store: ObjectStore, opened: ExitStack) -> TiffFile:
     from tifffile import TiffFile
 
     with refusing(f"{store.uri}: not a readable TIFF file"):
@@ -81,7 +81,7 @@ def _open_file(store: Store, opened: ExitStack) -> TiffFile:
 
 
 def _source(
-    store: Store,
+    store: ObjectStore,
     info: ObjectInfo,
     tif: TiffFile,
     series: TiffPageSeries,
@@ -455,12 +455,12 @@ def unit_name(text: object) -> str | None:
 # --- what identifies it ----------------------------------------------------------------
 
 
-def _identity(store: Store, info: ObjectInfo, series: TiffPageSeries) -> SourceIdentity:
+def _identity(store: ObjectStore, info: ObjectInfo, series: TiffPageSeries) -> SourceIdentity:
     pins: Pins = (("size", str(info.size)), ("version", info.version))
     return SourceIdentity(store.uri, tuple(sorted(pins + _other_files(store, series))))
 
 
-def _other_files(store: Store, series: TiffPageSeries) -> Pins:
+def _other_files(store: ObjectStore, series: TiffPageSeries) -> Pins:
     """Sizes and versions of further files, where an OME-TIFF's planes lie in several."""
     if not series.is_multifile:
         return ()

@@ -25,7 +25,7 @@ from ngff_core.sources.base import (
     refusing,
 )
 from ngff_core.sources.chunk_files import ChunkFiles
-from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, Store, fused_pipeline
+from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, ObjectStore, fused_pipeline
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Node:
     """As stored; their bytes are part of what identifies the source."""
 
 
-def read_node(store: Store) -> Node | None:
+def read_node(store: ObjectStore) -> Node | None:
     """The node at the prefix of ``store``; None where no zarr document is stored.
 
     Raises `SourceFormatError` for documents that are no JSON, or not zarr's.
@@ -54,7 +54,7 @@ def read_node(store: Store) -> Node | None:
     return None
 
 
-def open_reader(store: Store, node: Node) -> tuple[Reader, zarr.Array[Any]]:
+def open_reader(store: ObjectStore, node: Node) -> tuple[Reader, zarr.Array[Any]]:
     """The array at the prefix of ``store``, opened and checked; no chunk is read."""
     with refusing(f"{store.uri}: cannot be opened as a zarr array"):
         array = open_fused(store.zarr(), node.zarr_format)
@@ -104,7 +104,7 @@ def known_dims(dims: Sequence[str]) -> bool:
     )
 
 
-def listed(array_store: Store) -> Mapping[str, ObjectInfo] | None:
+def listed(array_store: ObjectStore) -> Mapping[str, ObjectInfo] | None:
     """Every object below an array; None where the store cannot be listed."""
     try:
         return array_store.objects()

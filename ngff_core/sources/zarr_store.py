@@ -27,11 +27,11 @@ from ngff_core.sources.zarr_nodes import (
     open_reader,
     stored_pins,
 )
-from ngff_core.storage import Store, both
+from ngff_core.storage import ObjectStore, both
 from ngff_core.storage.foreign import behind_zarr
 
 
-def open_zarr(store: Store, node: Node) -> Source:
+def open_zarr(store: ObjectStore, node: Node) -> Source:
     """The zarr array, or level 0 of the OME-Zarr image, whose node this is."""
     if node.is_array:
         return _open_plain(store, node)
@@ -56,7 +56,7 @@ def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
     return SourceIdentity(f"array:{name}", tuple(pins))
 
 
-def _open_plain(store: Store, node: Node) -> Source:
+def _open_plain(store: ObjectStore, node: Node) -> Source:
     (reader, array), objects = both(
         store, partial(open_reader, store, node), partial(listed, store)
     )

@@ -1,4 +1,4 @@
-"""The one door to storage: a URI or path becomes a `Store` of named bytes."""
+"""The one door to storage: a URI or path becomes a `ObjectStore` of named bytes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ngff_core.storage.base import Content, ObjectInfo, StorageOptions, Store, whole
+from ngff_core.storage.base import Content, ObjectInfo, ObjectStore, StorageOptions, whole
 from ngff_core.storage.bucket import DOCUMENTS, Bucket, open_bucket, options_of
 from ngff_core.storage.local import PARTIAL, LocalFiles
 from ngff_core.storage.requests import both, delete_below, for_each, look_up
 from ngff_core.storage.retry import retrying
-from ngff_core.storage.transient import is_passing
+from ngff_core.storage.transient import is_transient
 from ngff_core.storage.uris import (
     absolute_uri,
     canonical_uri,
@@ -30,8 +30,8 @@ __all__ = [
     "Content",
     "LocalFiles",
     "ObjectInfo",
+    "ObjectStore",
     "StorageOptions",
-    "Store",
     "absolute_uri",
     "both",
     "canonical_uri",
@@ -40,8 +40,8 @@ __all__ = [
     "for_each",
     "fused_pipeline",
     "is_bucket",
-    "is_passing",
     "is_remote",
+    "is_transient",
     "look_up",
     "open_store",
     "public_uri",
@@ -52,7 +52,9 @@ __all__ = [
 ]
 
 
-def open_store(uri: str | os.PathLike[str], storage_options: StorageOptions | None = None) -> Store:
+def open_store(
+    uri: str | os.PathLike[str], storage_options: StorageOptions | None = None
+) -> ObjectStore:
     """The store at a local path or an fsspec URI; nothing is read or written."""
     text = os.fspath(uri)
     scheme = urlsplit(text).scheme if "://" in text else ""

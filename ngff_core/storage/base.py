@@ -32,7 +32,7 @@ class ObjectInfo:
     """Of its bytes, in hexadecimal digits; None or something else where the store does not tell."""
 
 
-class Store(ABC):
+class ObjectStore(ABC):
     """Named bytes under one prefix. Keys are relative, with ``/`` between their parts."""
 
     uri: str
@@ -94,7 +94,7 @@ class Store(ABC):
         """The same prefix as zarr sees it."""
 
     @abstractmethod
-    def child(self, name: str) -> Store:
+    def child(self, name: str) -> ObjectStore:
         """The store of a longer prefix."""
 
     @abstractmethod

@@ -17,11 +17,18 @@ import zarr
 from fsspec.spec import AbstractBufferedFile
 from zarr.abc.store import Store as ZarrStore
 
-from ngff_core.errors import InvalidOptionError, PassingError, UnlistableError
-from ngff_core.storage.base import Content, ObjectInfo, StorageOptions, Store, google_crc32c, whole
+from ngff_core.errors import InvalidOptionError, TransientError, UnlistableError
+from ngff_core.storage.base import (
+    Content,
+    ObjectInfo,
+    ObjectStore,
+    StorageOptions,
+    google_crc32c,
+    whole,
+)
 from ngff_core.storage.requests import look_up
 from ngff_core.storage.retry import retrying
-from ngff_core.storage.transient import http_status, is_passing, is_refusal, kind_of
+from ngff_core.storage.transient import http_status, is_refusal, is_transient, kind_of
 
 DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs")
 """What a folder has where zarr's readers take it for something."""
@@ -41,7 +48,7 @@ _UNKNOWN_CALLER = {
 _create_in_memory = threading.Lock()
 
 
-class Bucket(Store):
+class Bucket(ObjectStore):
     """A prefix of any fsspec filesystem."""
 
     at_once = 8
@@ -107,7 +114,7 @@ class Bucket(Store):
         try:
             with self._telling(key, "created"):
                 self._compare(key, data, reply)
-        except PassingError:
+        except TransientError:
             # The object is ours, and damaged: creating it again would only meet it.
             retrying(self.write, key, data)
         return True
@@ -124,7 +131,7 @@ class Bucket(Store):
         else:
             same = True
         if not same:
-            raise PassingError(f"{self.uri}/{key} arrived damaged")
+            raise TransientError(f"{self.uri}/{key} arrived damaged")
 
     @contextmanager
     def _telling(self, key: str, done: str) -> Iterator[None]:
@@ -132,14 +139,14 @@ class Bucket(Store):
         where = f"{self.uri}/{key}" if key else self.uri
         try:
             yield
-        except (PassingError, FileNotFoundError, FileExistsError, IsADirectoryError):
+        except (TransientError, FileNotFoundError, FileExistsError, IsADirectoryError):
             raise
         except Exception as error:
             told = f"{where} could not be {done}: {_short(error)}"
             if is_refusal(error):
                 raise PermissionError(told) from error
-            if is_passing(error):
-                raise PassingError(told) from error
+            if is_transient(error):
+                raise TransientError(told) from error
             raise
 
     def _hidden(self, error: PermissionError) -> bool:
@@ -340,8 +347,8 @@ def open_bucket(scheme: str, uri: str, options: dict[str, Any]) -> Bucket:
         told = f"{uri}: {_without_values(str(error), options)}"
         if isinstance(error, ValueError | ImportError | TypeError):
             raise InvalidOptionError(told) from None
-        if is_passing(error):
-            raise PassingError(told) from None
+        if is_transient(error):
+            raise TransientError(told) from None
         raise PermissionError(told) from None
     return Bucket(fs, root, uri)
 

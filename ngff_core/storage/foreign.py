@@ -1,4 +1,4 @@
-"""Stores that the caller opened, a zarr store or a mapping of bytes, as our `Store`."""
+"""Stores that the caller opened, a zarr store or a mapping of bytes, as our `ObjectStore`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zarr.core.sync import sync
 from zarr.storage import StorePath
 
 from ngff_core.errors import UnlistableError
-from ngff_core.storage import Bucket, Content, LocalFiles, ObjectInfo, Store, whole
+from ngff_core.storage import Bucket, Content, LocalFiles, ObjectInfo, ObjectStore, whole
 
 _creating = threading.Lock()
 
@@ -29,7 +29,7 @@ def is_foreign(store: object) -> bool:
     return isinstance(store, ZarrStore | StorePath | MutableMapping)
 
 
-def foreign_store(store: Any) -> Store:
+def foreign_store(store: Any) -> ObjectStore:
     """Our view of a zarr store, a path in one, or a mapping from key to bytes."""
     if isinstance(store, MutableMapping):
         return ZarrBacked(
@@ -41,7 +41,7 @@ def foreign_store(store: Any) -> Store:
     return behind_zarr(store, path) or ZarrBacked(store, path, f"{store}/{path}".rstrip("/"))
 
 
-def behind_zarr(store: ZarrStore, path: str) -> Store | None:
+def behind_zarr(store: ZarrStore, path: str) -> ObjectStore | None:
     """The files or the bucket that a zarr store is a view of; None for another kind."""
     if isinstance(store, zarr.storage.LocalStore):
         return LocalFiles(store.root.absolute() / path)
@@ -80,7 +80,7 @@ class BufferMapping(MutableMapping[str, Buffer]):
         return key in self._mapping
 
 
-class ZarrBacked(Store):
+class ZarrBacked(ObjectStore):
     """A prefix of any zarr store."""
 
     def __init__(self, store: ZarrStore, prefix: str, uri: str) -> None:

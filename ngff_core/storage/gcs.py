@@ -17,7 +17,7 @@ from gcsfs.retry import ChecksumError
 
 from ngff_core.storage.base import google_crc32c
 from ngff_core.storage.retry import ask_for_pause, retrying_request
-from ngff_core.storage.transient import passing_status, seconds_of, was_expired
+from ngff_core.storage.transient import is_transient_status, seconds_of, was_expired
 
 # gcsfs sets none by itself: a stalled connection would hang for ever.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
@@ -69,7 +69,7 @@ async def _watch(
     response = await handler(request)
     if response.status == 200:
         await _compare(response)
-    if passing_status(response.status):
+    if is_transient_status(response.status):
         ask_for_pause(seconds_of(response.headers.get("Retry-After", "0")))
     return response
 

@@ -17,14 +17,14 @@ from typing import BinaryIO
 import zarr
 from zarr.abc.store import Store as ZarrStore
 
-from ngff_core.storage.base import Content, ObjectInfo, Store
+from ngff_core.storage.base import Content, ObjectInfo, ObjectStore
 from ngff_core.storage.page_cache import write_behind
 
 PARTIAL = ".partial"
 """Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
 
 
-class LocalFiles(Store):
+class LocalFiles(ObjectStore):
     """A folder of the local file system."""
 
     def __init__(self, root: Path) -> None:

@@ -8,13 +8,13 @@ from contextvars import copy_context
 from typing import Any
 
 from ngff_core.errors import UnlistableError
-from ngff_core.storage.base import ObjectInfo, Store
+from ngff_core.storage.base import ObjectInfo, ObjectStore
 from ngff_core.storage.retry import retrying
 
 _AT_ONCE = 16
 
 
-def look_up(store: Store, keys: Iterable[str]) -> dict[str, ObjectInfo]:
+def look_up(store: ObjectStore, keys: Iterable[str]) -> dict[str, ObjectInfo]:
     """Those of the objects that are there, asked for one by one, some at once."""
     keys = list(keys)
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ngff-look") as executor:
@@ -22,7 +22,7 @@ def look_up(store: Store, keys: Iterable[str]) -> dict[str, ObjectInfo]:
         return {key: info for key, info in zip(keys, infos, strict=True) if info is not None}
 
 
-def delete_below(store: Store, prefix: str, known: Callable[[], Iterable[str]]) -> None:
+def delete_below(store: ObjectStore, prefix: str, known: Callable[[], Iterable[str]]) -> None:
     """Remove every object below ``prefix``; where the store cannot list, those ``known``."""
     try:
         retrying(store.delete_tree, prefix)
@@ -32,7 +32,7 @@ def delete_below(store: Store, prefix: str, known: Callable[[], Iterable[str]]) 
                 pass
 
 
-def for_each[T, R](store: Store, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def for_each[T, R](store: ObjectStore, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """``work`` on each of ``items``, side by side as far as the store is far away; in order."""
     if store.at_once == 1:
         return [work(item) for item in items]
@@ -42,7 +42,7 @@ def for_each[T, R](store: Store, work: Callable[[T], R], items: Iterable[T]) -> 
         return [future.result() for future in futures]
 
 
-def both[A, B](store: Store, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
+def both[A, B](store: ObjectStore, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
     """Two looks at a store, side by side where it is far away."""
     works: tuple[Callable[[], Any], ...] = (first, second)
     found = for_each(store, lambda work: work(), works)

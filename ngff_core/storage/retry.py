@@ -17,7 +17,7 @@ from typing import Any
 import tenacity
 
 from ngff_core.config import config
-from ngff_core.storage.transient import is_passing, kind_of, retry_after, was_expired
+from ngff_core.storage.transient import is_transient, kind_of, retry_after, was_expired
 
 ATTEMPTS = 8
 """Of one request. Their pauses add up to 31 s on average, and to 62 s at most."""
@@ -87,7 +87,7 @@ def one_budget() -> Iterator[Effort]:
     effort = Effort(config.region_retries, config.region_seconds)
     token = _current.set(effort)
     try:
-        with noting(effort.met):
+        with counting_retries(effort.met):
             yield effort
     finally:
         _current.reset(token)
@@ -143,7 +143,7 @@ class _Attempts:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if self._struggling:
             self._effort.leave()
-        if error is not None and (is_passing(error) or was_expired(error)):
+        if error is not None and (is_transient(error) or was_expired(error)):
             setattr(error, _MARK, True)
 
     @property
@@ -170,11 +170,11 @@ class _Attempts:
             self._struggling = True
             self._effort.enter()
         if error is not None:
-            note(kind_of(error))
+            count_retry(kind_of(error))
 
 
 def _is_worth_another(error: BaseException) -> bool:
-    return (is_passing(error) or was_expired(error)) and not given_up(error)
+    return (is_transient(error) or was_expired(error)) and not given_up(error)
 
 
 def _as_asked(state: tenacity.RetryCallState) -> float:
@@ -204,7 +204,7 @@ def asked_pause(error: BaseException | None) -> float:
     return max(_asked.get(), retry_after(error))
 
 
-def note(kind: str) -> None:
+def count_retry(kind: str) -> None:
     """Count trouble that is about to be passed over."""
     with _turn:
         for counter in (_met, *_noting.get()):
@@ -212,7 +212,7 @@ def note(kind: str) -> None:
 
 
 @contextmanager
-def noting(counter: Counter[str]) -> Iterator[None]:
+def counting_retries(counter: Counter[str]) -> Iterator[None]:
     """Trouble that is passed over inside is counted in ``counter`` too.
 
     Also in the loops of clients: a coroutine keeps the context of who handed it over.

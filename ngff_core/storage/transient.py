@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from ngff_core.errors import PassingError
+from ngff_core.errors import TransientError
 
 LONGEST_WAIT = 120.0
 """Seconds; a service that asks for more is asked again earlier."""
@@ -29,9 +29,9 @@ _DAMAGED_ON_THE_WAY = {
 _EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether ``error``'s type says that trying again may help."""
-    if isinstance(error, PassingError | TimeoutError | ConnectionError):
+    if isinstance(error, TransientError | TimeoutError | ConnectionError):
         return True
     if isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EREMOTEIO):
         return True
@@ -39,7 +39,7 @@ def is_passing(error: BaseException) -> bool:
         return True
     status = http_status(error)
     if status is not None:
-        return passing_status(status)
+        return is_transient_status(status)
     kinds = (
         _loaded("gcsfs.retry", "ChecksumError"),
         _loaded("aiohttp", "ClientError"),
@@ -55,7 +55,7 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, tuple(kind for kind in kinds if kind is not None))
 
 
-def passing_status(status: int) -> bool:
+def is_transient_status(status: int) -> bool:
     """Whether a service that answers so may answer otherwise later; 501 is for good."""
     return status in (408, 429) or (status >= 500 and status != 501)
 
@@ -106,7 +106,7 @@ def seconds_of(header: str) -> float:
 
 def kind_of(error: BaseException) -> str:
     """A status or a type's name: what errors are counted by."""
-    while isinstance(error, PassingError) and error.__cause__ is not None:
+    while isinstance(error, TransientError) and error.__cause__ is not None:
         error = error.__cause__
     status = http_status(error)
     return type(error).__name__ if status is None else str(status)

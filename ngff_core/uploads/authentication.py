@@ -57,7 +57,7 @@ class NotAuthenticError(NgffError, PermissionError):
 
 
 @dataclass
-class Kept:
+class CachedFetch:
     """Certificates that were fetched lately, so that no sender makes us fetch at will."""
 
     fetch: Fetch

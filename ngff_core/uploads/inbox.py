@@ -16,8 +16,8 @@ from typing import Any
 from ngff_core.errors import StoredDataError
 from ngff_core.storage import (
     LocalFiles,
+    ObjectStore,
     StorageOptions,
-    Store,
     absolute_uri,
     canonical_uri,
     is_remote,
@@ -58,11 +58,11 @@ class Inbox:
         )
 
     @property
-    def state_store(self) -> Store:
+    def state_store(self) -> ObjectStore:
         return open_store(self.state or f"{self.root}/{STATE_FOLDER}", self.storage_options)
 
     @property
-    def store(self) -> Store:
+    def store(self) -> ObjectStore:
         return open_store(self.root, self.storage_options)
 
     def holds(self, uri: str) -> bool:
@@ -184,7 +184,7 @@ def _parked_document(uri: str, document: bytes) -> dict[str, Any]:
 class _Tree:
     """The folders of a store, local or not, as fsspec lists them."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         if isinstance(store, LocalFiles):
             import fsspec
 

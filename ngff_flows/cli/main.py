@@ -26,7 +26,7 @@ from ngff_core import (
 from ngff_core.build.api import run_build
 from ngff_core.errors import CallerError, InvalidOptionError, NgffError, StoredDataError
 from ngff_core.plan.pricing import COMPRESSION, THROUGHPUT, price
-from ngff_core.storage import StorageOptions, is_passing
+from ngff_core.storage import StorageOptions, is_transient
 from ngff_flows.cli.options import (
     Block,
     Compression,
@@ -233,7 +233,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get(_TRACEBACK):
             raise
-        if is_passing(error):
+        if is_transient(error):
             _fail(error, 1, _remedy(error))
         said = " ".join(str(error).split())
         hint = f"; run again with {_TRACEBACK}=1 for the whole story"
@@ -263,7 +263,7 @@ def _place(error: BaseException) -> BaseException | str:
 
 def _remedy(error: BaseException) -> str:
     number = error.errno if isinstance(error, OSError) else None
-    if is_passing(error):
+    if is_transient(error):
         return "; run the same command again to go on"
     if number == errno.ENOSPC:
         return "; make room, and run the same command again to go on"

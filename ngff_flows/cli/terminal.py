@@ -184,11 +184,11 @@ def show_verification(target: str, found: Verification) -> None:
 def show_repair(done: Repair) -> None:
     """What a repair mended and what it left, for people."""
     console = _console()
-    lines = [f"{finding.key}: {finding.what}: mended" for finding in done.mended]
+    lines = [f"{finding.key}: {finding.what}: mended" for finding in done.repaired]
     lines += [f"{left.finding.key}: {left.finding.what}: {left.why}" for left in done.left]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
-    told = f"{len(done.mended)} mended, {len(done.left)} left" if lines else "nothing to mend"
+    told = f"{len(done.repaired)} mended, {len(done.left)} left" if lines else "nothing to mend"
     console.print(f"{done.target}: {told}; {_verdict(done.verification)}", soft_wrap=True)
 
 

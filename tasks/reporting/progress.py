@@ -146,7 +146,7 @@ def progress_artifact(key: str, description: str) -> Callable[[float], None]:
     """
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-    news = News()
+    news = BestEffort()
     made: list[UUID] = []
     context = copy_context()
 
@@ -162,7 +162,7 @@ def progress_artifact(key: str, description: str) -> Callable[[float], None]:
     return show
 
 
-class News:
+class BestEffort:
     """Tells a server what it may miss, and loses little time where it is away.
 
     Prefect's client tries for a minute to reach a server that was there before. After

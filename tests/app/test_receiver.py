@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from prefect.client.orchestration import get_client
 
 from ngff_core.errors import InvalidOptionError
-from ngff_core.uploads.authentication import Kept, signed_text
+from ngff_core.uploads.authentication import CachedFetch, signed_text
 from ngff_core.uploads.notifications import (
     Interest,
     NotificationError,
@@ -331,7 +331,7 @@ def test_no_other_subscription_is(outside: Outside, told: dict[str, str]) -> Non
 def test_certificate_is_fetched_once_an_hour() -> None:
     """No sender makes us ask Amazon or Google at will."""
     outside, now = Outside(), [0.0]
-    kept = Kept(outside.fetch, lambda: now[0])
+    kept = CachedFetch(outside.fetch, lambda: now[0])
     for now[0] in (0.0, 3599.0, 3600.0):
         kept(CERTIFICATE_URL)
     assert len(outside.fetched) == 2

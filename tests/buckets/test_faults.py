@@ -14,13 +14,13 @@ import tenacity
 
 import ngff_core
 from ngff_core.build.report import retries_text
-from ngff_core.errors import PassingError, StoredDataError
+from ngff_core.errors import StoredDataError, TransientError
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Advanced, Finished
 from ngff_core.pyramid.level_io import open_level
 from ngff_core.records.build_folder import read_plan, target_stores
 from ngff_core.sources import open_source
-from ngff_core.storage import Store, open_store, retrying, transient
+from ngff_core.storage import ObjectStore, open_store, retrying, transient
 from tests.buckets.images import OPTIONS, REGIONS, assert_same, stored
 from tests.servers.proxy import Fault, Proxy, proxy
 
@@ -49,7 +49,7 @@ class Place:
         self.between.script()
         return stored(self.target, self.options)
 
-    def store(self) -> Store:
+    def store(self) -> ObjectStore:
         return open_store(self.root, self.options)
 
 
@@ -180,7 +180,7 @@ def test_a_region_has_a_budget(place, source, whole, monkeypatch):
     told = (
         rf"{CHUNK} could not be written: 503 .*; storing region \d of scale0/image at .*3 retries"
     )
-    with pytest.raises(PassingError, match=told + r".*503: 3.*run the same command again"):
+    with pytest.raises(TransientError, match=told + r".*503: 3.*run the same command again"):
         place.build(source)
     assert place.between.injected == {"503": 4}
     place.between.script()
@@ -192,7 +192,7 @@ def test_the_budget_is_of_seconds_too(place, source, monkeypatch):
     """That a region spends in trouble; the clock of a region in no trouble stands still."""
     monkeypatch.setattr(ngff_core.config, "region_seconds", 0.0)
     place.between.script(Fault("status", method=WRITES, path=CHUNK, nth=[1], status=503))
-    with pytest.raises(PassingError, match="0 retries in 0 s"):
+    with pytest.raises(TransientError, match="0 retries in 0 s"):
         place.build(source)
 
 
@@ -208,7 +208,7 @@ def test_an_outage_is_told_and_the_same_command_goes_on(place, source, whole):
     """Longer than all retries: the error names the object; what was done is kept."""
     key = "scale1/image/c/0/1/0"
     place.between.script(Fault("status", method=WRITES, path=key, status=503))
-    with pytest.raises(PassingError, match=rf"{key} could not be written: 503"):
+    with pytest.raises(TransientError, match=rf"{key} could not be written: 503"):
         place.build(source)
     place.between.script()
     status = ngff_core.build_status(place.target, storage_options=place.options)
@@ -237,7 +237,7 @@ def interrupt_before_level_1(place: Place, source: str, monkeypatch: Any) -> Non
             raise KeyboardInterrupt
 
     place.between.script(Fault("status", method=WRITES, path="scale1/image/c/", status=503))
-    with pytest.raises((KeyboardInterrupt, PassingError)):
+    with pytest.raises((KeyboardInterrupt, TransientError)):
         place.build(source, progress=listen)
     place.between.script()
 

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngff_core.blocks import gathered
+from ngff_core.blocks import assemble
 from ngff_core.geometry import Region
-from ngff_core.memory import Room
+from ngff_core.memory import ScratchBuffer
 from tests.support.passes import cut
 
 
@@ -62,5 +62,5 @@ def test_pieces_are_put_together_as_they_lie(data: st.DataObject) -> None:
     start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
     stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True))
     box = Region(start, stop)
-    np.testing.assert_array_equal(gathered(box, pieces), array[box.slices])
-    np.testing.assert_array_equal(gathered(box, pieces, Room()), array[box.slices])
+    np.testing.assert_array_equal(assemble(box, pieces), array[box.slices])
+    np.testing.assert_array_equal(assemble(box, pieces, ScratchBuffer()), array[box.slices])

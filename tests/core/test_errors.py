@@ -20,12 +20,12 @@ DOCUMENTED = [
     (errors.ClusterUnfitError, errors.CallerError, ValueError),
     (errors.UnlistableError, errors.CallerError, PermissionError),
     (errors.StoredDataError, errors.NgffError, ValueError),
-    (errors.PassingError, errors.NgffError, OSError),
-    (errors.TargetBusyError, errors.PassingError, OSError),
-    (errors.LeaseLostError, errors.PassingError, OSError),
-    (errors.ClusterError, errors.PassingError, OSError),
+    (errors.TransientError, errors.NgffError, OSError),
+    (errors.TargetBusyError, errors.TransientError, OSError),
+    (errors.LeaseLostError, errors.TransientError, OSError),
+    (errors.ClusterError, errors.TransientError, OSError),
 ]
-FAMILIES = (errors.CallerError, errors.StoredDataError, errors.PassingError)
+FAMILIES = (errors.CallerError, errors.StoredDataError, errors.TransientError)
 
 
 @pytest.mark.parametrize(("error", "family", "builtin"), DOCUMENTED)

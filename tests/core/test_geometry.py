@@ -97,7 +97,7 @@ def test_a_window_holds_all_that_a_region_is_computed_from(
     remainder = (first + length) % step
     n = bins * step + remainder
     window = window_of(Region((start,), (stop,)), (step,), (halo,), (n,))
-    (low,), (high,), (lead,) = window.box.start, window.box.stop, window.lead
+    (low,), (high,), (offset,) = window.box.start, window.box.stop, window.offset
     needed = {
         p
         for i in range(start, stop)
@@ -105,8 +105,8 @@ def test_a_window_holds_all_that_a_region_is_computed_from(
         if 0 <= p < n
     }
     assert needed <= set(range(low, high))
-    assert low % step == lead % step == 0
-    assert low + lead == start * step
+    assert low % step == offset % step == 0
+    assert low + offset == start * step
     # No more than the halo rounded up to bins in front, and not one sample more behind.
     assert min(needed) - low < step
     assert high == max(needed) + 1

@@ -31,7 +31,7 @@ from flows.clean_builds import clean_builds
 from flows.options import PyramidOptions
 from flows.watch_uploads import Patience, UploadPrefix, watch_uploads
 from ngff_core import BuildOptions
-from ngff_core.errors import InvalidOptionError, PassingError
+from ngff_core.errors import InvalidOptionError, TransientError
 from ngff_core.storage import open_store
 from ngff_flows.cli import main
 from ngff_flows.cli.run_flow import run_flow
@@ -350,7 +350,7 @@ def test_who_cannot_sign_in_is_not_told_with_what(monkeypatch: pytest.MonkeyPatc
         raise requests.ConnectionError(f"no way to {where}")
 
     monkeypatch.setattr(requests, "get", offline)
-    with pytest.raises(PassingError, match=r"no way to .*access_token=\*\*\*") as caught:
+    with pytest.raises(TransientError, match=r"no way to .*access_token=\*\*\*") as caught:
         open_store("gs://lab/out.ome.zarr", {"token": f"{PLANTED}/+="})
     assert PLANTED not in "".join(traceback.format_exception(caught.value))
 

@@ -30,7 +30,7 @@ def watch_held() -> list[int]:
 
     def watched(self: Any) -> bool:
         going_on = begin(self)
-        most[0] = max(most[0], self._held if self._way.edges else 0)
+        most[0] = max(most[0], self._held if self._pass_plan.links else 0)
         return going_on
 
     Pass._begin = watched  # type: ignore[method-assign]

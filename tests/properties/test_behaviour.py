@@ -45,7 +45,7 @@ from ngff_core.errors import InvalidOptionError, UnsupportedDtypeError
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.progress import Advanced, Event
 
-Samples = list[np.ndarray[Any, Any]]
+BlockedArray = list[np.ndarray[Any, Any]]
 
 METHODS = [m for m in Methods if not m.startswith("itk_") or find_spec("itk")]
 MODULE = [m for m in Methods if m.startswith("itkwasm_")]
@@ -61,7 +61,7 @@ def samples(*shape: int, dtype: str = "u2", seed: int = 0) -> np.ndarray[Any, An
     return (noise * 20_000).astype(dtype)
 
 
-def computed(multiscales: Any) -> Samples:
+def computed(multiscales: Any) -> BlockedArray:
     return [image.data.compute() for image in multiscales.images]
 
 
@@ -72,13 +72,13 @@ def multiscale_at(folder: Path) -> Any:
     return document["attributes"]["ome"]["multiscales"][0]
 
 
-def stored(folder: Path) -> Samples:
+def stored(folder: Path) -> BlockedArray:
     """The levels that the metadata names, as zarr reads them."""
     paths = [dataset["path"] for dataset in multiscale_at(folder)["datasets"]]
     return [np.asarray(zarr.open_array(folder / path, mode="r")[...]) for path in paths]
 
 
-def assert_same_bytes(found: Samples, expected: Samples) -> None:
+def assert_same_bytes(found: BlockedArray, expected: BlockedArray) -> None:
     for level, (a, b) in enumerate(zip(found, expected, strict=True)):
         assert (a.shape, a.dtype) == (b.shape, b.dtype), level
         assert a.tobytes() == b.tobytes(), level
@@ -578,9 +578,9 @@ def test_computing_all_levels_reads_the_image_once(
     kernel = type(kernel_for(method))
     reduce = kernel.reduce
 
-    def counting(self: Any, window: Any, lead: Any, step: Any, shape: Any) -> Any:
+    def counting(self: Any, window: Any, offset: Any, step: Any, shape: Any) -> Any:
         made.append(math.prod(shape))
-        return reduce(self, window, lead, step, shape)
+        return reduce(self, window, offset, step, shape)
 
     monkeypatch.setattr(kernel, "reduce", counting)
     dask.compute(*(image.data for image in multiscales.images))

@@ -44,7 +44,7 @@ METHODS = [
     Methods.DASK_BIN_SHRINK,
 ]
 
-Samples = list[np.ndarray[Any, Any]]
+BlockedArray = list[np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ def cases(draw: st.DrawFn, methods: list[Methods]) -> Case:
     )
 
 
-def computed(multiscales: Any) -> Samples:
+def computed(multiscales: Any) -> BlockedArray:
     return [image.data.compute() for image in multiscales.images]
 
 
-def stored(store: Any, levels: int) -> Samples:
+def stored(store: Any, levels: int) -> BlockedArray:
     """The levels as another reader finds them: by zarr, from what metadata names."""
     group = zarr.open_group(store, mode="r")
     attributes = dict(group.attrs)
@@ -104,7 +104,7 @@ def stored(store: Any, levels: int) -> Samples:
     return [np.asarray(group[dataset["path"]][...]) for dataset in found]
 
 
-def check_equal(found: Samples, expected: Samples) -> None:
+def check_equal(found: BlockedArray, expected: BlockedArray) -> None:
     for level, (a, b) in enumerate(zip(found, expected, strict=True)):
         assert a.shape == b.shape, level
         assert (
@@ -113,7 +113,7 @@ def check_equal(found: Samples, expected: Samples) -> None:
         ), level
 
 
-def reference(case: Case) -> Samples:
+def reference(case: Case) -> BlockedArray:
     """Every level in one piece."""
     return computed(to_multiscales(case.image(), case.factors, case.method, chunks=10_000))
 

@@ -11,7 +11,7 @@ import pytest
 import tenacity
 
 import ngff_core
-from ngff_core.errors import PassingError, StoredDataError
+from ngff_core.errors import StoredDataError, TransientError
 from ngff_core.progress import Advanced
 from ngff_core.storage import LocalFiles
 from tests.resume.harness import beside, is_image, pixels, records
@@ -140,7 +140,7 @@ def test_passing_trouble_is_passed_over_wherever_it_comes(
     ("error", "attempts", "told"),
     [
         (PermissionError("read-only"), 1, PermissionError),
-        (TimeoutError("still slow"), 8, PassingError),
+        (TimeoutError("still slow"), 8, TransientError),
     ],
     ids=["final", "never passing"],
 )

@@ -187,7 +187,7 @@ def whole(kernel: Kernel, image: Any, step: Shape) -> Any:
 def piece(kernel: Kernel, image: Any, step: Shape, region: Region) -> Any:
     """One region of the level above ``image``, from the least window it needs."""
     window = window_of(region, step, kernel.halo(step), image.shape)
-    return kernel.reduce(image[window.box.slices], window.lead, step, region.shape)
+    return kernel.reduce(image[window.box.slices], window.offset, step, region.shape)
 
 
 def assert_same_bytes(a: Any, b: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-from ngff_core.blocks import Samples, places
+from ngff_core.blocks import BlockedArray, carve
 from ngff_core.build import streaming
 from ngff_core.build.streaming import Pass
 from ngff_core.geometry import Region, Shape, window_of, within
@@ -76,15 +76,15 @@ def computed(plan: PyramidPlan, seed: int = 0) -> list[Array]:
     return levels
 
 
-def cut(box: Region, block: Array, cell: Shape | None) -> Samples:
+def cut(box: Region, block: Array, cell: Shape | None) -> BlockedArray:
     """A box's samples in arrays of ``cell``, or in one."""
     if cell is None:
-        return Samples.of(box, block)
+        return BlockedArray.of(box, block)
     memory = np.empty(block.size, block.dtype)
-    made = places(box, cell, memory)
+    made = carve(box, cell, memory)
     for part, place in made:
         place[...] = block[within(part, box)]
-    return Samples(box, cell, tuple(place for _, place in made))
+    return BlockedArray(box, cell, tuple(place for _, place in made))
 
 
 class Shelf:
@@ -106,17 +106,17 @@ class Shelf:
     def done(self) -> frozenset[int]:
         return self.before
 
-    def load(self, region: int) -> Samples:
+    def load(self, region: int) -> BlockedArray:
         self.loaded.append(region)
         return cut(self.level.region(region), self._load(region), self.cell)
 
-    def read(self, region: int) -> Samples:
+    def read(self, region: int) -> BlockedArray:
         assert region in self.before
         self.was_read.append(region)
         box = self.level.region(region)
-        return Samples.of(box, self.stored[box.slices].copy())
+        return BlockedArray.of(box, self.stored[box.slices].copy())
 
-    def store(self, region: int, samples: Samples) -> Receipt:
+    def store(self, region: int, samples: BlockedArray) -> Receipt:
         self.begun.append(region)
         for box, block in samples.pieces:
             self.stored[box.slices] = block
@@ -149,7 +149,7 @@ def _loader(plan: PyramidPlan, level: LevelPlan, levels: Sequence[Array]) -> Cal
             return levels[0][region.slices].copy()
         kernel, parent = kernel_for(plan.method), levels[level.parent]
         window = window_of(region, level.step, kernel.halo(level.step), parent.shape)
-        return kernel.reduce(parent[window.box.slices], window.lead, level.step, region.shape)
+        return kernel.reduce(parent[window.box.slices], window.offset, level.step, region.shape)
 
     return load
 
@@ -202,15 +202,15 @@ ORDERS: dict[str, Callable[[random.Random], Callable[[int], int]]] = {
 }
 
 
-def held_limit(plan: PyramidPlan, way: PassPlan, in_flight: int) -> int:
+def held_limit(plan: PyramidPlan, pass_plan: PassPlan, in_flight: int) -> int:
     """What the projection grants a pass."""
     order, itemsize = slow_to_fast(plan), plan.dtype.itemsize
-    return sum(held_bytes(edge, order, itemsize, in_flight) for edge in way.edges)
+    return sum(held_bytes(link, order, itemsize, in_flight) for link in pass_plan.links)
 
 
 def run_scripted(
-    way: PassPlan,
-    tracks: Mapping[int, Shelf],
+    pass_plan: PassPlan,
+    level_ios: Mapping[int, Shelf],
     *,
     in_flight: int,
     limit: int,
@@ -221,9 +221,9 @@ def run_scripted(
     """Run a pass, its jobs ended in an order of `ORDERS`; the most bytes that it held."""
     executor = Scripted(ORDERS[order](random.Random(seed)))
     work = Pass(
-        way,
-        tracks,
-        kernel_for(way.plan.method),
+        pass_plan,
+        level_ios,
+        kernel_for(pass_plan.plan.method),
         executor=executor,  # type: ignore[arg-type]
         in_flight=in_flight,
         held_limit=limit,

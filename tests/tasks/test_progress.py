@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngff_core.progress import Advanced, Event, Finished, Message, Started, Waiting
-from tasks.reporting.progress import News, RunLog, counted, watched_by
+from tasks.reporting.progress import BestEffort, RunLog, counted, watched_by
 
 
 class Lines(list[str]):
@@ -235,7 +235,7 @@ def test_server_that_is_away_costs_a_build_little() -> None:
         now += 60.0
         raise ConnectionError("no server")
 
-    news = News(lambda: now)
+    news = BestEffort(lambda: now)
     while now < 2000.0:
         news.tell(away)
         now += 1.0

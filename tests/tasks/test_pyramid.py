@@ -19,12 +19,12 @@ from ngff_core.errors import (
     InvalidOptionError,
     LeaseLostError,
     MemoryLimitError,
-    PassingError,
     SourceChangedError,
     SourceFormatError,
     StoredDataError,
     TargetBusyError,
     TargetExistsError,
+    TransientError,
 )
 from ngff_core.storage import LocalFiles, retrying
 from tasks import pyramid
@@ -38,7 +38,7 @@ OPTIONS = BuildOptions(scale_factors=[2], chunks=16, shards=16, workers=1, compr
     [
         ConnectionResetError("peer went away"),
         TimeoutError("no answer"),
-        PassingError("the bucket is busy"),
+        TransientError("the bucket is busy"),
         TargetBusyError("process 7 is building this target"),
     ],
     ids=lambda error: type(error).__name__,

@@ -68,7 +68,7 @@ def _means_of_filled_bins(piece: Block, step: Shape, dtype: np.dtype[Any]) -> Bl
     return ((2 * sums.astype(np.int64) + count) // (2 * count)).astype(dtype)
 
 
-def _bin_shrink_volume(window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+def _bin_shrink_volume(window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
     out = np.empty(shape, window.dtype.newbyteorder("="))
     plain = power_of_two(math.prod(step)) == math.prod(step)
     means = _means_of_plain_bins if plain else _means_of_filled_bins
@@ -76,7 +76,7 @@ def _bin_shrink_volume(window: Block, lead: Shape, step: Shape, shape: Shape) ->
         shape, partial(_bin_samples, step=step), axes=len(shape), limit=volumes.TILE_SAMPLES
     )
     for tile in blocks(whole(shape), block):
-        box = moved(lead, Region(times(tile.start, step), times(tile.stop, step)))
+        box = moved(offset, Region(times(tile.start, step), times(tile.stop, step)))
         out[tile.slices] = means(window[box.slices], step, out.dtype)
     return out
 
@@ -116,7 +116,7 @@ class ItkwasmBinShrink:
         # (17.0 bytes per sample of float64), beside the tile (8) and its copy in bins (4).
         return wasm.CALL_BYTES + parts + 30 * tile + 40 * ceil_div(tile, math.prod(steps))
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
         each = partial(by_volume, _bin_shrink_volume)
-        return by_component(each, window, lead, step, shape)
+        return by_component(each, window, offset, step, shape)

@@ -123,15 +123,15 @@ def _from_float32(samples: Block, dtype: np.dtype[Any]) -> Block:
     return np.clip(np.rint(samples), low, high).astype(dtype)
 
 
-def _gaussian_volume(window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+def _gaussian_volume(window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
     tiling = _GaussianTiles(shape, step)
     out = np.empty(shape, window.dtype.newbyteorder("="))
     for tile in tiling.tiles():
-        need = window_of(moved(over(lead, step), tile), step, tiling.halo, window.shape)
+        need = window_of(moved(over(offset, step), tile), step, tiling.halo, window.shape)
         piece = window[need.box.slices]
         width = power_of_two(ceil_div(piece.shape[-1], step[-1])) * step[-1]
         samples = wasm.run("downsample", _padded(piece, width), step)
-        wanted = moved(over(need.lead, step), whole(tile.shape))
+        wanted = moved(over(need.offset, step), whole(tile.shape))
         out[tile.slices] = _from_float32(samples[wanted.slices], out.dtype)
     return out
 
@@ -174,7 +174,7 @@ class ItkwasmGaussian:
         # Output samples: the module's copies, rint, clip and the cast.
         return wasm.CALL_BYTES + parts + 25 * tile + 24 * ceil_div(tile, math.prod(steps))
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
         each = partial(by_volume, _gaussian_volume)
-        return by_component(each, window, lead, step, shape)
+        return by_component(each, window, offset, step, shape)

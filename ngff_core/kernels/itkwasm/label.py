@@ -20,15 +20,15 @@ from ngff_core.kernels.itkwasm.volumes import (
 )
 
 
-def _voters(window: Block, lead: Shape, step: Shape, shape: Shape) -> list[Block]:
+def _voters(window: Block, offset: Shape, step: Shape, shape: Shape) -> list[Block]:
     """The voxels around every bin centre, as views in raster order.
 
     One voxel per axis of odd step, two per axis of even step.
     """
-    offsets = [(k // 2,) if k % 2 else (k // 2 - 1, k // 2) for k in step]
+    voters = [(k // 2,) if k % 2 else (k // 2 - 1, k // 2) for k in step]
     views = []
-    for offset in product(*offsets):
-        axes = zip(lead, offset, step, shape, strict=True)
+    for voter in product(*voters):
+        axes = zip(offset, voter, step, shape, strict=True)
         views.append(window[tuple(slice(a + o, a + o + (n - 1) * k + 1, k) for a, o, k, n in axes)])
     return views
 
@@ -112,10 +112,10 @@ class ItkwasmLabelImage:
         per_vote = 3 * dtype.itemsize + 8 + (40 if dtype.kind == "f" else 0)
         return wasm.CALL_BYTES + bins * (8 * per_vote + 8 * dtype.itemsize + 32)
 
-    def reduce(self, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+    def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
         """``shape`` labels in the window's dtype, the first bin ``lead`` samples in."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
-        voters = _voters(window, lead, step, shape)
+        voters = _voters(window, offset, step, shape)
         block = fitting_block(shape, _votes, axes=len(shape), limit=volumes.TILE_SAMPLES)
         for tile in blocks(whole(shape), block):
             out[tile.slices] = _elect([v[tile.slices] for v in voters], out.dtype)

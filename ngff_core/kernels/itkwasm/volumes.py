@@ -23,30 +23,30 @@ FLOAT32_EXACT: tuple[np.dtype[Any], ...] = tuple(
 Volume = Callable[[Block, Shape, Shape, Shape], Block]
 
 
-def by_volume(reduce: Volume, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+def by_volume(reduce: Volume, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
     """``reduce`` on each 2-D or 3-D array of a window of one to five dimensions.
 
     A c axis next to y and x goes in as if it were z: at step 1 no sample of the module
     depends on its neighbours along that axis.
     """
     if window.ndim == 1:
-        row = by_volume(reduce, window[np.newaxis], (0, *lead), (1, *step), (1, *shape))
+        row = by_volume(reduce, window[np.newaxis], (0, *offset), (1, *step), (1, *shape))
         return row.reshape(shape)
     outer = max(0, window.ndim - 3)
     out = np.empty(shape, window.dtype.newbyteorder("="))
     for index in np.ndindex(shape[:outer]):
-        source = tuple(a + i for a, i in zip(lead, index, strict=False))
-        out[index] = reduce(window[source], lead[outer:], step[outer:], shape[outer:])
+        source = tuple(a + i for a, i in zip(offset, index, strict=False))
+        out[index] = reduce(window[source], offset[outer:], step[outer:], shape[outer:])
     return out
 
 
-def by_component(reduce: Volume, window: Block, lead: Shape, step: Shape, shape: Shape) -> Block:
+def by_component(reduce: Volume, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
     """``reduce`` on the real and on the imaginary part, or on a window that is real."""
     if window.dtype.kind != "c":
-        return reduce(window, lead, step, shape)
+        return reduce(window, offset, step, shape)
     out = np.empty(shape, window.dtype.newbyteorder("="))
-    out.real = reduce(window.real, lead, step, shape)
-    out.imag = reduce(window.imag, lead, step, shape)
+    out.real = reduce(window.real, offset, step, shape)
+    out.imag = reduce(window.imag, offset, step, shape)
     return out
 
 

@@ -279,10 +279,10 @@ def test_a_region_that_fails_ends_the_build_with_its_error(
     options = BuildOptions(**OPTIONS, dask_address=local.scheduler_address)
     secret = {"token": "s3cr3t"}
     with Build.open(broken, earlier, options, storage_options=secret) as build:
-        build._claim.begun_here = False  # as if an earlier run had begun it, so that it is kept
+        build._session.begun_here = False  # as if an earlier run had begun it, so that it is kept
         with pytest.raises(SourceFormatError, match="cannot decode"):
             build.write_level(0)
-        assert 0 < len(build._claim.ledgers[0].receipts) < REGIONS[0]
+        assert 0 < len(build._session.ledgers[0].receipts) < REGIONS[0]
     told = str(client.get_worker_logs()) + str(client.get_scheduler_logs())
     assert "build_region" in told, "dask tells of the task that failed"
     assert "s3cr3t" not in told
@@ -407,11 +407,11 @@ def test_workers_with_other_versions_are_refused(
 
 
 @pytest.fixture
-def commission(source: Path, tmp_path: Path) -> Iterator[worker.Commission]:
+def work_order(source: Path, tmp_path: Path) -> Iterator[worker.WorkOrder]:
     """What workers are told of a build that was begun."""
     options = BuildOptions(**OPTIONS)
     with Build.open(source, tmp_path / "image.ome.zarr", options) as build:
-        yield worker.Commission(
+        yield worker.WorkOrder(
             token="test",
             source=str(source),
             target=str(tmp_path / "image.ome.zarr"),
@@ -421,15 +421,15 @@ def commission(source: Path, tmp_path: Path) -> Iterator[worker.Commission]:
             at_once=1,
             storage_options={"token": "s3cr3t"},
         )
-    worker.leave("test")
+    worker.close_build("test")
 
 
 def test_a_worker_that_sees_another_place_says_so(
-    commission: worker.Commission, tmp_path: Path
+    work_order: worker.WorkOrder, tmp_path: Path
 ) -> None:
     """Paths of a machine that does not share them: no plan, another one, another source."""
-    worker.look(commission, needs_source=True)
-    worker.leave("test")
+    worker.check_worker(work_order, needs_source=True)
+    worker.close_build("test")
     array = zarr.create_array(tmp_path / "a.zarr", shape=(8, 8), chunks=(8, 8), dtype="u1")
     array[:] = 1
     for change, what in (
@@ -440,10 +440,10 @@ def test_a_worker_that_sees_another_place_says_so(
         ({"versions": {"zarr": "2.0"}}, "zarr 3.* instead of 2.0"),
     ):
         with pytest.raises(ClusterUnfitError, match=what):
-            worker.look(dataclasses.replace(commission, **change), needs_source=True)
-        worker.leave("test")
+            worker.check_worker(dataclasses.replace(work_order, **change), needs_source=True)
+        worker.close_build("test")
 
 
-def test_secrets_are_not_shown(commission: worker.Commission) -> None:
+def test_secrets_are_not_shown(work_order: worker.WorkOrder) -> None:
     """Dask logs the arguments of a task that fails."""
-    assert "s3cr3t" not in repr(commission)
+    assert "s3cr3t" not in repr(work_order)

@@ -187,7 +187,7 @@ def test_a_builder_that_lost_its_lease_writes_no_more(
     monkeypatch.setattr(Ledger, "flush", flushed.append)
     with Build.open(noise(), target, BuildOptions(**QUICK, workers=1)) as build:
         beside.write("lease/000002.json", b"{}")
-        monkeypatch.setattr(build._claim._lease, "_renewed_at", 0.0)
+        monkeypatch.setattr(build._session._lease, "_renewed_at", 0.0)
         with pytest.raises(LeaseLostError):
             build.write_level(0)
     assert not list(target.rglob("c/*/*/*"))

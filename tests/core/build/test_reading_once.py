@@ -14,7 +14,7 @@ import zarr
 
 from ngff_core import NgffImage, build_pyramid, verify_pyramid
 from ngff_core.build.build import Build
-from ngff_core.build.level_writer import LevelTrack
+from ngff_core.build.level_writer import LevelWriter
 from ngff_core.geometry import blocks_touched
 from ngff_core.plan.options import BuildOptions
 from ngff_core.pyramid import level_io
@@ -173,15 +173,15 @@ def test_a_level_read_back_is_decoded_where_it_is_needed(
     class StoppedError(Exception):
         pass
 
-    stored = LevelTrack.store
+    stored = LevelWriter.store
 
-    def store(self: LevelTrack, region: int, samples: Any) -> Any:
+    def store(self: LevelWriter, region: int, samples: Any) -> Any:
         if self._level.index:
             raise StoppedError
         return stored(self, region, samples)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LevelTrack, "store", store)
+        patch.setattr(LevelWriter, "store", store)
         # Level 0 alone is written, as by a build that was killed; then the others.
         with pytest.raises(StoppedError):
             build_pyramid(path, tmp_path / "out.zarr", method=method, **options)

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from ngff_core import BuildOptions
 from ngff_core.build.planning import PlannedBuild, plan_pyramid
-from ngff_core.plan.dependencies import Edge
+from ngff_core.plan.dependencies import LevelLink
 from ngff_core.plan.pricing import price
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
-from ngff_core.plan.schedule import Needs, PassPlan, in_order, passes, slow_to_fast
+from ngff_core.plan.schedule import PassPlan, PassRequirements, in_order, passes, slow_to_fast
 from ngff_core.pyramid import verify
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.records.ledger import Ledger, Receipt, StoredObject
-from ngff_core.storage import Store
+from ngff_core.storage import ObjectStore
 from tests.memory.measure import status
 from tests.support.plans import plan_of
 
@@ -46,10 +46,10 @@ def planned_petabyte(folder: Path) -> Found:
     # What is imported and kept for any plan is none of the petabyte's.
     plan_pyramid(folder / "tiny.zarr", folder / "tiny.ome.zarr", options)
     asked, tables = [], []
-    region, axes = LevelPlan.region, Edge._axes.func
+    region, axes = LevelPlan.region, LevelLink._axes.func
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LevelPlan, "region", lambda *of: (asked.append(of), region(*of))[1])
-        patch.setattr(Edge._axes, "func", lambda edge: (tables.append(edge), axes(edge))[1])
+        patch.setattr(LevelLink._axes, "func", lambda link: (tables.append(link), axes(link))[1])
         before = status("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
         planned = plan_pyramid(folder / "source.zarr", folder / "out.ome.zarr", options)
@@ -70,7 +70,7 @@ def test_a_petabyte_is_planned_without_going_through_its_regions(tmp_path: Path)
     assert found.regions_asked == 0
     assert found.tables == len(plan.levels) - 1
     cost = price(plan, projection)
-    strips = sum(phase.border_bytes for phase in projection.phases)
+    strips = sum(phase.halo_bytes for phase in projection.phases)
     assert cost.bytes_written == plan.raw_bytes + strips < 1.02 * plan.raw_bytes
     assert cost.lists * 1000 >= 2 * cost.objects
 
@@ -89,16 +89,16 @@ def resumed(draw: st.DrawFn) -> tuple[PassPlan, dict[int, frozenset[int]]]:
         scale_factors=[2, 4],
         method=draw(st.sampled_from(["itkwasm_gaussian", "itkwasm_bin_shrink"])),
     )
-    way = draw(st.sampled_from(passes(plan, draw(st.sets(st.sampled_from([1, 2]))))))
+    pass_plan = draw(st.sampled_from(passes(plan, draw(st.sets(st.sampled_from([1, 2]))))))
     done = {
         level.index: frozenset(
             draw(st.sets(st.integers(0, level.regions - 1)))
             if draw(st.booleans())
             else range(level.regions)
         )
-        for level in way.levels
+        for level in pass_plan.levels
     }
-    return way, done
+    return pass_plan, done
 
 
 @given(resumed())
@@ -106,28 +106,28 @@ def test_needs_of_all_regions_are_those_found_one_by_one(
     case: tuple[PassPlan, dict[int, frozenset[int]]],
 ) -> None:
     """The plain way: a tile is wanted for a region that is not done, a region for a tile."""
-    way, done = case
-    needs = Needs(way, done)
-    for edge in way.edges:
-        for tile in range(edge.parent.regions):
-            plain = any(child not in done[edge.child.index] for child in edge.children_of(tile))
-            assert needs.wants_tile(edge, tile) == plain
+    pass_plan, done = case
+    requirements = PassRequirements(pass_plan, done)
+    for link in pass_plan.links:
+        for tile in range(link.parent.regions):
+            plain = any(child not in done[link.child.index] for child in link.children_of(tile))
+            assert requirements.wants_tile(link, tile) == plain
     loads = []
-    for level in way.levels:
-        for region in in_order(_grid(level), slow_to_fast(way.plan)):
+    for level in pass_plan.levels:
+        for region in in_order(_grid(level), slow_to_fast(pass_plan.plan)):
             stored = region in done[level.index]
             plain = not stored or any(
-                needs.wants_tile(edge, tile)
-                for edge in way.edges_from(level.index)
-                for tile in edge.users_of(region)
+                requirements.wants_tile(link, tile)
+                for link in pass_plan.links_from(level.index)
+                for tile in link.tiles_reading(region)
             )
-            assert needs.is_done(level.index, region) == stored
-            assert needs.wants(level.index, region) == plain
-            if plain and (stored or level.index == way.root):
+            assert requirements.is_done(level.index, region) == stored
+            assert requirements.wants(level.index, region) == plain
+            if plain and (stored or level.index == pass_plan.root):
                 loads.append((level.index, region))
-    assert sorted(needs.loads()) == sorted(loads)
-    for level in way.levels:
-        ours = [region for index, region in needs.loads() if index == level.index]
+    assert sorted(requirements.loads()) == sorted(loads)
+    for level in pass_plan.levels:
+        ours = [region for index, region in requirements.loads() if index == level.index]
         assert ours == [region for index, region in loads if index == level.index]
 
 
@@ -135,7 +135,7 @@ def _grid(level: LevelPlan) -> tuple[int, ...]:
     return tuple(-(-n // b) for n, b in zip(level.shape, level.block, strict=True))
 
 
-def recorded(store: Store, plan: PyramidPlan) -> Iterator[Ledger]:
+def recorded(store: ObjectStore, plan: PyramidPlan) -> Iterator[Ledger]:
     """Ledgers of a build of which every object is one byte."""
     for level in plan.levels:
         found = Ledger(store, str(level.index), plan.digest, level.regions)
@@ -151,7 +151,7 @@ def recorded(store: Store, plan: PyramidPlan) -> Iterator[Ledger]:
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("dims", ["yx", "tcyx"])
 def test_a_large_level_is_listed_folder_by_folder(
-    store: Store, version: str, dims: str, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, version: str, dims: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the same findings as of one listing, and no listing of a whole level."""
     shape = (1,) * (len(dims) - 2) + (13, 10)

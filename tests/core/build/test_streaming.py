@@ -32,8 +32,8 @@ Array = np.ndarray[Any, Any]
 
 
 def work_of(
-    way: PassPlan,
-    tracks: dict[int, Shelf],
+    pass_plan: PassPlan,
+    level_ios: dict[int, Shelf],
     executor: Executor,
     *,
     in_flight: int = 2,
@@ -42,9 +42,9 @@ def work_of(
     kernel: Kernel | None = None,
 ) -> Pass:
     return Pass(
-        way,
-        tracks,
-        kernel or kernel_for(way.plan.method),
+        pass_plan,
+        level_ios,
+        kernel or kernel_for(pass_plan.plan.method),
         executor=executor,
         in_flight=in_flight,
         held_limit=limit,
@@ -76,13 +76,13 @@ def test_what_is_missing_is_stored_once_and_right(
     whatever arrays the samples of the source come in."""
     rng, levels = random.Random(seed), computed(plan)
     done = {lv.index: [r for r in range(lv.regions) if rng.random() < share] for lv in plan.levels}
-    tracks = shelves(plan, levels, done)
-    tracks[0].cell = cell and cell[: len(plan.image.dims)]
-    for way in passes(plan, streamed):
-        limit = held_limit(plan, way, in_flight)
+    level_ios = shelves(plan, levels, done)
+    level_ios[0].cell = cell and cell[: len(plan.image.dims)]
+    for pass_plan in passes(plan, streamed):
+        limit = held_limit(plan, pass_plan, in_flight)
         run_scripted(
-            way,
-            tracks,
+            pass_plan,
+            level_ios,
             in_flight=in_flight,
             limit=limit,
             order=order,
@@ -90,12 +90,12 @@ def test_what_is_missing_is_stored_once_and_right(
             monkeypatch=monkeypatch,
         )
     for level, samples in zip(plan.levels, levels, strict=True):
-        track = tracks[level.index]
-        assert sorted(track.recorded) == sorted(set(range(level.regions)) - track.before)
-        np.testing.assert_array_equal(track.stored, samples)
-        assert len(set(track.loaded)) == len(track.loaded)
-        assert len(set(track.was_read)) == len(track.was_read)
-        assert not set(track.loaded) & track.before or level.index in streamed
+        level_io = level_ios[level.index]
+        assert sorted(level_io.recorded) == sorted(set(range(level.regions)) - level_io.before)
+        np.testing.assert_array_equal(level_io.stored, samples)
+        assert len(set(level_io.loaded)) == len(level_io.loaded)
+        assert len(set(level_io.was_read)) == len(level_io.was_read)
+        assert not set(level_io.loaded) & level_io.before or level.index in streamed
 
 
 @settings(max_examples=15)
@@ -103,13 +103,13 @@ def test_what_is_missing_is_stored_once_and_right(
 def test_threads_give_the_same(plan: PyramidPlan, in_flight: int) -> None:
     """Real ones, on real time."""
     levels = computed(plan)
-    (way,) = passes(plan, range(1, len(plan.levels)))
-    tracks = shelves(plan, levels)
+    (pass_plan,) = passes(plan, range(1, len(plan.levels)))
+    level_ios = shelves(plan, levels)
     with ThreadPoolExecutor(in_flight) as executor:
-        work = work_of(way, tracks, executor, in_flight=in_flight)
+        work = work_of(pass_plan, level_ios, executor, in_flight=in_flight)
         work.run()
     for level, samples in zip(plan.levels, levels, strict=True):
-        np.testing.assert_array_equal(tracks[level.index].stored, samples)
+        np.testing.assert_array_equal(level_ios[level.index].stored, samples)
     assert work._held == 0
 
 
@@ -146,18 +146,22 @@ def test_a_job_that_fails_names_its_level_and_nothing_is_begun_after(
     kind: str, level: int | None, in_flight: int
 ) -> None:
     """What was stored by then is recorded, what was under way too."""
-    tracks = shelves(PLAN, LEVELS)
+    level_ios = shelves(PLAN, LEVELS)
     failed, begun_after, calls = threading.Event(), [], []
-    for track in tracks.values():
+    for level_io in level_ios.values():
         for name in ("load", "store"):
-            inner = getattr(track, name)
+            inner = getattr(level_io, name)
 
             def job(
-                region: int, *rest: Any, inner: Any = inner, name: str = name, track: Any = track
+                region: int,
+                *rest: Any,
+                inner: Any = inner,
+                name: str = name,
+                level_io: Any = level_io,
             ) -> Any:
                 if failed.is_set():
-                    begun_after.append((track.level.index, name, region))
-                if (name, track.level.index) == (kind, level):
+                    begun_after.append((level_io.level.index, name, region))
+                if (name, level_io.level.index) == (kind, level):
                     calls.append(region)
                     if len(calls) == 3:
                         failed.set()
@@ -165,10 +169,10 @@ def test_a_job_that_fails_names_its_level_and_nothing_is_begun_after(
                 time.sleep(0.003)
                 return inner(region, *rest)
 
-            setattr(track, name, job)
+            setattr(level_io, name, job)
     kernel: Any = FailingKernel(9 if kind == "tile" else 0)
     with ThreadPoolExecutor(in_flight) as executor:
-        work = work_of(WAY, tracks, executor, in_flight=in_flight, kernel=kernel)
+        work = work_of(WAY, level_ios, executor, in_flight=in_flight, kernel=kernel)
         with pytest.raises(LevelFailedError) as caught:
             work.run()
     assert isinstance(caught.value.__cause__, TroubleError)
@@ -176,14 +180,14 @@ def test_a_job_that_fails_names_its_level_and_nothing_is_begun_after(
     assert caught.value.level == level or (level is None and caught.value.level in (1, 2))
     # Each slot may have begun one more before the driver heard of it.
     assert len(begun_after) < in_flight
-    for track in tracks.values():
-        assert sorted(track.recorded) == sorted(track.begun)
-    assert len(tracks[2].recorded) < PLAN.levels[2].regions
+    for level_io in level_ios.values():
+        assert sorted(level_io.recorded) == sorted(level_io.begun)
+    assert len(level_ios[2].recorded) < PLAN.levels[2].regions
 
 
 def test_what_a_check_raises_goes_through_after_stores_under_way_are_recorded() -> None:
     """It is asked before each beginning."""
-    tracks = shelves(PLAN, LEVELS)
+    level_ios = shelves(PLAN, LEVELS)
     asked = 0
 
     def check() -> None:
@@ -194,60 +198,60 @@ def test_what_a_check_raises_goes_through_after_stores_under_way_are_recorded() 
 
     before = set(threading.enumerate())
     with ThreadPoolExecutor(2) as executor, pytest.raises(TroubleError):
-        work_of(WAY, tracks, executor, check=check).run()
+        work_of(WAY, level_ios, executor, check=check).run()
     assert set(threading.enumerate()) == before
     assert asked == 12
-    assert any(track.recorded for track in tracks.values())
-    for track in tracks.values():
-        assert sorted(track.recorded) == sorted(track.begun)
+    assert any(level_io.recorded for level_io in level_ios.values())
+    for level_io in level_ios.values():
+        assert sorted(level_io.recorded) == sorted(level_io.begun)
 
 
 def test_what_is_recorded_is_told_by_the_driver_itself() -> None:
     """A ledger is no thing for several threads."""
-    tracks, here = shelves(PLAN, LEVELS), threading.get_ident()
+    level_ios, here = shelves(PLAN, LEVELS), threading.get_ident()
     told = set()
-    for track in tracks.values():
-        inner = track.record
+    for level_io in level_ios.values():
+        inner = level_io.record
 
         def record(receipt: Receipt, inner: Callable[[Receipt], None] = inner) -> None:
             told.add(threading.get_ident())
             inner(receipt)
 
-        track.record = record  # type: ignore[method-assign]
+        level_io.record = record  # type: ignore[method-assign]
     with ThreadPoolExecutor(3) as executor:
-        work_of(WAY, tracks, executor, in_flight=3).run()
+        work_of(WAY, level_ios, executor, in_flight=3).run()
     assert told == {here}
 
 
 @pytest.mark.parametrize("limit", [1, 600, 3000])
 def test_too_little_to_go_on_with_is_told(limit: int) -> None:
     """What was stored by then is right, and recorded."""
-    tracks = shelves(PLAN, LEVELS)
+    level_ios = shelves(PLAN, LEVELS)
     with ThreadPoolExecutor(2) as executor, pytest.raises(TooMuchHeldError):
-        work_of(WAY, tracks, executor, limit=limit).run()
-    for level, track in zip(PLAN.levels, tracks.values(), strict=True):
-        assert sorted(track.recorded) == sorted(track.begun)
-        for region in track.recorded:
+        work_of(WAY, level_ios, executor, limit=limit).run()
+    for level, level_io in zip(PLAN.levels, level_ios.values(), strict=True):
+        assert sorted(level_io.recorded) == sorted(level_io.begun)
+        for region in level_io.recorded:
             box = level.region(region).slices
-            np.testing.assert_array_equal(track.stored[box], LEVELS[level.index][box])
+            np.testing.assert_array_equal(level_io.stored[box], LEVELS[level.index][box])
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 3, 4])
 def test_a_slow_load_is_not_run_away_from(in_flight: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Regions of all that is begun after it do not pile up, however much memory there is."""
     plan = plan_of("zyx", (40, 40, 40), chunks=8, shards=8, scale_factors=[2])
-    (way,) = passes(plan, [1])
-    tracks = shelves(plan, computed(plan))
+    (pass_plan,) = passes(plan, [1])
+    level_ios = shelves(plan, computed(plan))
     held = run_scripted(
-        way,
-        tracks,
+        pass_plan,
+        level_ios,
         in_flight=in_flight,
         limit=2**40,
         order="one is slow",
         seed=1,
         monkeypatch=monkeypatch,
     )
-    assert held <= held_limit(plan, way, in_flight)
+    assert held <= held_limit(plan, pass_plan, in_flight)
 
 
 def test_a_projection_that_was_wrong_costs_time_and_no_byte(

@@ -116,10 +116,10 @@ def test_c_goes_through_as_if_it_were_z(kernel: Kernel) -> None:
 def test_samples_before_the_first_bin_are_skipped(kernel: Kernel) -> None:
     """``lead`` counts on every axis, t and c among them."""
     image = pixels(np.random.default_rng(3), "u1", (2, 3, 12, 14, 16), "range")
-    step, lead = (1, 1, 2, 2, 2), (1, 2, 4, 2, 6)
-    region = tuple(slice(a // k, None) for a, k in zip(lead, step, strict=True))
+    step, offset = (1, 1, 2, 2, 2), (1, 2, 4, 2, 6)
+    region = tuple(slice(a // k, None) for a, k in zip(offset, step, strict=True))
     expected = whole(kernel, image, step)[region]
-    found = kernel.reduce(image, lead, step, expected.shape)
+    found = kernel.reduce(image, offset, step, expected.shape)
     assert_same_bytes(found, np.ascontiguousarray(expected))
 
 

@@ -348,9 +348,9 @@ def test_no_level_is_computed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = type(kernel_for(BIN))
     reduce = kernel.reduce
 
-    def counting(self: Any, window: Any, lead: Any, step: Any, shape: Any) -> Any:
+    def counting(self: Any, window: Any, offset: Any, step: Any, shape: Any) -> Any:
         made.append(int(np.prod(shape)))
-        return reduce(self, window, lead, step, shape)
+        return reduce(self, window, offset, step, shape)
 
     monkeypatch.setattr(kernel, "reduce", counting)
     to_ngff_zarr({}, multiscales)

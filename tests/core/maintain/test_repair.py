@@ -91,7 +91,7 @@ def test_damage_is_mended_to_the_byte(
     damage(victim)
     repair = repair_pyramid(target, workers=2)
     assert repair.ok
-    [finding] = repair.mended
+    [finding] = repair.repaired
     assert (target / finding.key) == victim
     assert files(target) == whole
     after = dated_contents(target)
@@ -145,8 +145,8 @@ def test_damage_at_several_levels_is_mended_from_the_finest(
             flip(victim)
     repair = repair_pyramid(target)
     assert repair.ok
-    assert [finding.level for finding in repair.mended] == sorted(
-        finding.level for finding in repair.mended if finding.level is not None
+    assert [finding.level for finding in repair.repaired] == sorted(
+        finding.level for finding in repair.repaired if finding.level is not None
     )
     assert files(target) == whole
 
@@ -156,7 +156,7 @@ def test_given_findings_are_not_looked_for_again(target: Path, whole: dict[str, 
     objects(target, 2)[0].unlink()
     flip(objects(target, 0)[-1])
     found = verify_pyramid(target)
-    assert repair_pyramid(target, found.findings).mended == found.findings
+    assert repair_pyramid(target, found.findings).repaired == found.findings
     assert files(target) != whole
     assert repair_pyramid(target).ok
     assert files(target) == whole
@@ -167,7 +167,7 @@ def test_nothing_is_written_where_nothing_is_wrong(target: Path) -> None:
     before = dated_contents(target), files(target.parent / "image.ome.zarr.build/ledger")
     repair = repair_pyramid(target)
     assert repair.ok
-    assert repair.mended == ()
+    assert repair.repaired == ()
     assert (dated_contents(target), files(target.parent / "image.ome.zarr.build/ledger")) == before
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ngff_core.geometry import blocks, contains, number, position
 from ngff_core.plan import dependencies
-from ngff_core.plan.dependencies import Edge
+from ngff_core.plan.dependencies import LevelLink
 from ngff_core.plan.pyramid_plan import LevelPlan
 
 Box = list[range]
@@ -29,7 +29,7 @@ def level(index: int, shape: tuple[int, ...], block: tuple[int, ...], step: tupl
 class Cut:
     """An edge, and the boxes of both levels' regions as plain ranges, in C order."""
 
-    edge: Edge
+    link: LevelLink
     parents: list[Box]
     children: list[Box]
 
@@ -53,17 +53,17 @@ def cuts(draw: st.DrawFn) -> Cut:
     child = tuple(n // k for n, k in zip(shape, step, strict=True))
     halo = draw(st.tuples(*[st.integers(0, 8)] * dims))
     one, two = draw(several), draw(several)
-    edge = Edge(level(0, shape, one, (1,) * dims), level(1, child, two, step), halo)
-    return Cut(edge, cells(shape, one), cells(child, two))
+    link = LevelLink(level(0, shape, one, (1,) * dims), level(1, child, two, step), halo)
+    return Cut(link, cells(shape, one), cells(child, two))
 
 
-def window(edge: Edge, out: Box) -> Box:
+def window(link: LevelLink, out: Box) -> Box:
     """Samples of the parent that some samples of the child need, axis by axis, one by one.
 
     Those of the bins and ``halo`` more on either side, from a whole number of bins on.
     """
     found = []
-    for span, k, h, n in zip(out, edge.child.step, edge.halo, edge.parent.shape, strict=True):
+    for span, k, h, n in zip(out, link.child.step, link.halo, link.parent.shape, strict=True):
         first = span.start * k
         while first > 0 and first > span.start * k - h:
             first -= k
@@ -71,8 +71,8 @@ def window(edge: Edge, out: Box) -> Box:
     return found
 
 
-def boxes(edge: Edge, tile: int) -> Box:
-    out = edge.tile(tile).out
+def boxes(link: LevelLink, tile: int) -> Box:
+    out = link.tile(tile).out
     return [range(a, b) for a, b in zip(out.start, out.stop, strict=True)]
 
 
@@ -87,9 +87,9 @@ def empty(box: Box) -> bool:
 @given(cuts())
 def test_tiles_cover_each_sample_of_the_child_once(cut: Cut) -> None:
     """Counted in an array of the child's shape."""
-    seen = np.zeros(cut.edge.child.shape, int)
+    seen = np.zeros(cut.link.child.shape, int)
     for tile in range(len(cut.parents)):
-        out = cut.edge.tile(tile).out
+        out = cut.link.tile(tile).out
         assert all(a <= b for a, b in zip(out.start, out.stop, strict=True))
         seen[out.slices] += 1
     assert (seen == 1).all()
@@ -99,16 +99,16 @@ def test_tiles_cover_each_sample_of_the_child_once(cut: Cut) -> None:
 def test_a_window_holds_what_its_tile_needs_and_never_reaches_forward(cut: Cut) -> None:
     """Nothing beyond the tile's own region, on any axis; and no sample more than needed."""
     for tile, own in enumerate(cut.parents):
-        out = boxes(cut.edge, tile)
+        out = boxes(cut.link, tile)
         if empty(out):
             continue
-        found = cut.edge.tile(tile).window
-        needed = window(cut.edge, out)
+        found = cut.link.tile(tile).window
+        needed = window(cut.link, out)
         assert found.box.start == tuple(r.start for r in needed)
         assert found.box.stop == tuple(r.stop for r in needed)
         assert all(b <= r.stop for b, r in zip(found.box.stop, own, strict=True))
-        lead = zip(found.lead, needed, out, cut.edge.child.step, strict=True)
-        assert all(n == o.start * k - r.start for n, r, o, k in lead)
+        offset = zip(found.offset, needed, out, cut.link.child.step, strict=True)
+        assert all(n == o.start * k - r.start for n, r, o, k in offset)
 
 
 @given(cuts(), st.integers(1, 400), st.integers(1, 5))
@@ -119,92 +119,92 @@ def test_the_windows_of_a_tile_s_parts_are_as_small_as_may_be(
 
     Where a window is larger than wanted, no axis is left that could be cut.
     """
-    edge = cut.edge
+    link = cut.link
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dependencies, "PART_BYTES", nbytes)
         patch.setattr(dependencies, "_LEAST_PART", least)
-        part, most = edge.part(itemsize=2), edge.part_bytes(itemsize=2)
+        part, most = link.part(itemsize=2), link.part_bytes(itemsize=2)
     for tile in range(len(cut.parents)):
-        whole = edge.tile(tile)
+        whole = link.tile(tile)
         for out in blocks(whole.out, part):
-            found = edge.window(out).box
+            found = link.window(out).box
             assert found.size * 2 <= most
             assert contains(whole.window.box, found)
     longest = [
-        max(len(b) for b in boxes_along) for boxes_along in zip(*tiles_of(edge), strict=True)
+        max(len(b) for b in boxes_along) for boxes_along in zip(*tiles_of(link), strict=True)
     ]
     halved = [p < n for p, n in zip(part, longest, strict=True)]
-    assert sum(cut and h > 0 for cut, h in zip(halved, edge.halo, strict=True)) <= 1
-    if most > nbytes and not any(cut and h for cut, h in zip(halved, edge.halo, strict=True)):
-        assert all(p <= (least if h else 1) for p, h in zip(part, edge.halo, strict=True))
+    assert sum(cut and h > 0 for cut, h in zip(halved, link.halo, strict=True)) <= 1
+    if most > nbytes and not any(cut and h for cut, h in zip(halved, link.halo, strict=True)):
+        assert all(p <= (least if h else 1) for p, h in zip(part, link.halo, strict=True))
 
 
-def tiles_of(edge: Edge) -> list[Box]:
-    return [boxes(edge, tile) for tile in range(edge.parent.regions)]
+def tiles_of(link: LevelLink) -> list[Box]:
+    return [boxes(link, tile) for tile in range(link.parent.regions)]
 
 
 @given(cuts())
 def test_a_tile_takes_all_that_its_region_completes(cut: Cut) -> None:
     """Every sample that could be computed by then belongs to this tile or one before it."""
-    edge = cut.edge
-    for axis in range(len(edge.halo)):
-        n, block = edge.parent.shape[axis], edge.parent.block[axis]
-        stride = math.prod(edge.parent_grid[axis + 1 :])
-        for i in range(edge.parent_grid[axis]):
+    link = cut.link
+    for axis in range(len(link.halo)):
+        n, block = link.parent.shape[axis], link.parent.block[axis]
+        stride = math.prod(link.parent_grid[axis + 1 :])
+        for i in range(link.parent_grid[axis]):
             there = min(n, (i + 1) * block)
-            k, h = edge.child.step[axis], edge.halo[axis]
-            ready = [j for j in range(edge.child.shape[axis]) if min(n, j * k + k + h) <= there]
-            assert edge.tile(i * stride).out.stop[axis] == len(ready)
+            k, h = link.child.step[axis], link.halo[axis]
+            ready = [j for j in range(link.child.shape[axis]) if min(n, j * k + k + h) <= there]
+            assert link.tile(i * stride).out.stop[axis] == len(ready)
 
 
 @given(cuts())
 def test_who_meets_whom_is_what_the_boxes_say(cut: Cut) -> None:
     """Parents, users, children and the completing tile, by looking at every pair of boxes."""
-    edge = cut.edge
+    link = cut.link
     users = defaultdict(list)
     last = {}
     for tile in range(len(cut.parents)):
-        out = boxes(edge, tile)
-        needed = [] if empty(out) else window(edge, out)
+        out = boxes(link, tile)
+        needed = [] if empty(out) else window(link, out)
         met = [r for r, box in enumerate(cut.parents) if needed and meet(box, needed)]
-        assert edge.parents_of(tile) == met
+        assert link.parents_of(tile) == met
         for region in met:
             users[region].append(tile)
         filled = [r for r, box in enumerate(cut.children) if meet(box, out)]
-        assert edge.children_of(tile) == filled
+        assert link.children_of(tile) == filled
         last |= dict.fromkeys(filled, tile)
     for region in range(len(cut.parents)):
-        assert edge.users_of(region) == users[region]
+        assert link.tiles_reading(region) == users[region]
     for region in range(len(cut.children)):
-        assert edge.completing(region) == last[region]
+        assert link.last_tile_of(region) == last[region]
 
 
 @given(cuts())
 def test_the_reach_is_the_farthest_that_a_window_goes_back(cut: Cut) -> None:
     """Before the region that completes its tile; along each axis at least the tiles' own."""
-    edge = cut.edge
-    for axis in range(len(edge.halo)):
+    link = cut.link
+    for axis in range(len(link.halo)):
         back = [0]
         for tile, own in enumerate(cut.parents):
-            out = boxes(edge, tile)
+            out = boxes(link, tile)
             if not empty(out):
-                back.append(own[axis].start - window(edge, out)[axis].start)
-        assert edge.reach(axis) >= max(back)
-        assert edge.reach(axis) <= edge.halo[axis] * 2 + 2 * edge.child.step[axis]
+                back.append(own[axis].start - window(link, out)[axis].start)
+        assert link.reach(axis) >= max(back)
+        assert link.reach(axis) <= link.halo[axis] * 2 + 2 * link.child.step[axis]
 
 
 @given(cuts())
 def test_the_fillers_of_a_region_are_its_first_and_its_last_tile(cut: Cut) -> None:
     """Along each axis, where the other axes are at their start."""
-    edge = cut.edge
-    for axis, n in enumerate(edge.child_grid):
+    link = cut.link
+    for axis, n in enumerate(link.child_grid):
         met = defaultdict(set)
         for tile in range(len(cut.parents)):
-            for region in edge.children_of(tile):
-                met[position(region, edge.child_grid)[axis]].add(
-                    position(tile, edge.parent_grid)[axis]
+            for region in link.children_of(tile):
+                met[position(region, link.child_grid)[axis]].add(
+                    position(tile, link.parent_grid)[axis]
                 )
-        assert edge.fillers(axis) == tuple((min(met[i]), max(met[i])) for i in range(n))
+        assert link.fillers(axis) == tuple((min(met[i]), max(met[i])) for i in range(n))
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4))

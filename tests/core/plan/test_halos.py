@@ -13,16 +13,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ngff_core import NgffImage, build_pyramid
-from ngff_core.blocks import Samples
+from ngff_core.blocks import BlockedArray
 from ngff_core.build import planning
 from ngff_core.build.build import Build
 from ngff_core.geometry import Region, window_of, within
-from ngff_core.plan.halos import Border, borders
+from ngff_core.plan.halos import LevelHalos, level_halos
 from ngff_core.plan.options import BuildOptions
 from ngff_core.plan.projection import project
 from ngff_core.plan.pyramid_plan import LevelPlan
-from ngff_core.records.halo_files import BorderFiles, remove_borders
-from ngff_core.storage import Store, open_store
+from ngff_core.records.halo_files import HaloFiles, remove_halos
+from ngff_core.storage import ObjectStore, open_store
 from tests.support.folders import files
 from tests.support.plans import plan_of
 
@@ -37,7 +37,7 @@ def level(index: int, shape: Any, block: Any, step: Any, chunks: Any = None) -> 
 
 
 @st.composite
-def cuts(draw: st.DrawFn) -> Border:
+def cuts(draw: st.DrawFn) -> LevelHalos:
     """Any blocks and steps, halos beyond the blocks among them."""
     dims = draw(st.integers(1, 3))
     several = st.tuples(*[st.integers(1, {1: 60, 2: 20, 3: 9}[dims])] * dims)
@@ -46,18 +46,18 @@ def cuts(draw: st.DrawFn) -> Border:
     assume(all(k <= n for k, n in zip(step, shape, strict=True)))
     child = tuple(n // k for n, k in zip(shape, step, strict=True))
     halo = draw(st.tuples(*[st.integers(0, 6)] * dims))
-    return Border(level(0, shape, one, (1,) * dims), level(1, child, two, step), halo)
+    return LevelHalos(level(0, shape, one, (1,) * dims), level(1, child, two, step), halo)
 
 
 @given(cuts())
-def test_a_window_is_its_bins_and_its_strips(border: Border) -> None:
+def test_a_window_is_its_bins_and_its_strips(halos: LevelHalos) -> None:
     """Each sample of it once; each strip lies in the region that keeps it, and not in the bins."""
-    parent, child = border.parent, border.child
+    parent, child = halos.parent, halos.child
     for region in range(child.regions):
-        window = window_of(child.region(region), child.step, border.halo, parent.shape).box
+        window = window_of(child.region(region), child.step, halos.halo, parent.shape).box
         found = np.zeros(parent.shape, int)
-        found[border.bins(region).slices] += 1
-        for giver, strip in border.givers(region):
+        found[halos.bins(region).slices] += 1
+        for giver, strip in halos.givers(region):
             own = np.zeros(parent.shape, int)
             own[parent.region(giver).slices] = 1
             for box in strip.boxes:
@@ -70,36 +70,36 @@ def test_a_window_is_its_bins_and_its_strips(border: Border) -> None:
 
 
 @given(cuts())
-def test_what_is_kept_is_what_is_looked_for(border: Border) -> None:
+def test_what_is_kept_is_what_is_looked_for(halos: LevelHalos) -> None:
     """One after another in its object; the counts that cost is reckoned from are theirs."""
     looked_for = {
         (giver, strip)
-        for region in range(border.child.regions)
-        for giver, strip in border.givers(region)
+        for region in range(halos.child.regions)
+        for giver, strip in halos.givers(region)
     }
-    kept = {region: border.strips(region) for region in range(border.parent.regions)}
+    kept = {region: halos.strips(region) for region in range(halos.parent.regions)}
     assert looked_for == {(region, strip) for region, strips in kept.items() for strip in strips}
     for strips in kept.values():
         for place, strip in enumerate(strips):
             assert (strip.place, strip.before) == (place, sum(s.size for s in strips[:place]))
-    assert border.objects == sum(map(bool, kept.values()))
-    assert border.parts == len(looked_for)
-    assert border.size == sum(strip.size for _, strip in looked_for)
+    assert halos.objects == sum(map(bool, kept.values()))
+    assert halos.parts == len(looked_for)
+    assert halos.size == sum(strip.size for _, strip in looked_for)
 
 
 @given(cuts(), st.data())
 def test_bins_are_read_once_where_they_are_whole_chunks(
-    border: Border, data: st.DataObject
+    halos: LevelHalos, data: st.DataObject
 ) -> None:
     """Each chunk of the parent by one region: what is decoded is what the level has."""
-    bins = [border.bins(region) for region in range(border.child.regions)]
-    times = np.zeros(border.parent.shape, int)
+    bins = [halos.bins(region) for region in range(halos.child.regions)]
+    times = np.zeros(halos.parent.shape, int)
     for box in bins:
         times[box.slices] += 1
     assert times.max() == 1
-    chunks = data.draw(st.tuples(*(st.integers(1, n) for n in border.parent.shape)))
-    parent = level(0, border.parent.shape, border.parent.block, border.parent.step, chunks)
-    cut = Border(parent, border.child, border.halo)
+    chunks = data.draw(st.tuples(*(st.integers(1, n) for n in halos.parent.shape)))
+    parent = level(0, halos.parent.shape, halos.parent.block, halos.parent.step, chunks)
+    cut = LevelHalos(parent, halos.child, halos.halo)
     decoded, met = np.zeros(parent.shape, int), 0
     for box in bins:
         hull = tuple(
@@ -132,26 +132,26 @@ def test_strips_are_kept_where_much_would_be_decoded_again(
 ) -> None:
     """By a kernel that looks beyond its bins, of levels with several regions."""
     plan = plan_of(dims, shape, **{"scale_factors": [2, 4, 8], **options})
-    assert set(borders(plan, streamed=())) == found
-    assert set(borders(plan, streamed=(1,))) == found - {1}
+    assert set(level_halos(plan, streamed=())) == found
+    assert set(level_halos(plan, streamed=(1,))) == found - {1}
 
 
 @pytest.fixture
-def kept(store: Store) -> BorderFiles:
+def kept(store: ObjectStore) -> HaloFiles:
     """Strips of all regions of a level of noise, for the next."""
-    (kept, *_) = BorderFiles.of(store, PLAN, ()).values()
+    (kept, *_) = HaloFiles.of(store, PLAN, ()).values()
     parent = PLAN.levels[0]
     for region in range(parent.regions):
         box = parent.region(region)
-        kept.keep(region, Samples.of(box, NOISE[box.slices]))
+        kept.keep(region, BlockedArray.of(box, NOISE[box.slices]))
     return kept
 
 
 NOISE = np.random.default_rng(1).integers(0, 2**16, PLAN.levels[0].shape, "u2")
-CHILD = borders(PLAN, ())[1]
+CHILD = level_halos(PLAN, ())[1]
 
 
-def filled(kept: BorderFiles, region: int) -> tuple[Any, list[Region]]:
+def filled(kept: HaloFiles, region: int) -> tuple[Any, list[Region]]:
     """A region's window with its strips and zeros, and what was missing."""
     box = CHILD.window(region)
     window = np.zeros(box.shape, "u2")
@@ -163,14 +163,14 @@ def filled(kept: BorderFiles, region: int) -> tuple[Any, list[Region]]:
     return window, missing
 
 
-def test_strips_come_back_as_they_were_kept(kept: BorderFiles) -> None:
+def test_strips_come_back_as_they_were_kept(kept: HaloFiles) -> None:
     """Wherever they are stored; an object for each region that has any."""
     for region in range(CHILD.child.regions):
         assert filled(kept, region)[1] == []
 
 
 @pytest.mark.parametrize("harm", ["gone", "cut", "cut at once", "flipped", "another's"])
-def test_what_cannot_be_trusted_is_missing(kept: BorderFiles, store: Store, harm: str) -> None:
+def test_what_cannot_be_trusted_is_missing(kept: HaloFiles, store: ObjectStore, harm: str) -> None:
     """So that it is decoded instead; strips of other regions are as good as before."""
     # Not the first one in its object: of a shorter object services refuse the range.
     last = CHILD.child.regions - 1
@@ -202,12 +202,12 @@ def test_what_cannot_be_trusted_is_missing(kept: BorderFiles, store: Store, harm
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_nothing_is_left_of_strips(kept: BorderFiles, store: Store, listed: bool) -> None:
+def test_nothing_is_left_of_strips(kept: HaloFiles, store: ObjectStore, listed: bool) -> None:
     """Neither where the store lists them, nor where a mark alone tells of them."""
     store.write("plan.json", b"{}")
     kept.begin()
     if listed:
-        remove_borders(store, PLAN)
+        remove_halos(store, PLAN)
     else:
         kept.remove_if_begun()
     assert list(store.objects()) == ["plan.json"]
@@ -261,12 +261,12 @@ def test_levels_read_back_are_decoded_once(
     assert decoded == []
     no_streams(monkeypatch)
     with Build.open(image, tmp_path / "apart", BuildOptions(**given, workers=workers)) as build:
-        assert set(borders(build.plan, ())) == {1, 2}
+        assert set(level_halos(build.plan, ())) == {1, 2}
         for index in range(3):
             build.write_level(index)
         assert sum(decoded) == parents_bytes(build)
         cost = build.planned.projection
-        strips = sum(phase.border_bytes for phase in cost.phases)
+        strips = sum(phase.halo_bytes for phase in cost.phases)
         apart = sum(phase.bytes_read for phase in cost.phases[1:]) - strips
         raw = sum(math.prod(build.plan.levels[k].shape) * 2 for k in (0, 1))
         assert raw == apart <= sum(decoded)
@@ -304,18 +304,18 @@ class StoppedError(Exception):
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, index: int, after: int) -> None:
     """Have a level's store fail once so many of its regions are stored."""
-    from ngff_core.build.level_writer import LevelTrack
+    from ngff_core.build.level_writer import LevelWriter
 
-    stored, done = LevelTrack.store, []
+    stored, done = LevelWriter.store, []
 
-    def store(self: LevelTrack, region: int, samples: Any) -> Any:
+    def store(self: LevelWriter, region: int, samples: Any) -> Any:
         if self._level.index == index:
             if len(done) == after:
                 raise StoppedError
             done.append(region)
         return stored(self, region, samples)
 
-    monkeypatch.setattr(LevelTrack, "store", store)
+    monkeypatch.setattr(LevelWriter, "store", store)
 
 
 @pytest.mark.parametrize("lost", ["none", "some", "all"])
@@ -332,7 +332,7 @@ def test_a_build_goes_on_with_the_strips_that_are_left(
             with pytest.raises(StoppedError):
                 build_pyramid(image, tmp_path / "two", workers=1, **GIVEN)
         strips = sorted(p for p in (tmp_path / "two.build/borders-1").rglob("*") if p.is_file())
-        assert len(strips) == 1 + borders(plan_two(tmp_path), ())[1].objects
+        assert len(strips) == 1 + level_halos(plan_two(tmp_path), ())[1].objects
         for path in strips[:: {"none": len(strips) + 1, "some": 3, "all": 1}[lost]]:
             path.unlink() if lost != "none" else None
         decoded.clear()
@@ -372,10 +372,10 @@ def test_strips_that_cannot_be_removed_at_once_go_at_the_end(
 ) -> None:
     """Their level is whole all the same."""
 
-    def refuse(self: BorderFiles) -> None:
+    def refuse(self: HaloFiles) -> None:
         raise OSError("not now")
 
-    monkeypatch.setattr(BorderFiles, "remove", refuse)
+    monkeypatch.setattr(HaloFiles, "remove", refuse)
     no_streams(monkeypatch)
     assert build_pyramid(NgffImage(IMAGE, "zyx"), tmp_path / "two", **GIVEN).verified
     assert not list((tmp_path / "two.build").glob("borders-*"))

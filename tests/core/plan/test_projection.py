@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Region, window_of
 from ngff_core.kernels.methods import kernel_for
-from ngff_core.plan.halos import borders
+from ngff_core.plan.halos import level_halos
 from ngff_core.plan.projection import PROCESS_BYTES, Projection, project
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.plan.source_cache import cache_plan
@@ -123,25 +123,25 @@ def test_bytes_and_requests_are_those_counted_by_hand(
     assert [phase.phase for phase in found.phases] == [
         f"level-{i}" for i in range(len(plan.levels))
     ]
-    kept = borders(plan, ())
+    kept = level_halos(plan, ())
     for phase, level in zip(found.phases, plan.levels, strict=True):
         if level.index in kept:
             decoded, requests = counted_with_strips(plan, level)
-            assert phase.border_objects == kept[level.index].objects > 0
-            assert phase.border_bytes == kept[level.index].size * 2 > 0
+            assert phase.halo_objects == kept[level.index].objects > 0
+            assert phase.halo_bytes == kept[level.index].size * 2 > 0
         else:
             decoded, requests = counted(plan, level, unit)
-            assert phase.border_objects == phase.border_bytes == 0
+            assert phase.halo_objects == phase.halo_bytes == 0
         assert phase.bytes_read == decoded
         if level.parent is not None or math.prod(unit) > 1:
             assert phase.reads == requests
         assert phase.bytes_written == math.prod(level.shape) * 2
         assert (phase.regions, phase.objects) == (level.regions, level.objects)
     assert found.bytes_read == sum(phase.bytes_read for phase in found.phases)
-    strips = sum(phase.border_bytes for phase in found.phases)
+    strips = sum(phase.halo_bytes for phase in found.phases)
     assert found.bytes_written == plan.raw_bytes + strips
     assert found.objects == sum(
-        level.objects + phase.border_objects
+        level.objects + phase.halo_objects
         for level, phase in zip(plan.levels, found.phases, strict=True)
     )
     assert found.requests == found.objects + sum(phase.reads for phase in found.phases)
@@ -174,7 +174,7 @@ def test_a_streamed_level_reads_nothing(case: tuple[PyramidPlan, tuple[int, ...]
     for phase in found.phases[1:]:
         assert (phase.reads, phase.bytes_read) == (0, 0)
         assert phase.held_bytes > 0
-    strips = sum(phase.border_bytes for phase in apart.phases)
+    strips = sum(phase.halo_bytes for phase in apart.phases)
     assert found.bytes_written + strips == apart.bytes_written
 
 

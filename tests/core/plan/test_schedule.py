@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 
 from ngff_core.geometry import grid_shape, position, window_of
 from ngff_core.kernels.methods import kernel_for
-from ngff_core.plan.dependencies import Edge
+from ngff_core.plan.dependencies import LevelLink
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.plan.schedule import Needs, PassPlan, in_order, open_regions, passes, slow_to_fast
+from ngff_core.plan.schedule import (
+    PassPlan,
+    PassRequirements,
+    in_order,
+    open_regions,
+    passes,
+    slow_to_fast,
+)
 from tests.support.passes import ORDERS, computed, held_limit, plans, run_scripted, shelves
 from tests.support.plans import plan_of
 
@@ -36,16 +43,16 @@ def receipts(draw: st.DrawFn, plan: PyramidPlan) -> dict[int, frozenset[int]]:
 def begun(draw: st.DrawFn) -> tuple[PassPlan, dict[int, frozenset[int]]]:
     """A pass over all levels of a plan, and what earlier runs did."""
     plan = draw(plans(30))
-    (way,) = passes(plan, range(1, len(plan.levels)))
-    return way, draw(receipts(plan))
+    (pass_plan,) = passes(plan, range(1, len(plan.levels)))
+    return pass_plan, draw(receipts(plan))
 
 
-def wanted(way: PassPlan, done: Done) -> dict[int, set[int]]:
+def wanted(pass_plan: PassPlan, done: Done) -> dict[int, set[int]]:
     """Regions whose samples the missing ones are made of, the missing ones included.
 
     By masks of samples: from the coarsest level down, each missing sample marks its window.
     """
-    plan = way.plan
+    plan = pass_plan.plan
     marks = {level.index: np.zeros(level.shape, bool) for level in plan.levels}
     kernel = kernel_for(plan.method)
     found = {}
@@ -58,10 +65,10 @@ def wanted(way: PassPlan, done: Done) -> dict[int, set[int]]:
         if level.parent is None:
             continue
         parent = plan.levels[level.parent]
-        edge = next(e for e in way.edges if e.child.index == level.index)
+        link = next(e for e in pass_plan.links if e.child.index == level.index)
         # A region's samples come by tiles, each with the window of all its samples.
         for tile in range(parent.regions):
-            out = edge.tile(tile).out
+            out = link.tile(tile).out
             missing = np.ones(level.shape, bool)
             for r in done[level.index]:
                 missing[level.region(r).slices] = False
@@ -78,37 +85,37 @@ def test_what_is_missing_is_made_and_nothing_is_touched_in_vain(
     case: tuple[PassPlan, dict[int, frozenset[int]]],
 ) -> None:
     """In the order of the loads, by a pass without pixels that knows only which region is where."""
-    way, done = case
-    needs, needed = Needs(way, done), wanted(way, done)
+    pass_plan, done = case
+    needs, needed = PassRequirements(pass_plan, done), wanted(pass_plan, done)
     loads = list(needs.loads())
     assert len(set(loads)) == len(loads)
-    there: dict[int, set[int]] = {level.index: set() for level in way.levels}
+    there: dict[int, set[int]] = {level.index: set() for level in pass_plan.levels}
     left = {
-        (edge.child.index, r): sum(r in edge.children_of(t) for t in range(edge.parent.regions))
-        for edge in way.edges
-        for r in range(edge.child.regions)
+        (link.child.index, r): sum(r in link.children_of(t) for t in range(link.parent.regions))
+        for link in pass_plan.links
+        for r in range(link.child.regions)
     }
 
     def have(level: int, region: int) -> None:
         assert region in needed[level]
         assert region not in there[level]
         there[level].add(region)
-        for edge in way.edges_from(level):
-            child = edge.child.index
-            for tile in edge.users_of(region):
-                if not needs.wants_tile(edge, tile) or not there[level] >= {*edge.parents_of(tile)}:
+        for link in pass_plan.links_from(level):
+            child = link.child.index
+            for tile in link.tiles_reading(region):
+                if not needs.wants_tile(link, tile) or not there[level] >= {*link.parents_of(tile)}:
                     continue
-                for filled in edge.children_of(tile):
+                for filled in link.children_of(tile):
                     left[child, filled] -= 1
                     if not left[child, filled] and filled not in done[child]:
                         have(child, filled)
 
     for level, region in loads:
         assert needs.wants(level, region)
-        assert level == way.root or region in done[level]
+        assert level == pass_plan.root or region in done[level]
         have(level, region)
     assert there == needed
-    assert all(r in there[lv.index] or r in done[lv.index] for lv in way.levels
+    assert all(r in there[lv.index] or r in done[lv.index] for lv in pass_plan.levels
                for r in range(lv.regions))  # fmt: skip
 
 
@@ -121,13 +128,13 @@ def test_levels_that_skip_their_neighbour_are_streamed_from_their_parent(
 ) -> None:
     """Two children of one parent, and children of children, in one pass."""
     plan = plan_of("yx", (300, 300), scale_factors=factors, chunks=16, shards=16)
-    (way,) = passes(plan, range(1, len(plan.levels)))
-    assert [edge.parent.index for edge in way.edges] == parents
-    assert [edge.child.index for edge in way.edges] == [1, 2, 3][: len(factors)]
-    assert way.levels == plan.levels
+    (pass_plan,) = passes(plan, range(1, len(plan.levels)))
+    assert [link.parent.index for link in pass_plan.links] == parents
+    assert [link.child.index for link in pass_plan.links] == [1, 2, 3][: len(factors)]
+    assert pass_plan.levels == plan.levels
     for level in plan.levels:
         children = [i + 1 for i, p in enumerate(parents) if p == level.index]
-        assert [edge.child.index for edge in way.edges_from(level.index)] == children
+        assert [link.child.index for link in pass_plan.links_from(level.index)] == children
 
 
 @given(st.sets(st.integers(1, 4)), st.sampled_from([[2, 4, 8, 16], [2, 3, 6, 12]]))
@@ -137,11 +144,11 @@ def test_each_level_is_in_one_pass_after_its_parents(
     """A level that is not streamed is the root of a pass of its own."""
     plan = plan_of("yx", (300, 300), scale_factors=factors, chunks=16, shards=16)
     found = passes(plan, streamed)
-    assert sorted(lv.index for way in found for lv in way.levels) == list(range(5))
-    assert {way.root for way in found} == set(range(5)) - streamed
-    order = [way.root for way in found]
-    for place, way in enumerate(found):
-        parent = plan.levels[way.root].parent
+    assert sorted(lv.index for pass_plan in found for lv in pass_plan.levels) == list(range(5))
+    assert {pass_plan.root for pass_plan in found} == set(range(5)) - streamed
+    order = [pass_plan.root for pass_plan in found]
+    for place, pass_plan in enumerate(found):
+        parent = plan.levels[pass_plan.root].parent
         if parent is not None:
             assert any(parent in [lv.index for lv in w.levels] for w in found[:place])
     assert order == sorted(order)
@@ -169,13 +176,13 @@ def test_the_way_is_that_of_transposed_axes(case: tuple[list[int], list[int]]) -
     assert list(in_order(tuple(grid), order)) == numbers.ravel().tolist()
 
 
-def open_at_most(edge: Edge, order: tuple[int, ...]) -> int:
+def open_at_most(link: LevelLink, order: tuple[int, ...]) -> int:
     """Counted tile by tile along the way: regions begun by then and not ended before."""
     span: dict[int, list[int]] = {}
-    for step, tile in enumerate(in_order(edge.parent_grid, order)):
-        for region in edge.children_of(tile):
+    for step, tile in enumerate(in_order(link.parent_grid, order)):
+        for region in link.children_of(tile):
             span.setdefault(region, [step, step])[1] = step
-    events = np.zeros(edge.parent.regions + 1, int)
+    events = np.zeros(link.parent.regions + 1, int)
     for first, last in span.values():
         events[first] += 1
         events[last + 1] -= 1
@@ -186,10 +193,10 @@ def open_at_most(edge: Edge, order: tuple[int, ...]) -> int:
 @given(plans())
 def test_no_more_regions_are_open_than_projected(plan: PyramidPlan) -> None:
     """And not many less: they are never more than twice those that are."""
-    (way,) = passes(plan, range(1, len(plan.levels)))
-    for edge in way.edges:
-        most = open_at_most(edge, slow_to_fast(plan))
-        assert most <= open_regions(edge, slow_to_fast(plan)) <= max(2 * most, most + 2)
+    (pass_plan,) = passes(plan, range(1, len(plan.levels)))
+    for link in pass_plan.links:
+        most = open_at_most(link, slow_to_fast(plan))
+        assert most <= open_regions(link, slow_to_fast(plan)) <= max(2 * most, most + 2)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -209,11 +216,11 @@ def test_no_more_is_held_than_projected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By a real pass, whichever of its jobs end first, with exactly what was granted."""
-    (way,) = passes(plan, range(1, len(plan.levels)))
-    limit = held_limit(plan, way, in_flight)
+    (pass_plan,) = passes(plan, range(1, len(plan.levels)))
+    limit = held_limit(plan, pass_plan, in_flight)
     done = data.draw(receipts(plan)) if data.draw(st.booleans()) else {}
     held = run_scripted(
-        way,
+        pass_plan,
         shelves(plan, computed(plan), done),
         in_flight=in_flight,
         limit=limit,
@@ -227,13 +234,13 @@ def test_no_more_is_held_than_projected(
 def test_done_regions_are_read_where_the_way_needs_them() -> None:
     """Not a section before, where they would wait in memory for their neighbours."""
     plan = plan_of("yx", (96, 96), chunks=16, shards=16, scale_factors=[2, 4])
-    (way,) = passes(plan, [1, 2])
+    (pass_plan,) = passes(plan, [1, 2])
     done: dict[int, frozenset[int]] = {0: frozenset(), 1: frozenset(range(9)), 2: frozenset()}
-    loads = list(Needs(way, done).loads())
+    loads = list(PassRequirements(pass_plan, done).loads())
     order = slow_to_fast(plan)
     for place, (level, region) in enumerate(loads):
         if level == 1:
             before = [r for lv, r in loads[:place] if lv == 0]
-            tile = way.edges[0].completing(region)
+            tile = pass_plan.links[0].last_tile_of(region)
             assert before[-1] == tile
             assert position(tile, (6, 6))[order[0]] <= 5

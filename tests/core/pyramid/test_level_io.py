@@ -13,14 +13,14 @@ import zarr
 from zarr.errors import ChunkNotFoundError
 from zarr.storage import MemoryStore
 
-from ngff_core.blocks import Samples
+from ngff_core.blocks import BlockedArray
 from ngff_core.errors import StoredDataError
 from ngff_core.geometry import Region
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.pyramid.encoding import LevelEncoder
 from ngff_core.pyramid.level_io import open_level, store_region
 from ngff_core.pyramid.publish import array_documents, create_arrays
-from ngff_core.storage import Store, open_store
+from ngff_core.storage import ObjectStore, open_store
 from tests.support import plans
 from tests.support.passes import cut
 
@@ -59,11 +59,11 @@ def written_by_zarr(plan: PyramidPlan, samples: np.ndarray) -> dict[str, bytes]:
 
 def encoded(encoder: LevelEncoder, region: Region, samples: np.ndarray) -> dict[str, bytes]:
     """A region's objects, from the samples of the whole level."""
-    return objects_of(encoder, region, Samples.of(region, samples[region.slices]))[0]
+    return objects_of(encoder, region, BlockedArray.of(region, samples[region.slices]))[0]
 
 
 def objects_of(
-    encoder: LevelEncoder, region: Region, samples: Samples
+    encoder: LevelEncoder, region: Region, samples: BlockedArray
 ) -> tuple[dict[str, bytes], int]:
     """A region's objects, put together from their parts, and the checksum of its samples."""
     objects, before = {}, 0
@@ -175,7 +175,7 @@ def test_the_checksum_is_that_of_the_chunks_as_they_are_stored(
     encoder = LevelEncoder(plan, level)
     for index in range(level.regions):
         region = level.region(index)
-        given = Samples.of(region, samples[region.slices])
+        given = BlockedArray.of(region, samples[region.slices])
         order = chunks_as_stored(plan, region, encoded(encoder, region, samples))
         wanted = crc32c.crc32c(b"".join(padded[box].tobytes() for box in order))
         assert encoder.checksum(region, given) == wanted
@@ -194,19 +194,19 @@ def test_the_arrays_that_samples_lie_in_make_no_difference(
     for index in range(level.regions):
         region = level.region(index)
         apart = cut(region, samples[region.slices], cell)
-        whole = Samples.of(region, samples[region.slices])
+        whole = BlockedArray.of(region, samples[region.slices])
         assert objects_of(encoder, region, apart) == objects_of(encoder, region, whole)
         assert encoder.checksum(region, apart) == encoder.checksum(region, whole)
 
 
 @pytest.fixture
-def store(memory_filesystem: object) -> Store:
+def store(memory_filesystem: object) -> ObjectStore:
     """An empty store in memory."""
     return open_store("memory://image.ome.zarr")
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_a_receipt_says_what_was_stored(store: Store, version: str) -> None:
+def test_a_receipt_says_what_was_stored(store: ObjectStore, version: str) -> None:
     """Key, size and checksum of each object, and the checksum of the samples."""
     plan = plan_of("yx", (40, 33), chunks=16, ome_zarr_version=version)
     level = plan.levels[0]
@@ -216,7 +216,7 @@ def test_a_receipt_says_what_was_stored(store: Store, version: str) -> None:
     for index in range(level.regions):
         region = level.region(index)
         part = samples[region.slices]
-        given = Samples.of(region, part)
+        given = BlockedArray.of(region, part)
         receipt = store_region(store, encoder, level, index, given)
         assert (receipt.region, receipt.samples) == (index, encoder.checksum(region, given))
         positions = level.object_positions(region)
@@ -229,18 +229,20 @@ def test_a_receipt_says_what_was_stored(store: Store, version: str) -> None:
     np.testing.assert_array_equal(open_level(store, plan, level)[:], samples)
 
 
-def test_samples_of_the_wrong_shape_are_never_stored(store: Store) -> None:
+def test_samples_of_the_wrong_shape_are_never_stored(store: ObjectStore) -> None:
     """Zarr would spread them over the region."""
     plan = plan_of("yx", (40, 33))
     level = plan.levels[0]
-    wrong = Samples.of(level.region(0), np.zeros((1, 33), "u2"))
+    wrong = BlockedArray.of(level.region(0), np.zeros((1, 33), "u2"))
     with pytest.raises(StoredDataError, match=r"region 0 has shape \(1, 33\), not \(40, 33\)"):
         store_region(store, LevelEncoder(plan, level), level, 0, wrong)
     assert store.objects() == {}
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_an_object_that_is_gone_does_not_read_as_background(store: Store, version: str) -> None:
+def test_an_object_that_is_gone_does_not_read_as_background(
+    store: ObjectStore, version: str
+) -> None:
     """An error, not zeros."""
     plan = plan_of("yx", (40, 33), chunks=16, ome_zarr_version=version)
     level = plan.levels[0]

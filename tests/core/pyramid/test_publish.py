@@ -20,7 +20,7 @@ from ngff_core.pyramid.publish import (
     publish,
     unpublish,
 )
-from ngff_core.storage import LocalFiles, Store, open_store
+from ngff_core.storage import LocalFiles, ObjectStore, open_store
 
 LAST = {"0.4": ".zattrs", "0.5": "zarr.json"}
 every_version = pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -33,7 +33,7 @@ def plan_of(version: str) -> PyramidPlan:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
+def store(tmp_path: Path) -> ObjectStore:
     """A local store with nothing in it."""
     return open_store(tmp_path / "image.ome.zarr")
 
@@ -53,7 +53,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
-def is_an_image(store: Store, version: str) -> bool:
+def is_an_image(store: ObjectStore, version: str) -> bool:
     """Whether a reader that shares no code with us finds an image."""
     try:
         group = zarr.open_group(store.zarr(), mode="r", zarr_format=2 if version == "0.4" else 3)
@@ -87,7 +87,7 @@ def test_the_document_that_makes_it_an_image_is_written_last(
 
 
 @every_version
-def test_no_reader_takes_an_unfinished_store_for_an_image(version: str, store: Store) -> None:
+def test_no_reader_takes_an_unfinished_store_for_an_image(version: str, store: ObjectStore) -> None:
     """Arrays, but no group document: zarr and ome-zarr-models refuse it."""
     plan = plan_of(version)
     create_arrays(store, plan)
@@ -103,7 +103,7 @@ def test_no_reader_takes_an_unfinished_store_for_an_image(version: str, store: S
 
 
 @every_version
-def test_unpublishing_leaves_the_arrays_and_no_image(version: str, store: Store) -> None:
+def test_unpublishing_leaves_the_arrays_and_no_image(version: str, store: ObjectStore) -> None:
     """The first step of overwriting; doing it twice is no error."""
     plan = plan_of(version)
     create_arrays(store, plan)
@@ -117,7 +117,7 @@ def test_unpublishing_leaves_the_arrays_and_no_image(version: str, store: Store)
 
 
 @every_version
-def test_publishing_again_puts_the_same_bytes(version: str, store: Store) -> None:
+def test_publishing_again_puts_the_same_bytes(version: str, store: ObjectStore) -> None:
     """So that an interruption in between does no harm."""
     plan = plan_of(version)
     for _ in range(2):
@@ -128,7 +128,7 @@ def test_publishing_again_puts_the_same_bytes(version: str, store: Store) -> Non
     assert is_published(store, plan)
 
 
-def test_another_plans_document_is_not_ours(store: Store) -> None:
+def test_another_plans_document_is_not_ours(store: ObjectStore) -> None:
     """An image is there, but not the one of this plan."""
     publish(store, plan_of("0.5"))
     image = ImageInfo(("y", "x"), (64, 65), "<u2", (1.0, 2.0), (0.0, 0.0), (None, None))

@@ -19,13 +19,13 @@ from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, TargetBusyError
 from ngff_core.progress import Event, Message
 from ngff_core.records.lease import Holder, Lease, current_holder
-from ngff_core.storage import Store, open_store
+from ngff_core.storage import ObjectStore, open_store
 
 FOREVER = 60.0
 """Where a test waits for a thread, this is only there to end it if it hangs."""
 
 
-def put(store: Store, number: int, holder: Holder) -> None:
+def put(store: ObjectStore, number: int, holder: Holder) -> None:
     """A lease as another process wrote it."""
     store.write(f"lease/{number:06}.json", json.dumps(asdict(holder)).encode())
 
@@ -43,7 +43,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_who_enters_holds_the_lease_and_leaving_releases_it(store: Store) -> None:
+def test_who_enters_holds_the_lease_and_leaving_releases_it(store: ObjectStore) -> None:
     """The holder can be looked up, with his process and host."""
     assert current_holder(store) is None
     with Lease(store) as lease:
@@ -58,7 +58,7 @@ def test_who_enters_holds_the_lease_and_leaving_releases_it(store: Store) -> Non
     assert not holder.is_live
 
 
-def test_a_live_builder_is_not_disturbed(store: Store) -> None:
+def test_a_live_builder_is_not_disturbed(store: ObjectStore) -> None:
     """Who has no patience is told who is at work, and what to do."""
     with Lease(store):
         with pytest.raises(TargetBusyError) as caught, Lease(store, patience=0.0):
@@ -71,7 +71,7 @@ def test_a_live_builder_is_not_disturbed(store: Store) -> None:
         assert holder.is_live
 
 
-def test_who_waits_gets_it_when_it_is_released(store: Store) -> None:
+def test_who_waits_gets_it_when_it_is_released(store: ObjectStore) -> None:
     """And says once that it waits, and once that it goes on."""
     events: list[Event] = []
     told = threading.Event()
@@ -97,7 +97,7 @@ def test_who_waits_gets_it_when_it_is_released(store: Store) -> None:
 @pytest.mark.parametrize("likely_first", [False, True])
 @pytest.mark.parametrize("reason", ["released", "expired", "dead", "another process by now"])
 def test_a_lease_that_nobody_holds_is_taken_at_once(
-    store: Store, reason: str, likely_first: bool
+    store: ObjectStore, reason: str, likely_first: bool
 ) -> None:
     """Released, run out, or of a process of this machine that is gone."""
     with Lease(store):
@@ -124,7 +124,7 @@ def gone_pid() -> int:
     return process.pid
 
 
-def test_a_lease_of_another_machine_counts_until_it_runs_out(store: Store) -> None:
+def test_a_lease_of_another_machine_counts_until_it_runs_out(store: ObjectStore) -> None:
     """Nobody can see from here whether that process lives."""
     put(store, 1, elsewhere())
     with pytest.raises(TargetBusyError, match="process 12 on other-host is"):
@@ -142,7 +142,7 @@ with Lease(open_store(sys.argv[1])):
 
 
 @pytest.fixture
-def builder(tmp_path: Path) -> Iterator[tuple[Store, subprocess.Popen[str]]]:
+def builder(tmp_path: Path) -> Iterator[tuple[ObjectStore, subprocess.Popen[str]]]:
     """A real process that holds the lease of a local target."""
     command = [sys.executable, "-c", HOLD, str(tmp_path / "image.build")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -153,7 +153,7 @@ def builder(tmp_path: Path) -> Iterator[tuple[Store, subprocess.Popen[str]]]:
 
 
 def test_a_killed_builder_is_succeeded_at_once(
-    builder: tuple[Store, subprocess.Popen[str]],
+    builder: tuple[ObjectStore, subprocess.Popen[str]],
 ) -> None:
     """Without waiting for its lease to run out; a live one is left alone."""
     store, process = builder
@@ -166,7 +166,7 @@ def test_a_killed_builder_is_succeeded_at_once(
 
 
 def test_a_holder_renews_his_lease_while_he_works(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that a long build is not taken for dead."""
     monkeypatch.setattr(config, "lease_seconds", 0.4)
@@ -185,7 +185,7 @@ def test_a_holder_renews_his_lease_while_he_works(
 
 
 def test_a_holder_who_was_taken_for_dead_notices(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """He stops, and leaves his successor's lease as it is."""
     monkeypatch.setattr(config, "lease_seconds", 0.2)
@@ -208,7 +208,7 @@ def test_a_holder_who_was_taken_for_dead_notices(
 
 
 def test_trouble_while_renewing_does_not_end_the_build(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store may answer the next time; until then the lease runs on."""
     monkeypatch.setattr(config, "lease_seconds", 0.2)
@@ -228,7 +228,7 @@ def test_trouble_while_renewing_does_not_end_the_build(
 
 
 def test_trouble_while_releasing_does_not_hide_the_result(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lease that cannot be released runs out by itself."""
 
@@ -240,7 +240,7 @@ def test_trouble_while_releasing_does_not_hide_the_result(
 
 
 @pytest.mark.parametrize("likely_first", [False, True])
-def test_of_many_that_want_it_one_has_it_at_a_time(store: Store, likely_first: bool) -> None:
+def test_of_many_that_want_it_one_has_it_at_a_time(store: ObjectStore, likely_first: bool) -> None:
     """Eight threads, each a builder: no two of them are ever inside together."""
     inside, most = [], []
 
@@ -256,7 +256,7 @@ def test_of_many_that_want_it_one_has_it_at_a_time(store: Store, likely_first: b
 
 
 @pytest.mark.parametrize("document", [b"", b"{", b"[]", b"3", b'{"token": "x"}', b"\xff"])
-def test_a_damaged_lease_is_of_nobody_alive(store: Store, document: bytes) -> None:
+def test_a_damaged_lease_is_of_nobody_alive(store: ObjectStore, document: bytes) -> None:
     """Cut short by its machine's crash; the next builder gets a lease of its own."""
     store.write("lease/000001.json", document)
     with Lease(store, patience=0.0):
@@ -265,7 +265,7 @@ def test_a_damaged_lease_is_of_nobody_alive(store: Store, document: bytes) -> No
 
 
 def test_a_holder_that_slept_notices_at_its_next_check(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its renewing thread need not have woken first: the clock says that it is late."""
     with Lease(store) as lease:

@@ -14,7 +14,7 @@ from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError, UnlistableError
 from ngff_core.records.ledger import SHORT_SEGMENTS, Ledger, Receipt, StoredObject
 from ngff_core.records.receipts import ObjectRow, Receipts, Row
-from ngff_core.storage import Bucket, ObjectInfo, Store, open_store
+from ngff_core.storage import Bucket, ObjectInfo, ObjectStore, open_store
 
 DIGEST = "d" * 64
 
@@ -31,19 +31,19 @@ def receipt(region: int, checksum: int = 7) -> Receipt:
     return Receipt(region, checksum, objects)
 
 
-def ledger(store: Store, total: int = 5, digest: str = DIGEST) -> Ledger:
+def ledger(store: ObjectStore, total: int = 5, digest: str = DIGEST) -> Ledger:
     """The ledger of level 1, as a new process finds it."""
     return Ledger(store, "1", digest, total).load()
 
 
-def test_a_ledger_of_nothing_has_everything_to_do(store: Store) -> None:
+def test_a_ledger_of_nothing_has_everything_to_do(store: ObjectStore) -> None:
     """And reading it writes nothing."""
     found = ledger(store)
     assert (found.receipts, found.complete, found.remaining) == ({}, False, [0, 1, 2, 3, 4])
     assert store.objects() == {}
 
 
-def test_receipts_come_back_as_they_were_taken(store: Store) -> None:
+def test_receipts_come_back_as_they_were_taken(store: ObjectStore) -> None:
     """In segments whose names can be guessed; what was not written down is to do again."""
     first = ledger(store)
     first.record(receipt(3))
@@ -65,7 +65,7 @@ def test_receipts_come_back_as_they_were_taken(store: Store) -> None:
 
 
 def test_receipts_are_written_down_every_few_seconds(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One object per some seconds of work, and not one per region."""
     now = [100.0]
@@ -79,7 +79,7 @@ def test_receipts_are_written_down_every_few_seconds(
     assert len(store.objects()) == 19
 
 
-def test_a_resumed_ledger_goes_on_with_the_next_segment(store: Store) -> None:
+def test_a_resumed_ledger_goes_on_with_the_next_segment(store: ObjectStore) -> None:
     """The earlier run's receipts stay."""
     first = ledger(store)
     first.record(receipt(0))
@@ -91,7 +91,7 @@ def test_a_resumed_ledger_goes_on_with_the_next_segment(store: Store) -> None:
     assert len(store.objects()) == 2
 
 
-def finished(store: Store, order: list[int]) -> Ledger:
+def finished(store: ObjectStore, order: list[int]) -> Ledger:
     found = ledger(store, len(order))
     for region in order:
         found.record(receipt(region))
@@ -116,7 +116,7 @@ def test_two_builds_of_one_plan_end_with_equal_ledgers(order: list[int]) -> None
 
 
 def test_a_finished_phase_is_one_document_and_one_read(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its segments are gone, and loading it asks for nothing else."""
     finished(store, [4, 2, 0, 1, 3])
@@ -132,14 +132,14 @@ def test_a_finished_phase_is_one_document_and_one_read(
     assert store.objects() == before
 
 
-def test_a_kill_between_compaction_and_clean_up_loses_nothing(store: Store) -> None:
+def test_a_kill_between_compaction_and_clean_up_loses_nothing(store: ObjectStore) -> None:
     """Segments that outlive their document do no harm."""
     finished(store, [0, 1, 2, 3, 4])
     store.write("ledger/1/segments/000000.jsonl", b"left over")
     assert ledger(store).complete
 
 
-def test_a_phase_with_regions_left_cannot_be_finished(store: Store) -> None:
+def test_a_phase_with_regions_left_cannot_be_finished(store: ObjectStore) -> None:
     """The error counts them, and nothing is compacted."""
     found = ledger(store)
     found.record(receipt(2))
@@ -168,7 +168,7 @@ def test_a_phase_with_regions_left_cannot_be_finished(store: Store) -> None:
     ],
 )
 def test_damage_is_told_with_the_objects_name_and_what_to_do(
-    store: Store, where: str, damage: str
+    store: ObjectStore, where: str, damage: str
 ) -> None:
     """A damaged receipt is never taken for a done region."""
     found = ledger(store, total=1)
@@ -210,14 +210,14 @@ def test_damage_is_told_with_the_objects_name_and_what_to_do(
     assert f"{store.uri}/{key}" in str(caught.value)
 
 
-def test_a_ledger_of_another_plan_is_not_ours(store: Store) -> None:
+def test_a_ledger_of_another_plan_is_not_ours(store: ObjectStore) -> None:
     """Its receipts say nothing of this plan's regions."""
     finished(store, [0, 1, 2, 3, 4])
     with pytest.raises(StoredDataError, match="belongs to another plan"):
         ledger(store, digest="e" * 64)
 
 
-def test_a_region_that_the_plan_does_not_have_is_damage(store: Store) -> None:
+def test_a_region_that_the_plan_does_not_have_is_damage(store: ObjectStore) -> None:
     """A receipt for region 7 of 5 cannot be right."""
     found = ledger(store, total=9)
     found.record(receipt(7))
@@ -226,7 +226,7 @@ def test_a_region_that_the_plan_does_not_have_is_damage(store: Store) -> None:
         ledger(store, total=5)
 
 
-def test_of_two_that_write_the_same_segment_one_stops(store: Store) -> None:
+def test_of_two_that_write_the_same_segment_one_stops(store: ObjectStore) -> None:
     """The second was taken for dead: it must not go on building."""
     one, other = ledger(store), ledger(store)
     one.record(receipt(0, checksum=1))
@@ -237,7 +237,7 @@ def test_of_two_that_write_the_same_segment_one_stops(store: Store) -> None:
     assert ledger(store).receipts[0].samples == 1
 
 
-def test_phases_have_ledgers_of_their_own(store: Store) -> None:
+def test_phases_have_ledgers_of_their_own(store: ObjectStore) -> None:
     """Level 1's receipts are not level 10's; forgetting one leaves the other."""
     for phase in ("1", "10", "cache"):
         found = Ledger(store, phase, DIGEST, 1).load()
@@ -261,7 +261,7 @@ def long_receipt(region: int, samples: int = 1) -> Receipt:
     return Receipt(region, samples, (StoredObject(f"c/{region}", 30_000_000, 2**32 - region - 1),))
 
 
-def test_segments_are_joined_so_that_a_resume_reads_few(store: Store) -> None:
+def test_segments_are_joined_so_that_a_resume_reads_few(store: ObjectStore) -> None:
     """However long a build goes on; the same receipts are read back."""
     found = ledger(store, total=140)
     for region in range(140):
@@ -300,7 +300,9 @@ def test_the_latest_receipt_of_a_region_counts(
         killed.delete_tree()
 
 
-def test_a_large_level_is_finished_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_level_is_finished_in_parts(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of a bounded number of receipts; the document that says so comes last."""
     monkeypatch.setattr("ngff_core.records.ledger.PART", 4)
     found = finished(store, [9, 0, 8, 1, 7, 2, 6, 3, 5, 4])
@@ -318,7 +320,7 @@ def test_a_large_level_is_finished_in_parts(store: Store, monkeypatch: pytest.Mo
 
 
 def test_a_part_that_was_removed_is_built_anew(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the message about a damaged one says; what is built then survives another kill."""
     monkeypatch.setattr("ngff_core.records.ledger.PART", 4)
@@ -376,7 +378,9 @@ def test_a_receipt_that_none_can_be_is_refused() -> None:
             Receipts(1).put_rows([Row(0, 1, objects)])
 
 
-def test_a_long_document_is_read_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_document_is_read_in_pieces(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut at the ends of lines, wherever those are."""
     finished(store, list(range(20)))
     for piece in (1, 150, 151, 2**20):
@@ -412,7 +416,7 @@ class Unlisted(Bucket):
 
 
 @pytest.fixture
-def unlisted(memory_filesystem: Any) -> tuple[Store, Store]:
+def unlisted(memory_filesystem: Any) -> tuple[ObjectStore, ObjectStore]:
     """A store that does not list, and the same as its owner sees it."""
     owner = open_store("memory://unlisted")
     assert isinstance(owner, Bucket)
@@ -420,7 +424,7 @@ def unlisted(memory_filesystem: Any) -> tuple[Store, Store]:
 
 
 def test_where_nothing_is_listed_an_index_has_the_names(
-    unlisted: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch
+    unlisted: tuple[ObjectStore, ObjectStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Resumed, joined, finished and forgotten, to the same end as elsewhere."""
     store, owner = unlisted
@@ -442,7 +446,9 @@ def test_where_nothing_is_listed_an_index_has_the_names(
 
 
 @pytest.mark.parametrize("removed", ["segments/000001.jsonl", "segments.json"])
-def test_a_segment_or_the_index_may_be_removed(unlisted: tuple[Store, Store], removed: str) -> None:
+def test_a_segment_or_the_index_may_be_removed(
+    unlisted: tuple[ObjectStore, ObjectStore], removed: str
+) -> None:
     """As the message about a damaged one says; the others count, and building goes on."""
     store, owner = unlisted
     for region in range(3):
@@ -461,7 +467,7 @@ def test_a_segment_or_the_index_may_be_removed(unlisted: tuple[Store, Store], re
 
 
 def test_segments_that_another_builder_left_out_of_the_index_are_found(
-    unlisted: tuple[Store, Store],
+    unlisted: tuple[ObjectStore, ObjectStore],
 ) -> None:
     """It was taken for dead, and put its own index over that of the one who builds."""
     store, _ = unlisted
@@ -476,7 +482,9 @@ def test_segments_that_another_builder_left_out_of_the_index_are_found(
     assert ledger(store).remaining == [3, 4]
 
 
-def test_who_may_list_goes_on_with_what_others_built(unlisted: tuple[Store, Store]) -> None:
+def test_who_may_list_goes_on_with_what_others_built(
+    unlisted: tuple[ObjectStore, ObjectStore],
+) -> None:
     """And the other way round: what the index lacks is built again, and never in the way."""
     store, owner = unlisted
     for region, view in enumerate((store, owner, store, owner)):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 from ngff_core import build_pyramid
-from ngff_core.blocks import Samples
+from ngff_core.blocks import BlockedArray
 from ngff_core.geometry import Region
 from ngff_core.sources import open_source
 from ngff_core.sources.base import Reader
@@ -66,7 +66,7 @@ def reader_at(folder: Path) -> Reader:
     return reader
 
 
-def check(found: Samples, samples: np.ndarray[Any, Any]) -> None:
+def check(found: BlockedArray, samples: np.ndarray[Any, Any]) -> None:
     """A box is right, and of the source's dtype."""
     part = found.part(found.box)
     assert part.dtype == samples.dtype

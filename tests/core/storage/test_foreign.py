@@ -9,14 +9,14 @@ import pytest
 import zarr
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
-from ngff_core.storage import Bucket, LocalFiles, Store
+from ngff_core.storage import Bucket, LocalFiles, ObjectStore
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
 KINDS = ["mapping", "memory", "below", "local", "local below", "bucket"]
 
 
 @pytest.fixture(params=KINDS)
-def store(request: pytest.FixtureRequest, tmp_path: Path, memory_filesystem: Any) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path, memory_filesystem: Any) -> ObjectStore:
     """One of each kind, empty."""
     kinds: dict[str, Any] = {
         "mapping": dict,
@@ -31,7 +31,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, memory_filesystem: Any
     return foreign_store(opened)
 
 
-def test_objects_are_written_read_listed_and_removed(store: Store) -> None:
+def test_objects_are_written_read_listed_and_removed(store: ObjectStore) -> None:
     """Keys are relative to the place in the store."""
     assert store.is_empty()
     assert store.read("a/b") is None
@@ -50,14 +50,14 @@ def test_objects_are_written_read_listed_and_removed(store: Store) -> None:
     assert list(store.objects()) == []
 
 
-def test_creating_is_exclusive(store: Store) -> None:
+def test_creating_is_exclusive(store: ObjectStore) -> None:
     """The first one wins."""
     assert store.create("key", b"first")
     assert not store.create("key", b"second")
     assert store.read("key") == b"first"
 
 
-def test_an_object_that_changed_has_another_version(store: Store) -> None:
+def test_an_object_that_changed_has_another_version(store: ObjectStore) -> None:
     """At least where it has another size."""
     store.write("key", b"before")
     before = store.info("key")
@@ -65,7 +65,7 @@ def test_an_object_that_changed_has_another_version(store: Store) -> None:
     assert store.info("key") != before
 
 
-def test_zarr_opens_the_same_place(store: Store) -> None:
+def test_zarr_opens_the_same_place(store: ObjectStore) -> None:
     """What it writes there is found here."""
     zarr.create_array(store.zarr(read_only=False), shape=(2,), dtype="u1", chunks=(2,))[:] = 7
     assert {"zarr.json", "c/0"} <= set(store.objects())

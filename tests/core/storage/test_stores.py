@@ -19,20 +19,20 @@ import requests
 import tenacity
 import zarr
 
-from ngff_core.errors import InvalidOptionError, LeaseLostError, PassingError, StoredDataError
+from ngff_core.errors import InvalidOptionError, LeaseLostError, StoredDataError, TransientError
 from ngff_core.storage import (
     PARTIAL,
     LocalFiles,
-    Store,
+    ObjectStore,
     absolute_uri,
-    is_passing,
+    is_transient,
     open_store,
     retrying,
     split_uri,
 )
 
 
-def test_bytes_come_back_as_they_were_put(store: Store) -> None:
+def test_bytes_come_back_as_they_were_put(store: ObjectStore) -> None:
     """Any buffer may be put; reading gives bytes."""
     samples = np.arange(6, dtype="u1")
     for i, data in enumerate((b"abc", bytearray(b"abc"), memoryview(b"abc"), samples.data, b"")):
@@ -40,7 +40,7 @@ def test_bytes_come_back_as_they_were_put(store: Store) -> None:
         assert store.read(f"a/b/{i}") == bytes(data)
 
 
-def test_what_is_not_there_reads_as_none(store: Store) -> None:
+def test_what_is_not_there_reads_as_none(store: ObjectStore) -> None:
     """Not as an error, nor as empty bytes; a folder is no object."""
     store.write("a/b", b"x")
     assert store.read("nothing") is None
@@ -51,7 +51,7 @@ def test_what_is_not_there_reads_as_none(store: Store) -> None:
     assert store.info("a") is None
 
 
-def test_writing_again_replaces_the_whole_object(store: Store) -> None:
+def test_writing_again_replaces_the_whole_object(store: ObjectStore) -> None:
     """Shorter bytes leave no tail of the longer ones."""
     store.write("key", b"a long text")
     store.write("key", b"short")
@@ -61,7 +61,7 @@ def test_writing_again_replaces_the_whole_object(store: Store) -> None:
     assert info.size == 5
 
 
-def test_a_reader_never_sees_half_an_object(store: Store) -> None:
+def test_a_reader_never_sees_half_an_object(store: ObjectStore) -> None:
     """While one thread rewrites, another reads the old bytes or the new ones, whole."""
     size = 2**20
     store.write("key", bytes(size))
@@ -99,7 +99,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert {key: store.read(key) for key in store.objects()} == {"key": b"old"}
 
 
-def test_create_puts_only_where_nothing_is(store: Store) -> None:
+def test_create_puts_only_where_nothing_is(store: ObjectStore) -> None:
     """The bytes that were there first stay."""
     assert store.create("a/key", b"first") is True
     assert store.create("a/key", b"second") is False
@@ -118,7 +118,7 @@ def quick_turns() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("quick_turns")
-def test_of_eight_that_create_one_wins(store: Store) -> None:
+def test_of_eight_that_create_one_wins(store: ObjectStore) -> None:
     """Exactly one, in every round, and its bytes are the ones stored."""
     threads = 8
     # A bucket decides by itself, in one request: few rounds show that we leave it to it.
@@ -137,7 +137,7 @@ def test_of_eight_that_create_one_wins(store: Store) -> None:
             assert store.read(key) == f"thread {won.index(True)}".encode() * 50
 
 
-def test_deleting_is_no_error_where_nothing_is(store: Store) -> None:
+def test_deleting_is_no_error_where_nothing_is(store: ObjectStore) -> None:
     """So that clean-up can run twice."""
     store.write("a/b", b"x")
     store.delete("a/b")
@@ -147,7 +147,7 @@ def test_deleting_is_no_error_where_nothing_is(store: Store) -> None:
     assert store.objects() == {}
 
 
-def test_objects_are_listed_by_key_with_their_size(store: Store) -> None:
+def test_objects_are_listed_by_key_with_their_size(store: ObjectStore) -> None:
     """In order, below a prefix or all; an unknown prefix is empty."""
     for key in ("b/2", "a", "b/10/x", "bb/1"):
         store.write(key, key.encode())
@@ -162,7 +162,7 @@ def test_objects_are_listed_by_key_with_their_size(store: Store) -> None:
     assert store.objects("nothing") == {}
 
 
-def test_delete_tree_removes_a_prefix_and_nothing_else(store: Store) -> None:
+def test_delete_tree_removes_a_prefix_and_nothing_else(store: ObjectStore) -> None:
     """A neighbour whose name begins alike stays."""
     for key in ("b/2", "b/10/x", "bb/1", "a"):
         store.write(key, b"x")
@@ -174,14 +174,14 @@ def test_delete_tree_removes_a_prefix_and_nothing_else(store: Store) -> None:
     assert store.is_empty()
 
 
-def test_a_store_is_empty_until_something_is_put(store: Store) -> None:
+def test_a_store_is_empty_until_something_is_put(store: ObjectStore) -> None:
     """An existing folder without content is empty too."""
     assert store.is_empty()
     store.write("a/b", b"")
     assert not store.is_empty()
 
 
-def test_the_version_changes_when_an_object_is_rewritten(store: Store) -> None:
+def test_the_version_changes_when_an_object_is_rewritten(store: ObjectStore) -> None:
     """And not when it is only read; the same size does not hide the change."""
     store.write("key", b"one")
     if isinstance(store, LocalFiles):
@@ -198,7 +198,7 @@ def test_the_version_changes_when_an_object_is_rewritten(store: Store) -> None:
     assert after.version != before.version
 
 
-def test_a_child_is_the_store_of_a_longer_prefix(store: Store) -> None:
+def test_a_child_is_the_store_of_a_longer_prefix(store: ObjectStore) -> None:
     """Keys below it are its own; the URI grows by the name."""
     child = store.child("inner")
     child.write("key", b"x")
@@ -207,7 +207,7 @@ def test_a_child_is_the_store_of_a_longer_prefix(store: Store) -> None:
     assert child.uri == f"{store.uri}/inner"
 
 
-def test_zarr_sees_the_same_bytes(store: Store) -> None:
+def test_zarr_sees_the_same_bytes(store: ObjectStore) -> None:
     """What zarr writes the store reads, and the other way round."""
     array = zarr.create_array(store.zarr(read_only=False), shape=(4,), dtype="u1", compressors=None)
     array[:] = [1, 2, 3, 4]
@@ -216,13 +216,13 @@ def test_zarr_sees_the_same_bytes(store: Store) -> None:
     assert zarr.open_array(store.zarr(), mode="r")[:].tolist() == [5, 6, 7, 8]
 
 
-def test_zarr_cannot_write_unless_asked(store: Store) -> None:
+def test_zarr_cannot_write_unless_asked(store: ObjectStore) -> None:
     """Stores are for reading by default."""
     assert store.zarr().read_only
     assert not store.zarr(read_only=False).read_only
 
 
-def test_an_object_opens_as_a_seekable_file(store: Store) -> None:
+def test_an_object_opens_as_a_seekable_file(store: ObjectStore) -> None:
     """Formats with an index at the end read it first."""
     store.write("file", b"0123456789")
     with store.open("file") as file:
@@ -232,7 +232,7 @@ def test_an_object_opens_as_a_seekable_file(store: Store) -> None:
         assert file.read(2) == b"23"
 
 
-def test_sweeping_removes_what_killed_processes_left(store: Store) -> None:
+def test_sweeping_removes_what_killed_processes_left(store: ObjectStore) -> None:
     """Half-written temporaries go, everything else stays."""
     store.write("a/key", b"x")
     if isinstance(store, LocalFiles):
@@ -303,7 +303,7 @@ def test_an_unknown_scheme_is_told() -> None:
 @pytest.mark.parametrize(
     ("error", "passing"),
     [
-        (PassingError("x"), True),
+        (TransientError("x"), True),
         (LeaseLostError("x"), True),
         (TimeoutError(), True),
         (ConnectionResetError(), True),
@@ -331,7 +331,7 @@ def test_an_unknown_scheme_is_told() -> None:
 )
 def test_a_faults_type_says_whether_it_may_pass(error: BaseException, passing: bool) -> None:
     """Never its message."""
-    assert is_passing(error) is passing
+    assert is_transient(error) is passing
 
 
 @pytest.fixture
