@@ -81,12 +81,13 @@ mutants: $(MUTANTS_STAMP) ## change the code in small ways and see whether its t
 COMPILE := .venv/bin/uv pip compile pyproject.toml --quiet --python $(VENV) --universal \
 	--python-version 3.12 --no-header --no-annotate --no-emit-package ngff-flows \
 	$(if $(UPGRADE),--upgrade)
-lock: $(VENV) ## pin all dependencies anew in requirements/ (UPGRADE=1: to the newest)
+lock: $(VENV) ## pin all dependencies again in requirements/ (UPGRADE=1: to the newest)
 	@test -x .venv/bin/uv || $(VENV) -m pip install --quiet uv
 	@$(COMPILE) --extra demo --output-file requirements/demo.txt
 	@$(COMPILE) --extra test --constraint requirements/demo.txt --output-file requirements/test.txt
 	@$(COMPILE) --extra bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	@$(COMPILE) --extra mutants --constraint requirements/test.txt --output-file requirements/mutants.txt
+	@$(COMPILE) --extra core-test --resolution lowest-direct --output-file requirements/lowest.txt
 
 clean: ## remove everything that make made
 	rm -rf .venv .mutants .prefect demo dist build benchmarks/.data

@@ -10,6 +10,7 @@ from ngff_core import BuildOptions, BuildReport
 from ngff_core.errors import NgffError
 from ngff_core.progress import Listener, Message, silent
 from ngff_core.storage import StorageOptions, absolute_uri, check_uri
+from ngff_flows.cli.extras import require_prefect
 
 
 def run_flow(
@@ -27,6 +28,7 @@ def run_flow(
     tear its bars; the run's own log has them all the same. ``storage_options`` are for this
     process, and the run has them not as a parameter; the name of a block it has.
     """
+    require_prefect("use --no-prefect")
     # Before there is a run that would have them among its parameters.
     check_uri(source)
     check_uri(target)
