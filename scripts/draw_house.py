@@ -24,6 +24,26 @@ PACKAGES = ("ngff_flows", "flows", "tasks", CORE)
 # ngff_core's own modules, which lie in no package of it
 ROOT_MODULES = f"{CORE}/*.py"
 
+# A second line for the boxes, where the name alone does not say it.
+ROLES = {
+    "ngff_flows": "command line, receiver",
+    "flows": "Prefect flows",
+    "tasks": "Prefect tasks",
+    f"{CORE}/maintain": "status, repair, clean-up",
+    f"{CORE}/build": "a build from start to end",
+    f"{CORE}/lazy": "dask arrays",
+    f"{CORE}/collections": "series, plates, label groups",
+    f"{CORE}/pyramid": "regions, verification",
+    f"{CORE}/records": "plan, ledger, lease",
+    f"{CORE}/plan": "layout, schedule",
+    f"{CORE}/sources": "image formats",
+    f"{CORE}/uploads": "inbox, notifications",
+    f"{CORE}/kernels": "downsampling",
+    f"{CORE}/model": "axes, metadata",
+    f"{CORE}/storage": "files and buckets",
+    ROOT_MODULES: "errors, geometry, memory",
+}
+
 
 def package_of(parts: tuple[str, ...], root: Path) -> str | None:
     """The box of a dotted name: ngff_core's packages have one each. None if it is not ours."""
@@ -113,27 +133,29 @@ def ranked(graph: Graph) -> list[str]:
     return sorted(graph, key=lambda box: (-depth_of(box), box))
 
 
+def label(box: str) -> str:
+    """A box's text: the folder, and what lies in it."""
+    name = f"{CORE}/*.py" if box == ROOT_MODULES else f"{box}/".removeprefix(f"{CORE}/")
+    return f"{name}<br>{ROLES[box]}" if box in ROLES else name
+
+
 def picture(graph: Graph) -> str:
     """The graph in Mermaid's language."""
     fewest = reduced(graph)
     order = ranked(graph)
     names = {box: box.rpartition("/")[2].replace("*.py", "modules") for box in order}
+    core = [box for box in order if box.startswith(CORE)]
     lines = ["flowchart TD"]
-    lines += [
-        f'    {names[box]}["{box}/"]:::application' for box in order if not box.startswith(CORE)
-    ]
+    lines += [f'    {names[box]}["{label(box)}"]:::application' for box in order if box not in core]
     lines += [f'    subgraph core ["{CORE}/"]']
-    for box in order:
-        if box.startswith(CORE):
-            label = "modules of the root" if box == ROOT_MODULES else box.removeprefix(f"{CORE}/")
-            lines.append(f'        {names[box]}["{label}{"" if box == ROOT_MODULES else "/"}"]')
+    lines += [f'        {names[box]}["{label(box)}"]' for box in core]
     lines += ["    end"]
     lines += [
         f"    {names[box]} --> {names[other]}"
         for box in order
         for other in sorted(fewest[box], key=order.index)
     ]
-    lines += ["    classDef application stroke-width:2px"]
+    lines += ["    classDef application stroke-width:3px", "    style core fill:none"]
     return "\n".join(lines)
 
 
