@@ -116,8 +116,4 @@ def _make_room(target: ObjectStore, overwrite: bool) -> None:
 
 def _beside(target: ObjectStore) -> ObjectStore | None:
     """Where ``build_pyramid`` keeps plan and ledger of this target."""
-    if isinstance(target, LocalFiles):
-        return LocalFiles(target.root.with_name(f"{target.root.name}.build"))
-    if isinstance(target, Bucket):
-        return Bucket(target.fs, f"{target.root}.build", f"{target.uri}.build")
-    return None
+    return target.sibling(".build") if isinstance(target, LocalFiles | Bucket) else None

@@ -110,15 +110,15 @@ def work_on(what: str) -> Iterator[None]:
 
     Where trouble lasts longer, the TransientError says what the work was and how to go on.
     """
-    with one_budget() as effort:
+    with one_budget() as budget:
         try:
             yield
         except Exception as error:
             if not given_up(error) or not is_transient(error):
                 raise
             raise TransientError(
-                f"{error}; {what} was given up after {effort.told}; what is done is kept, so run "
-                "the same command again once the storage answers"
+                f"{error}; {what} was given up after {budget.summary}; what is done is kept, so "
+                "run the same command again once the storage answers"
             ) from error
 
 
