@@ -18,9 +18,10 @@ from ngff_core.build.takeover import (
 from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Listener, Message
-from ngff_core.records.build_folder import load_ledgers, new_ledgers, read_plan
+from ngff_core.records.build_folder import read_plan
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectStore, delete_below, retrying
 
 
@@ -126,9 +127,11 @@ class Session:
         # The plan as it was put down: its metadata name the versions of that day.
         wanted, self.plan = self.plan, found.plan or read_plan(self.target, self.beside)
         if self.begun_here and self.plan is wanted:
-            self.ledgers = new_ledgers(self.beside, self.plan)
+            self.ledgers = list(StoredBuild.begin(self.target, self.beside, self.plan).ledgers)
         else:
-            self.ledgers = list(found.ledgers) or load_ledgers(self.beside, self.plan)
+            self.ledgers = list(
+                found.ledgers or StoredBuild.load(self.target, self.beside, self.plan).ledgers
+            )
         if not self.finished:
             self._forget_missing()
         self.recorded = tuple(len(ledger.receipts) for ledger in self.ledgers)

@@ -27,9 +27,10 @@ from ngff_core.pyramid.publish import (
     is_published,
     unpublish,
 )
-from ngff_core.records.build_folder import PLAN_KEY, _parse_plan, load_ledgers
+from ngff_core.records.build_folder import PLAN_KEY, parse_plan
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
 TargetKind = Literal["free", "resumable", "finished", "other"]
@@ -66,15 +67,16 @@ def inspect_target(
             "choose another target, or overwrite it"
         )
     try:
-        existing = _parse_plan(beside, document)
+        existing = parse_plan(beside, document)
     except StoredDataError:
         if overwrite:
             return TargetState("other")
         raise
     if existing.digest == plan.digest:
-        ledgers = tuple(load_ledgers(beside, plan)) if is_published(target, existing) else ()
-        if ledgers and all(ledger.complete for ledger in ledgers):
-            return TargetState("finished", existing, ledgers)
+        if is_published(target, existing):
+            build = StoredBuild.load(target, beside, existing)
+            if build.complete:
+                return TargetState("finished", existing, build.ledgers)
         return TargetState("resumable", existing)
     if overwrite:
         return TargetState("other")
@@ -125,7 +127,7 @@ def _removable(target: ObjectStore, beside: ObjectStore) -> PyramidPlan | None:
     document = retrying(beside.read, PLAN_KEY)
     if document is not None:
         with suppress(StoredDataError):
-            return _parse_plan(beside, document)
+            return parse_plan(beside, document)
     try:
         retrying(target.objects)
     except UnlistableError as error:

@@ -13,9 +13,10 @@ from ngff_core.errors import StoredDataError, TargetBusyError, UnlistableError
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.plan.source_cache import PHASE as CACHE
 from ngff_core.pyramid.publish import array_documents, group_documents
-from ngff_core.records.build_folder import PLAN_KEY, load_ledgers, read_plan, target_stores
+from ngff_core.records.build_folder import PLAN_KEY, target_stores
 from ngff_core.records.halo_files import is_strip, remove_halos
 from ngff_core.records.lease import Lease, current_holder
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import (
     ObjectInfo,
     ObjectStore,
@@ -135,9 +136,10 @@ def _look(
     """What there is to remove; ``kept`` says why it is not to be."""
     nothing = Leftover(target.uri)
     try:
-        plan = read_plan(target, beside)
-        whole = all(ledger.complete for ledger in load_ledgers(beside, plan))
-        return _sized_up(target, beside, plan, whole=whole, days=days, own_lease=own_lease)
+        build = StoredBuild.load(target, beside)
+        return _sized_up(
+            target, beside, build.plan, whole=build.complete, days=days, own_lease=own_lease
+        )
     except (StoredDataError, UnlistableError) as error:
         return replace(nothing, kept=str(error))
 

@@ -29,9 +29,10 @@ from ngff_core.pyramid.inventory import Finding
 from ngff_core.pyramid.level_io import open_level, region_samples, store_region
 from ngff_core.pyramid.publish import array_documents, group_documents, same_document
 from ngff_core.pyramid.verify import STRAY, Verification, verify_store
-from ngff_core.records.build_folder import load_ledgers, read_plan, target_stores
+from ngff_core.records.build_folder import target_stores
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger, Receipt
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.sources import Source, open_source
 from ngff_core.storage import (
     ObjectStore,
@@ -96,14 +97,14 @@ def repair_pyramid(
     stores = target_stores(absolute_uri(target), storage_options)
     listener, workers = progress or silent, resolve_workers(workers)
     # Before the lease, which would leave its traces where there is nothing.
-    _finished_plan(*stores)
+    _finished_build(*stores)
     with Lease(stores[1], listener) as lease, ThreadPoolExecutor(workers) as executor:
-        plan, ledgers = _finished_plan(*stores)
+        build = _finished_build(*stores)
         mender = _Repairer(
             *stores,
-            plan=plan,
-            ledgers=ledgers,
-            open_source=partial(open_source, plan.source.uri, storage_options),
+            plan=build.plan,
+            ledgers=build.ledgers,
+            open_source=partial(open_source, build.plan.source.uri, storage_options),
             memory_limit=resolve_memory_limit(memory_limit),
             workers=workers,
             executor=executor,
@@ -113,15 +114,14 @@ def repair_pyramid(
         return mender.run(findings)
 
 
-def _finished_plan(target: ObjectStore, beside: ObjectStore) -> tuple[PyramidPlan, list[Ledger]]:
-    plan = read_plan(target, beside)
-    ledgers = load_ledgers(beside, plan)
-    if not all(ledger.complete for ledger in ledgers):
+def _finished_build(target: ObjectStore, beside: ObjectStore) -> StoredBuild:
+    build = StoredBuild.load(target, beside)
+    if not build.complete:
         raise StoredDataError(
             f"{target.uri} is no finished pyramid: its ledger lacks receipts; run the command "
             "that builds it again, which does what remains"
         )
-    return plan, ledgers
+    return build
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The folder `TARGET.build`: its names, its plan, its ledgers."""
+"""The folder `TARGET.build`: its names, its plan."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from ngff_core.errors import (
     TargetNotFoundError,
 )
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.records.ledger import Ledger
-from ngff_core.storage import ObjectStore, StorageOptions, for_each, open_store, retrying
+from ngff_core.storage import ObjectStore, StorageOptions, open_store, retrying
 
 PLAN_KEY = "plan.json"
 
@@ -24,24 +23,13 @@ def read_plan(target: ObjectStore, beside: ObjectStore) -> PyramidPlan:
     document = retrying(beside.read, PLAN_KEY)
     if document is None:
         raise TargetNotFoundError(f"{target.uri} has no build: there is no {beside.uri}/{PLAN_KEY}")
-    return _parse_plan(beside, document)
+    return parse_plan(beside, document)
 
 
-def _parse_plan(beside: ObjectStore, document: bytes) -> PyramidPlan:
+def parse_plan(beside: ObjectStore, document: bytes) -> PyramidPlan:
     try:
         return PyramidPlan.from_json(document)
     except StoredDataError as error:
         raise StoredDataError(
             f"{beside.uri}/{PLAN_KEY}: {error}; overwrite the target to build it anew"
         ) from error
-
-
-def load_ledgers(beside: ObjectStore, plan: PyramidPlan) -> list[Ledger]:
-    ledgers = new_ledgers(beside, plan)
-    for_each(beside, Ledger.load, ledgers)
-    return ledgers
-
-
-def new_ledgers(beside: ObjectStore, plan: PyramidPlan) -> list[Ledger]:
-    """Those of a build that has just been begun, of which nothing is stored."""
-    return [Ledger(beside, str(level.index), plan.digest, level.regions) for level in plan.levels]
