@@ -18,7 +18,7 @@ from ngff_core.build.takeover import (
 from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Listener, Message
-from ngff_core.records.build_folder import read_plan
+from ngff_core.records.build_folder import LEDGERS, read_plan, segments_folder
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger
 from ngff_core.records.stored_build import StoredBuild
@@ -64,6 +64,11 @@ class Session:
             raise
         return session
 
+    @property
+    def stored(self) -> StoredBuild:
+        """The build as it is stored at the target."""
+        return StoredBuild(self.target, self.beside, self.plan, tuple(self.ledgers))
+
     def check(self) -> None:
         """Raise where the lease was lost, so that the work must not go on."""
         if self._lease is not None:
@@ -84,11 +89,11 @@ class Session:
             # Nobody else was killed between finishing a level and removing its segments.
             return
         try:
-            keys = retrying(self.beside.objects, "ledger")
+            keys = retrying(self.beside.objects, LEDGERS)
         except UnlistableError:
             keys = None
         for level, ledger in zip(self.plan.levels, self.ledgers, strict=True):
-            folder = f"ledger/{level.index}/segments"
+            folder = segments_folder(str(level.index))
             if keys is None or any(key.startswith(folder) for key in keys):
                 ledger.tidy()
 
@@ -154,6 +159,6 @@ class Session:
                 Message(f"{', '.join(removed)}: removed since, although recorded; built anew")
             )
         if any(ledger.receipts for ledger in self.ledgers):
-            lost = drop_missing(self.target, self.plan, self.ledgers)
+            lost = drop_missing(self.stored)
             if lost:
                 self._listener(Message(f"{lost} regions lost objects since; built anew"))

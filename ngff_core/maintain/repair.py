@@ -28,8 +28,8 @@ from ngff_core.pyramid.encoding import LevelEncoder
 from ngff_core.pyramid.inventory import Finding
 from ngff_core.pyramid.level_io import open_level, region_samples, store_region
 from ngff_core.pyramid.publish import array_documents, group_documents, same_document
-from ngff_core.pyramid.verify import STRAY, Verification, verify_store
-from ngff_core.records.build_folder import target_stores
+from ngff_core.pyramid.verify import STRAY, Verification, verify_build
+from ngff_core.records.build_folder import REPLACED, target_stores
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger, Receipt
 from ngff_core.records.stored_build import StoredBuild
@@ -42,9 +42,6 @@ from ngff_core.storage import (
     is_transient,
     retrying,
 )
-
-REPLACED = "replaced"
-"""Folder beside the target where documents that a repair replaced are kept."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +236,7 @@ class _Repairer:
                 raise
             return index, str(error)
         found = encoder.checksum(level.region(index), samples)
-        if found != self._ledgers[level.index].receipts[index].samples:
+        if found != self._ledgers[level.index].receipts[index].samples_crc32c:
             return index, f"{_name_of(level, self._plan)} no longer gives the samples recorded"
         self._check()
         return index, store_region(self._target, encoder, level, index, samples)
@@ -295,10 +292,8 @@ class _Repairer:
         return found
 
     def _verify(self, *, deep: bool) -> Verification:
-        return verify_store(
-            self._target,
-            self._plan,
-            self._ledgers,
+        return verify_build(
+            StoredBuild(self._target, self._beside, self._plan, tuple(self._ledgers)),
             deep=deep,
             executor=self._executor,
             workers=self._workers,
