@@ -18,6 +18,7 @@ from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.make import check_version
 from ngff_core.plan.options import resolve_workers
 from ngff_core.pyramid.publish import create_arrays, unpublish
+from ngff_core.records.build_folder import SUFFIX
 from ngff_core.records.lease import current_holder
 from ngff_core.storage import Bucket, LocalFiles, ObjectStore, StorageOptions, open_store, retrying
 from ngff_core.storage.foreign import foreign_store, is_foreign
@@ -116,4 +117,4 @@ def _make_room(target: ObjectStore, overwrite: bool) -> None:
 
 def _beside(target: ObjectStore) -> ObjectStore | None:
     """Where ``build_pyramid`` keeps plan and ledger of this target."""
-    return target.sibling(".build") if isinstance(target, LocalFiles | Bucket) else None
+    return target.sibling(SUFFIX) if isinstance(target, LocalFiles | Bucket) else None
