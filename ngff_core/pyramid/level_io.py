@@ -14,7 +14,7 @@ from ngff_core.blocks import ArrayLike, Block, BlockedArray
 from ngff_core.errors import StoredDataError, TransientError
 from ngff_core.geometry import Region, window_of, within
 from ngff_core.kernels.contract import Kernel
-from ngff_core.memory import regions
+from ngff_core.memory import region_memory
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.encoding import Encoded, LevelEncoder
 from ngff_core.records.halo_files import HaloFiles
@@ -55,7 +55,7 @@ def region_samples(
 
 def _with_halo(parent: ArrayLike, index: int, box: Region, halos: HaloFiles) -> Block:
     """A region's window: its bins from the parent, the rest from strips where there are any."""
-    samples = regions.array(box.shape, np.dtype(parent.dtype))
+    samples = region_memory.array(box.shape, np.dtype(parent.dtype))
     missing = halos.fill(index, box, samples)
     # One after another they would take longer than what is decoded again.
     parts = [halos.interior(index), *missing] if len(missing) <= _FEW else [box]

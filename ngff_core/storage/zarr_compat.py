@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 from zarr.core.buffer.cpu import NDBuffer
 
-from ngff_core.memory import regions
+from ngff_core.memory import region_memory
 
 _pipeline_lock = threading.Lock()
 
@@ -48,6 +48,6 @@ def read_region(
         return into
     samples = into
     if samples is None:
-        samples = regions.array(tuple(s.stop - s.start for s in box), np.dtype(array.dtype))
+        samples = region_memory.array(tuple(s.stop - s.start for s in box), np.dtype(array.dtype))
     array.get_basic_selection(box, out=NDBuffer.from_numpy_array(samples))
     return samples
