@@ -158,6 +158,14 @@ def within(box: Region, outer: Region) -> tuple[slice, ...]:
     )
 
 
+def shifted(region: Region, offset: Shape) -> Region:
+    """``region``, moved by ``offset`` samples."""
+    return Region(
+        tuple(a + o for a, o in zip(region.start, offset, strict=True)),
+        tuple(b + o for b, o in zip(region.stop, offset, strict=True)),
+    )
+
+
 def position(index: int, grid: Sequence[int]) -> Shape:
     """Position per axis of the ``index``-th cell, in C order, of a grid of that many cells.
 

@@ -26,6 +26,7 @@ from ngff_core.geometry import (
     level_translation,
     number,
     position,
+    shifted,
     window_of,
     within,
 )
@@ -234,7 +235,7 @@ def test_within_selects_a_box_from_an_array_of_a_larger_one(
     np.testing.assert_array_equal(held[within(box, outer)], array[box.slices])
 
 
-@given(st.integers(1, 4).flatmap(lambda n: shapes(n)))
+@given(st.integers(1, 4).flatmap(shapes))
 def test_cells_are_numbered_in_c_order(grid: Shape) -> None:
     """As numpy counts; position and number are each other's inverse."""
     for index, expected in enumerate(np.ndindex(grid)):
@@ -245,3 +246,8 @@ def test_cells_are_numbered_in_c_order(grid: Shape) -> None:
 def test_a_full_box_covers_an_array() -> None:
     """From the origin to the array's shape."""
     assert Region.full((3, 4)) == Region((0, 0), (3, 4))
+
+
+def test_a_box_is_shifted_on_every_axis() -> None:
+    """Its shape stays."""
+    assert shifted(Region((1, 2), (4, 8)), (10, 0)) == Region((11, 2), (14, 8))
