@@ -475,13 +475,13 @@ def image(*options: str) -> Callable[[Path], tuple[object, ...]]:
 
 BAD_INPUT = {
     "no such source": (missing_source, "nothing.tif: nothing is stored there"),
-    "text file": (text_file, "accepted are a zarr array"),
+    "text file": (text_file, "give a zarr array"),
     "folder of something else": (plain_folder, "a folder without zarr metadata"),
     "truncated TIFF": (truncated_tiff, "cut.tif"),
     "truncated npy": (truncated_npy, "cut.npy"),
     "empty file": (empty_file, "the file is empty"),
-    "empty array": (empty_array, "holds no samples"),
-    "empty zarr array": (empty_zarr, "holds no samples"),
+    "empty array": (empty_array, "has no samples"),
+    "empty zarr array": (empty_zarr, "has no samples"),
     "dtype that the method refuses": (refused_dtype, "complex64 images: labels of this kind"),
     "dtype of no number": (dates, "are not numbers"),
     "unknown method": (
