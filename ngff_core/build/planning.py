@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.config import config
 from ngff_core.errors import InvalidOptionError
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage
@@ -64,6 +65,7 @@ def plan_pyramid(
     storage_options: StorageOptions | None = None,
 ) -> PlannedBuild:
     """What `build_pyramid` would do with the same arguments, without doing it."""
+    config.check()
     with open_source(source, storage_options) as opened:
         return plan_opened(opened, source, target, options or BuildOptions())
 
