@@ -65,7 +65,6 @@ def plan_pyramid(
     storage_options: StorageOptions | None = None,
 ) -> PlannedBuild:
     """What `build_pyramid` would do with the same arguments, without doing it."""
-    config.check()
     with open_source(source, storage_options) as opened:
         return plan_opened(opened, source, target, options or BuildOptions())
 
@@ -74,6 +73,7 @@ def plan_opened(
     opened: Source, source: Any, target: str | os.PathLike[str], options: BuildOptions
 ) -> PlannedBuild:
     """The same for a source that is open already."""
+    config.check()
     where = absolute_uri(target)
     if options.on_cluster:
         _check_shared(opened, source, where, options)

@@ -39,6 +39,8 @@ class Option:
     plain_type: Any = None
     """The type in forms and on the command line, where Python code may give more types."""
     at_least: int | None = None
+    stored: bool = False
+    """Whether it decides stored bytes."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class BuildOptions:
             "docs/methods.md describes all nine.",
             title="Method",
             plain_type=Methods,
+            stored=True,
         ),
     ] = Methods.ITKWASM_GAUSSIAN
     scale_factors: Annotated[
@@ -67,6 +70,7 @@ class BuildOptions:
             "each smaller level, relative to the full image, as a number for all spatial axes or "
             'by axis, such as [2, 4] or [{"z": 1, "y": 2, "x": 2}].',
             plain_type=int | list[int | dict[str, int]],
+            stored=True,
         ),
     ] = DEFAULT_MIN_LENGTH
     chunks: Annotated[
@@ -75,6 +79,7 @@ class BuildOptions:
             "Chunk size in voxels: one number for all spatial axes, or sizes by axis.",
             "128 for volumes, 256 for planes",
             plain_type=Sizes,
+            stored=True,
         ),
     ] = None
     shards: Annotated[
@@ -83,13 +88,15 @@ class BuildOptions:
             "Shard size in voxels, a multiple of the chunk size; not in OME-Zarr 0.4.",
             "shards of 32 to 64 MiB before compression",
             plain_type=Sizes,
+            stored=True,
         ),
     ] = None
     compressor: Annotated[
         str,
         Option(
             "How chunks are compressed: blosc:CODEC:LEVEL:SHUFFLE, zstd:LEVEL, gzip:LEVEL or none, "
-            "such as blosc:lz4:5:shuffle or zstd:3."
+            "such as blosc:lz4:5:shuffle or zstd:3.",
+            stored=True,
         ),
     ] = DEFAULT_COMPRESSOR
     ome_zarr_version: Annotated[
@@ -99,6 +106,7 @@ class BuildOptions:
             "for readers that know its coordinate systems.",
             title="OME-Zarr version",
             plain_type=OmeZarrVersion,
+            stored=True,
         ),
     ] = "0.5"
     workers: Annotated[
@@ -162,6 +170,11 @@ class BuildOptions:
 def option_names() -> tuple[str, ...]:
     """The names of all options, in the order of forms and help texts."""
     return tuple(field.name for field in fields(BuildOptions))
+
+
+def stored_option_names() -> tuple[str, ...]:
+    """The names of the options that decide stored bytes."""
+    return tuple(name for name, option in describe_options().items() if option.stored)
 
 
 @cache

@@ -48,7 +48,9 @@ def parse_storage_options(text: str | None) -> dict[str, Any] | None:
         try:
             text = path.read_text("utf-8")
         except (OSError, ValueError):
-            raise InvalidOptionError(f"--storage-options: {path} cannot be read as a text file") from None
+            raise InvalidOptionError(
+                f"--storage-options: {path} cannot be read as a text file"
+            ) from None
     try:
         found = json.loads(text)
     except ValueError:
