@@ -30,6 +30,7 @@ from ngff_core.pyramid.publish import (
 from ngff_core.records.build_folder import PLAN_KEY, _parse_plan, load_ledgers
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
+from ngff_core.records.replaceable import check_replaceable, end_replacing, mark_replacing
 from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
 TargetKind = Literal["free", "resumable", "finished", "other"]
@@ -60,6 +61,8 @@ def inspect_target(
         if retrying(target.is_empty):
             return TargetState("free")
         if overwrite:
+            with suppress(UnlistableError):
+                check_replaceable(target, beside)
             return TargetState("other")
         raise TargetExistsError(
             f"{target.uri} exists and was not built by ngff-flows; "
@@ -101,6 +104,9 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     is none, that is a TargetExistsError, and nothing is touched.
     """
     plan = _removable(target, beside)
+    check_replaceable(target, beside)
+    if plan is None:
+        mark_replacing(target, beside)
     unpublish(target)
     try:
         retrying(beside.delete_tree, "ledger")
@@ -113,6 +119,8 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     remove_cache(beside)
     remove_halos(beside, plan)
     retrying(beside.delete, PLAN_KEY)
+    if plan is None:
+        end_replacing(target, beside)
 
 
 def remove_cache(beside: ObjectStore) -> None:
