@@ -541,7 +541,7 @@ def assert_refused(answer: Answer, words: str) -> None:
 def test_target_of_somebody_else_is_not_touched(
     run: Command, tmp_path: Path, source: Path, target: Path, what: str, name: str
 ) -> None:
-    """What ngff-flows has not built it does not overwrite unless asked to."""
+    """What ngff-flows has not built it does not overwrite."""
     if what == "folder":
         target.mkdir()
         (target / "thesis.tex").write_text("four years of work")
@@ -553,8 +553,9 @@ def test_target_of_somebody_else_is_not_touched(
 
 
 def test_overwrite_is_the_word(run: Command, source: Path, target: Path) -> None:
-    """With --overwrite what was at the target goes, and the pyramid is there."""
+    """With --overwrite the zarr group at the target goes, and the pyramid is there."""
     target.mkdir()
+    (target / ".zgroup").write_text('{"zarr_format": 2}')
     (target / "old.txt").write_text("old")
     answer = run("build", source, target, "--no-prefect", "--overwrite", *SMALL)
     assert answer.status == 0
