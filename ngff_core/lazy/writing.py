@@ -126,7 +126,7 @@ def _make_room(target: ObjectStore, beside: ObjectStore | None, overwrite: bool)
         mark_replacing(target, beside)
     elif not empty or retrying(beside.read, PLAN_KEY) is not None:
         # A listing before the first write: a store that refuses it is left as it is.
-        retrying(beside.entries)
+        retrying(beside.folder)
         mark_replacing(target, beside)
         # Receipts of an earlier build must not count for the samples that are written now.
         remove_build_records(beside)
