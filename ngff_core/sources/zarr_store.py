@@ -1,4 +1,4 @@
-"""Zarr arrays, versions 2 and 3, and the groups of OME-Zarr images around them."""
+"""Zarr arrays of format 2 and 3, by themselves or inside the group of an OME-Zarr image."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ import zarr
 from ngff_core.errors import InvalidOptionError, SourceFormatError
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage
-from ngff_core.sources.base import (
-    Source,
-    SourceIdentity,
-    make_source,
-)
+from ngff_core.sources.base import Source, SourceIdentity, make_source
 from ngff_core.sources.zarr_nodes import (
     Node,
-    _digest,
     array_unit,
     count_chunks,
+    digest_of,
     listed,
     named_dims,
     open_reader,
@@ -33,7 +29,7 @@ from ngff_core.storage.zarr_compat import objects_of_store, read_object
 
 
 def open_zarr(store: ObjectStore, node: Node) -> Source:
-    """The zarr array, or level 0 of the OME-Zarr image, whose node this is."""
+    """The zarr array, or level 0 of the OME-Zarr image, at ``store``; ``node`` is its metadata."""
     if node.is_array:
         return _open_plain(store, node)
     from ngff_core.sources.ome_zarr import open_ome_zarr
@@ -42,7 +38,7 @@ def open_zarr(store: ObjectStore, node: Node) -> Source:
 
 
 def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
-    """What identifies an array that the caller opened, by where it is stored."""
+    """The identity of an array that the caller opened, from where and what is stored."""
     documents = [json.dumps(array.metadata.to_dict(), default=str, sort_keys=True).encode()]
     store = array.store_path.store
     ours = behind_zarr(store, array.path)
@@ -51,9 +47,9 @@ def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
     if isinstance(store, zarr.storage.MemoryStore):
         where = ("listing", _memory_listing(store, array.path))
     else:
-        # Listing an unknown kind of store may read all of it: its name has to do.
+        # Listing an unknown kind of store may read all of it, so its name is used.
         where = ("store", str(array.store_path))
-    pins = sorted((where, ("metadata", _digest(documents))))
+    pins = sorted((where, ("metadata", digest_of(documents))))
     return SourceIdentity(f"array:{name}", tuple(pins))
 
 
@@ -78,4 +74,4 @@ def _memory_listing(store: zarr.storage.MemoryStore, path: str) -> str:
     """Digest of the content of every object below ``path`` of a store in memory."""
     contents = ((key, read_object(store, key) or b"") for key in objects_of_store(store, path))
     lines = (f"{key}\0{hashlib.sha256(content).hexdigest()}\n" for key, content in contents)
-    return _digest([line.encode() for line in sorted(lines)])
+    return digest_of([line.encode() for line in sorted(lines)])

@@ -19,7 +19,7 @@ from zarr.core.indexing import morton_order_coords
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, MemoryStore
 
-from ngff_core.memory import regions
+from ngff_core.memory import region_memory
 
 __all__ = [
     "Buffer",
@@ -73,7 +73,7 @@ def read_region(
         return into
     samples = into
     if samples is None:
-        samples = regions.array(tuple(s.stop - s.start for s in box), np.dtype(array.dtype))
+        samples = region_memory.array(tuple(s.stop - s.start for s in box), np.dtype(array.dtype))
     array.get_basic_selection(box, out=NDBuffer.from_numpy_array(samples))
     return samples
 

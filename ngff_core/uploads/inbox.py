@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ngff_core.errors import StoredDataError
+from ngff_core.records.build_folder import folder_of
 from ngff_core.storage import (
     Entry,
     ObjectInfo,
@@ -89,7 +90,7 @@ def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
     for length in range(1, len(parts) + 1):
         part = "/".join(parts[:length])
         entry = retrying(store.entry, part)
-        if entry is None or _left_out(inbox, part) or retrying(store.entry, f"{part}.build"):
+        if entry is None or _left_out(inbox, part) or retrying(store.entry, folder_of(part)):
             return ()
         if not entry.is_folder or inbox.names.is_folder_upload(part):
             if not inbox.names.wanted(part):
@@ -188,7 +189,7 @@ def _walk(inbox: Inbox, store: ObjectStore, folder: str) -> Iterator[tuple[str, 
     for name, entry in entries.items():
         path = f"{folder}/{name}" if folder else name
         # What has plan and ledger beside it was built here, not uploaded.
-        if _left_out(inbox, path) or f"{name}.build" in entries:
+        if _left_out(inbox, path) or folder_of(name) in entries:
             continue
         if entry.is_folder and not inbox.names.is_folder_upload(path):
             yield from _walk(inbox, store, path)
@@ -199,7 +200,7 @@ def _walk(inbox: Inbox, store: ObjectStore, folder: str) -> Iterator[tuple[str, 
 def _left_out(inbox: Inbox, path: str) -> bool:
     """Whether nothing at or below a path is an upload: our own, excluded, or half-written."""
     name = path.rpartition("/")[2]
-    if name == STATE_FOLDER or name.endswith((".zarr.build", ".partial")):
+    if name == STATE_FOLDER or name.endswith((folder_of(".zarr"), ".partial")):
         return True
     uri = f"{inbox.root}/{path}"
     ours = [inbox.state, _fixed_part(inbox.names.target)]
