@@ -12,6 +12,7 @@ import tifffile
 import zarr
 
 import ngff_core
+from ngff_core.storage import open_store
 from tests.buckets.images import OPTIONS, pixels, stored
 
 
@@ -35,7 +36,7 @@ def source_at(local_sources: Path) -> Callable[[str, str], str]:
             for path in local_sources.rglob("*")
             if path.is_file()
         }
-        store = ngff_core.store.open_store(place)
+        store = open_store(place)
         for key, data in files.items():
             if key.startswith(f"image.{ending}"):
                 store.write(key, data)
@@ -45,7 +46,7 @@ def source_at(local_sources: Path) -> Callable[[str, str], str]:
 
 
 @pytest.fixture(scope="session")
-def whole(local_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(local_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All objects of a local build that was not disturbed, by key."""
     target = tmp_path_factory.mktemp("whole") / "image.ome.zarr"
     ngff_core.build_pyramid(local_sources / "image.zarr", target, **OPTIONS)

@@ -54,14 +54,16 @@ def stopping_at(done: int) -> Any:
 
 
 @pytest.mark.parametrize("ending", ["zarr", "tif"])
-def test_a_build_from_a_bucket_to_the_same_bucket(place_kind, place, source_at, whole, ending):
+def test_a_build_from_a_bucket_to_the_same_bucket(
+    place_kind, place, source_at, undisturbed, ending
+):
     """Source and target are in one folder: built and verified, and the status is right."""
     target = f"{place}/image.ome.zarr"
     report = ngff_core.build_pyramid(source_at(ending, place), target, **OPTIONS)
     assert report.verified
     assert report.fresh == sum(REGIONS)
     assert report.verification.listed == ("unlisted" not in place_kind)
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
     assert ngff_core.verify_pyramid(target).ok
     deep = ngff_core.verify_pyramid(target, deep=True, workers=2)
     assert deep.ok, deep.findings
@@ -72,7 +74,7 @@ def test_a_build_from_a_bucket_to_the_same_bucket(place_kind, place, source_at, 
 
 
 @pytest.mark.parametrize("kind", UNLISTED)
-def test_a_bucket_that_refuses_to_list(places, kind, source, whole, monkeypatch):
+def test_a_bucket_that_refuses_to_list(places, kind, source, undisturbed, monkeypatch):
     """Interrupting, refusing, replacing, verifying and repairing all work by names."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     target = f"{places(kind)}/image.ome.zarr"
@@ -82,14 +84,14 @@ def test_a_bucket_that_refuses_to_list(places, kind, source, whole, monkeypatch)
     with pytest.raises(TargetExistsError, match="shards"):
         ngff_core.build_pyramid(source, target, **OPTIONS)
     ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
     deleted = "scale0/image/c/0/2/1"
     open_store(target).delete(deleted)
     found = ngff_core.verify_pyramid(target)
     assert [(f.key, f.what) for f in found.findings] == [(deleted, "missing")]
     assert not found.listed
     assert ngff_core.repair_pyramid(target).ok
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
 @pytest.mark.parametrize("streamed_again", [False, True])
@@ -117,25 +119,25 @@ def test_levels_are_read_back_with_halo_strips(
 
 
 @pytest.mark.parametrize(("origin", "goal", "ending"), MIXES)
-def test_a_build_from_one_storage_to_another(places, source_at, whole, origin, goal, ending):
+def test_a_build_from_one_storage_to_another(places, source_at, undisturbed, origin, goal, ending):
     """Source and target each have their own credentials."""
     target = f"{places(goal)}/out/image.ome.zarr"
     source = source_at(ending, f"{places(origin)}/in")
     assert ngff_core.build_pyramid(source, target, **OPTIONS).verified
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
-def test_through_a_cache(place, source_at, whole):
+def test_through_a_cache(place, source_at, undisturbed):
     """The cache is beside the target, and is deleted afterwards."""
     target = f"{place}/image.ome.zarr"
     report = ngff_core.build_pyramid(source_at("tif", place), target, **OPTIONS, cache="always")
     assert report.cached
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
     beside = {key.partition("/")[0] for key in keys(f"{target}.build")}
     assert beside == {"plan.json", "lease", "ledger"}
 
 
-def test_an_interrupted_build_continues(place, source, whole, monkeypatch):
+def test_an_interrupted_build_continues(place, source, undisturbed, monkeypatch):
     """There is no readable image before the end. The next run does the rest, and no more."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     target = f"{place}/image.ome.zarr"
@@ -153,11 +155,11 @@ def test_an_interrupted_build_continues(place, source, whole, monkeypatch):
     assert [level.fresh for level in report.levels] == [
         n - d for n, d in zip(REGIONS, done, strict=True)
     ]
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
     assert ngff_core.build_pyramid(source, target, **OPTIONS).fresh == 0
 
 
-def test_another_plan_is_refused_unless_it_overwrites(place, source, whole):
+def test_another_plan_is_refused_unless_it_overwrites(place, source, undisturbed):
     """A target with other options stays as it is without ``overwrite``."""
     target = f"{place}/image.ome.zarr"
     other = {**OPTIONS, "chunks": 32}
@@ -167,7 +169,7 @@ def test_another_plan_is_refused_unless_it_overwrites(place, source, whole):
         ngff_core.build_pyramid(source, target, **OPTIONS)
     assert_same(stored(target), before)
     ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
 def test_a_foreign_target_is_not_touched(place_kind, place, source):
@@ -200,12 +202,12 @@ def test_a_changed_source_is_noticed(place, source_at):
         ngff_core.build_pyramid(source, target, **OPTIONS)
 
 
-def test_damage_is_found(place, source, whole):
+def test_damage_is_found(place, source, undisturbed):
     """A missing object by looking it up, changed bytes of the same size by reading them."""
     target = f"{place}/image.ome.zarr"
     ngff_core.build_pyramid(source, target, **OPTIONS)
     store, key = open_store(target), "scale0/image/c/0/1/0"
-    good = whole[key]
+    good = undisturbed[key]
     store.write(key, good[:-1] + bytes([good[-1] ^ 1]))
     assert ngff_core.verify_pyramid(target).ok
     assert [f.key for f in ngff_core.verify_pyramid(target, deep=True).findings] == [key]
@@ -215,7 +217,7 @@ def test_damage_is_found(place, source, whole):
     ]
 
 
-def test_two_builders_of_one_target(place, source, whole):
+def test_two_builders_of_one_target(place, source, undisturbed):
     """One waits for the other, and finds nothing left to do."""
     target = f"{place}/image.ome.zarr"
     fresh: list[int] = []
@@ -229,7 +231,7 @@ def test_two_builders_of_one_target(place, source, whole):
     for thread in threads:
         thread.join()
     assert sorted(fresh) == [0, sum(REGIONS)]
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
 def options_for(kind: str, request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
@@ -243,26 +245,26 @@ def options_for(kind: str, request: pytest.FixtureRequest) -> tuple[str, dict[st
 
 
 @pytest.mark.parametrize("kind", ["gs", "s3"])
-def test_credentials_by_storage_options(request, kind, source, whole):
+def test_credentials_by_storage_options(request, kind, source, undisturbed):
     """They are given to each call, and end up in no stored document."""
     target, options = options_for(kind, request)
     report = ngff_core.build_pyramid(source, target, **OPTIONS, storage_options=options)
     assert report.verified
     assert ngff_core.build_status(target, storage_options=options).published
     assert ngff_core.verify_pyramid(target, deep=True, storage_options=options).ok
-    assert_same(stored(target, options), whole)
+    assert_same(stored(target, options), undisturbed)
     texts = json.dumps(stored(target, options), default=repr)
     assert options["endpoint_url"] not in texts
 
 
-def test_credentials_by_fsspec_configuration(gcs, s3, source_at, whole, monkeypatch):
+def test_credentials_by_fsspec_configuration(gcs, s3, source_at, undisturbed, monkeypatch):
     """From ``~/.config/fsspec``, or from ``FSSPEC_*`` variables."""
     for protocol, options in fsspec_config(gcs.url, s3.url).items():
         monkeypatch.setitem(fsspec.config.conf, protocol, options)
     source = source_at("zarr", f"gs://{gcs.make_bucket()}")
     target = f"s3://{s3.make_bucket()}/image.ome.zarr"
     assert ngff_core.build_pyramid(source, target, **OPTIONS).verified
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
 def test_an_absent_chunk_in_a_bucket_that_refuses_to_list_is_an_error(places, source_at):

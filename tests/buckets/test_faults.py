@@ -100,7 +100,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_one_request_in_twenty_fails(place, source_at, local_sources, whole):
+def test_one_request_in_twenty_fails(place, source_at, local_sources, undisturbed):
     """Faults of every kind, on source and target: one build, and the bytes show none of it."""
     place.store().write("image.npy", (local_sources / "image.npy").read_bytes())
     place.between.script(
@@ -119,7 +119,7 @@ def test_one_request_in_twenty_fails(place, source_at, local_sources, whole):
     )
     assert deep.ok, deep.findings
     assert sum(place.between.injected.values()) >= 4
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 @pytest.mark.parametrize("name", ["image.npy", "image.tif"])
@@ -145,12 +145,12 @@ def test_missing_permission_is_reported_at_once(place, source, status):
     assert sum(place.between.injected.values()) == {401: 4, 403: 1}[status]
 
 
-def test_an_expired_token_is_tried_again(place, source, whole):
+def test_an_expired_token_is_tried_again(place, source, undisturbed):
     """Twice refused, the third attempt succeeds with another token."""
     place.between.script(Fault("status", path="scale0/image/c/0/1/0", nth=[1, 2], status=401))
     report = place.build(source)
     assert report.levels[0].retries == {"401": 2}
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 def test_retries_are_reported_by_kind_and_level(place, source):
@@ -175,7 +175,7 @@ def test_retries_are_reported_by_kind_and_level(place, source):
     assert place.build(source).retries == {}
 
 
-def test_a_region_has_a_budget(place, source, whole, monkeypatch):
+def test_a_region_has_a_budget(place, source, undisturbed, monkeypatch):
     """Of retries, whichever request needs them. Then the error names the region."""
     monkeypatch.setattr(ngff_core.config, "region_retries", 3)
     place.between.script(Fault("status", method=WRITES, path=CHUNK, status=503))
@@ -187,7 +187,7 @@ def test_a_region_has_a_budget(place, source, whole, monkeypatch):
     assert place.between.injected == {"503": 4}
     place.between.script()
     assert place.build(source).verified
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 def test_the_budget_is_of_seconds_too(place, source, monkeypatch):
@@ -198,15 +198,15 @@ def test_the_budget_is_of_seconds_too(place, source, monkeypatch):
         place.build(source)
 
 
-def test_listings_alone_may_be_refused(place, source, whole):
+def test_listings_alone_may_be_refused(place, source, undisturbed):
     """Everything works by names, if absent objects are answered with 404."""
     place.between.script(Fault("status", method="GET", path=r"\?(.*&)?prefix=", status=403))
     assert place.build(source).verified
     assert place.between.injected["403"]
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
-def test_after_an_outage_the_same_command_continues(place, source, whole):
+def test_after_an_outage_the_same_command_continues(place, source, undisturbed):
     """One that outlasts all retries: the error names the object, and finished work is kept."""
     key = "scale1/image/c/0/1/0"
     place.between.script(Fault("status", method=WRITES, path=key, status=503))
@@ -217,17 +217,17 @@ def test_after_an_outage_the_same_command_continues(place, source, whole):
     assert not status.published
     report = place.build(source)
     assert report.fresh == sum(REGIONS) - sum(level.done for level in status.levels)
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
-def test_a_create_whose_reply_is_lost_counts_as_ours(place, source, whole, monkeypatch):
+def test_a_create_whose_reply_is_lost_counts_as_ours(place, source, undisturbed, monkeypatch):
     """Plan, lease and receipts were created, though the client did not learn of it."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     names = ("plan.json", "lease/000001", "ledger/0/segments/000000")
     place.between.script(*(Fault("drop reply", method=WRITES, path=n, nth=[1]) for n in names))
     assert place.build(source).verified
     assert place.between.injected == {"drop reply": 3}
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 def interrupt_before_level_1(place: Place, source: str, monkeypatch: Any) -> None:
@@ -244,7 +244,7 @@ def interrupt_before_level_1(place: Place, source: str, monkeypatch: Any) -> Non
     place.between.script()
 
 
-def test_a_404_of_our_own_chunk_is_never_background(place, source, whole, monkeypatch):
+def test_a_404_of_our_own_chunk_is_never_background(place, source, undisturbed, monkeypatch):
     """Answered once, the chunk is read again; answered always, it is damage."""
     interrupt_before_level_1(place, source, monkeypatch)
     read = {"method": "GET|HEAD", "path": "scale0/image/c/"}
@@ -254,25 +254,25 @@ def test_a_404_of_our_own_chunk_is_never_background(place, source, whole, monkey
     place.between.script(Fault("status", status=404, nth=[1, 4], **read))
     assert place.build(source).verified
     assert place.between.injected == {"404": 2}
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_a_flipped_bit_on_the_way_there(place, source, whole, nth):
+def test_a_flipped_bit_on_the_way_there(place, source, undisturbed, nth):
     """The stored bytes are compared with those that were sent."""
     place.between.script(Fault("flip upload", method=WRITES, path="scale0/image/c/", nth=[nth]))
     assert place.build(source).verified
     assert place.between.injected == {"flip upload": 1}
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
-def test_a_flipped_bit_in_what_is_created(place, source, whole, monkeypatch):
+def test_a_flipped_bit_in_what_is_created(place, source, undisturbed, monkeypatch):
     """It is written again: another create would only find the damaged object."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     path = "ledger/0/segments/000000"
     place.between.script(Fault("flip upload", method=WRITES, path=path, nth=[1]))
     assert place.build(source).verified
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 def test_a_flipped_bit_on_the_way_back(place, local_sources):
@@ -321,13 +321,13 @@ def test_a_flipped_bit_in_a_part_of_a_shard(place, source):
     assert place.build(source).verified
     array = open_level(open_store(place.target, place.options), *plan_and_level(place))
     part = (slice(0, 16), slice(32, 48), slice(0, 16))
-    whole = array[part]
+    undisturbed = array[part]
     path = "scale0/image/c/0/1/0"
     place.between.script(Fault("flip download", method="GET", path=path))
     with pytest.raises(ValueError, match=r"[Cc]hecksum"):
         array[part]
     place.between.script()
-    assert (array[part] == whole).all()
+    assert (array[part] == undisturbed).all()
 
 
 def plan_and_level(place: Place) -> tuple[PyramidPlan, LevelPlan]:
