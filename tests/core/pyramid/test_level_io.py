@@ -117,7 +117,7 @@ KERNEL = kernel_for(PLAN.method)
 
 
 class Counted:
-    """An array in memory that notes which boxes are read, and fails as it is told."""
+    """An array in memory that notes which boxes are read, and raises the given errors first."""
 
     def __init__(self, errors: list[Exception] | None = None) -> None:
         self.shape, self.dtype = NOISE.shape, NOISE.dtype

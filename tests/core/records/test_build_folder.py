@@ -74,7 +74,7 @@ def test_other_names_are_no_segments(name: str) -> None:
     assert build_folder.segment_ends(name) is None
 
 
-def test_each_object_is_told_from_those_of_other_kinds() -> None:
+def test_objects_of_each_kind_are_recognised() -> None:
     """Clean-up removes caches and halo strips, those of older versions too, and no ledger."""
     keys = [*NAMES, "borders-1/0/0", "cached", "leases", "halos", "ledger/cache/complete.jsonl"]
     assert {key for key in keys if build_folder.is_lease(key)} == {

@@ -331,8 +331,8 @@ def test_a_long_document_is_read_in_batches(
 ) -> None:
     """Cut at the ends of lines, wherever those are."""
     finished(store, list(range(20)))
-    for piece in (1, 150, 151, 2**20):
-        monkeypatch.setattr("ngff_core.records.ledger_documents._BATCH_BYTES", piece)
+    for batch in (1, 150, 151, 2**20):
+        monkeypatch.setattr("ngff_core.records.ledger_documents._BATCH_BYTES", batch)
         assert ledger(store, total=20).receipts == {i: receipt(i) for i in range(20)}
 
 
