@@ -348,7 +348,7 @@ def unlisted(memory_filesystem: Any) -> tuple[ObjectStore, ObjectStore]:
     """A store that does not list, and the same as its owner sees it."""
     owner = open_store("memory://unlisted")
     assert isinstance(owner, Bucket)
-    return Unlisted(owner.fs, owner.root, owner.uri), owner
+    return Unlisted(owner._fs, owner.root, owner.uri), owner
 
 
 def test_where_nothing_is_listed_an_index_has_the_names(
