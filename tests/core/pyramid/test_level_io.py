@@ -197,14 +197,14 @@ def test_the_memory_of_a_window_is_recycled(
     """As many bytes as the window has, in the parent's dtype; none is new the second time."""
     level, window = PLAN.levels[1], level_halos(PLAN, ())[1].window(0)
     asked: list[int] = []
-    real = level_io.regions.array
+    real = level_io.region_memory.array
 
     def array(shape: Any, dtype: Any) -> Any:
         found = real(shape, dtype)
         asked.append(found.nbytes)
         return found
 
-    monkeypatch.setattr(level_io.regions, "array", array)
+    monkeypatch.setattr(level_io.region_memory, "array", array)
     for _ in range(2):
         region_samples(Counted(), level, 0, KERNEL, halos)
     assert asked == [2 * window.size] * 2

@@ -29,6 +29,7 @@ NAMES = {
     "halos-1/begun.json": build_folder.halos_mark_key(1),
     "halos-1/4/0/11": build_folder.halo_key(1, (4, 0, 11)),
     "replaced": build_folder.REPLACED,
+    "replacing.json": build_folder.REPLACING_KEY,
 }
 
 
