@@ -69,9 +69,7 @@ def resolve_sizes(
         named = {d: v for d, v in value.items() if v is not None}
         return {**default, **{d: _size(option, d, v) for d, v in named.items()}}
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
-        raise InvalidOptionError(
-            f"{option}: {value!r} is not valid; give an int, a sequence or a mapping"
-        )
+        raise InvalidOptionError(f"{option}: {value!r} is neither an int, a sequence nor a mapping")
     axes = {len(dims): tuple(dims), len(spatial_dims(dims)): spatial_dims(dims)}.get(len(value))
     if axes is None:
         raise InvalidOptionError(
