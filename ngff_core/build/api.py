@@ -11,7 +11,7 @@ from ngff_core.build.report import BuildReport
 from ngff_core.build.takeover import target_kind
 from ngff_core.kernels.methods import Methods
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
-from ngff_core.plan.options import BuildOptions
+from ngff_core.plan.options import BuildOptions, documents_options
 from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH
 from ngff_core.plan.scale_factors import ScaleFactors
 from ngff_core.plan.source_cache import CacheMode
@@ -37,6 +37,7 @@ def check_build(
     return planned
 
 
+@documents_options
 def build_pyramid(
     source: Any,
     target: str | os.PathLike[str],
@@ -56,34 +57,47 @@ def build_pyramid(
     storage_options: StorageOptions | None = None,
     progress: Listener | None = None,
 ) -> BuildReport:
-    """Build the OME-Zarr pyramid of ``source`` at ``target``, or what remains of it.
+    """Build the OME-Zarr pyramid of ``source`` at ``target``, or the rest of it.
 
-    ``source`` is a path or URI of a zarr array, an OME-Zarr image, a TIFF or an
-    ``.npy``, or an `NgffImage`, or any array. ``target`` is a path or URI, by custom
-    ending in ``.ome.zarr``; the plan and the ledger stay beside it in
-    ``TARGET.build``. ``progress`` is called with the events of `ngff_core.progress`.
-    With ``dask_address``, a scheduler's, a dask cluster builds the regions; with
-    ``dask_workers`` so many processes that are started here. ``workers`` and
-    ``memory_limit`` are those of one worker process then, and the bytes are the same.
+    Run the same call again after an error or a kill: it continues where it stopped.
 
-    Raises a `CallerError` for what the caller can mend, a `StoredDataError` where
-    stored bytes are damaged, and an OSError for trouble with storage. After any of
-    them, or a kill, the same call goes on with what was done.
+    Parameters
+    ----------
+    source : str, path, NgffImage or array
+        Path or URI of a zarr array, an OME-Zarr image, a TIFF or an ``.npy`` file; or an
+        `NgffImage`; or any array.
+    target : str or path
+        Path or URI of the pyramid, usually ending in ``.ome.zarr``. The plan and the ledger
+        are kept beside it, in ``TARGET.build``.
+    {options}
+    storage_options : mapping, optional
+        Options for fsspec's filesystems, such as credentials; by protocol where source and
+        target differ.
+    progress : callable, optional
+        Called with each event of `ngff_core.progress`.
+
+    Returns
+    -------
+    BuildReport
+        The levels, what this call wrote of them, and the result of the verification.
+
+    Raises
+    ------
+    CallerError
+        An argument, the source or the target cannot be used; the message says what to change.
+    StoredDataError
+        Stored bytes are damaged.
+    OSError
+        A request to storage failed, also after retries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> report = build_pyramid(np.ones((512, 512), "uint8"), "memory://examples/ones.ome.zarr")
+    >>> [level.shape for level in report.levels]
+    [(512, 512), (256, 256)]
     """
-    options = BuildOptions(
-        method,
-        scale_factors,
-        chunks,
-        shards,
-        compressor,
-        ome_zarr_version,
-        workers,
-        memory_limit,
-        cache,
-        overwrite,
-        dask_address,
-        dask_workers,
-    )
+    options = BuildOptions.select(locals())
     return run_build(
         source, target, options, storage_options=storage_options, listener=progress or silent
     )

@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from ngff_core.blocks import ArrayLike, Block
-from ngff_core.errors import InvalidOptionError, SourceFormatError, TransientError
+from ngff_core.errors import (
+    InvalidOptionError,
+    SourceFormatError,
+    SourceNotFoundError,
+    TransientError,
+)
 from ngff_core.geometry import Shape
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage, TransposedArray
@@ -105,11 +110,11 @@ class _RangedArray:
         return np.frombuffer(data, self.dtype)
 
     def _bytes(self, start: int, stop: int) -> bytes:
-        if isinstance(self.store, LocalFiles):
-            with self.store.root.open("rb") as file:
-                file.seek(start)
-                return file.read(stop - start)
-        found: bytes = self.store.fs.cat_file(self.store.root, start=start, end=stop)
+        found = self.store.read_part("", start, stop - start)
+        if found is None:
+            raise SourceNotFoundError(
+                f"{self.store.uri}: the file was there when it was opened, and cannot be found now"
+            )
         return found
 
 

@@ -25,6 +25,7 @@ from ngff_core.sources.zarr_nodes import (
 )
 from ngff_core.storage import ObjectStore, both
 from ngff_core.storage.foreign import behind_zarr
+from ngff_core.storage.zarr_compat import objects_of_store, read_object
 
 
 def open_zarr(store: ObjectStore, node: Node) -> Source:
@@ -71,15 +72,6 @@ def _default_dims(ndim: int, uri: str) -> tuple[str, ...]:
 
 def _memory_listing(store: zarr.storage.MemoryStore, path: str) -> str:
     """Digest of the content of every object below ``path`` of a store in memory."""
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
-
-    async def lines() -> list[str]:
-        found = []
-        async for key in store.list_prefix(f"{path}/" if path else ""):
-            content = await store.get(key, default_buffer_prototype())
-            digest = hashlib.sha256(content.to_bytes() if content else b"").hexdigest()
-            found.append(f"{key}\0{digest}\n")
-        return sorted(found)
-
-    return digest_of([line.encode() for line in sync(lines())])
+    contents = ((key, read_object(store, key) or b"") for key in objects_of_store(store, path))
+    lines = (f"{key}\0{hashlib.sha256(content).hexdigest()}\n" for key, content in contents)
+    return digest_of([line.encode() for line in sorted(lines)])

@@ -114,7 +114,7 @@ def test_same_command_again_has_nothing_to_do(run: Command, source: Path, target
     before = contents(target)
     answer = run("build", source, target, "--no-prefect", *SMALL)
     assert answer.status == 0
-    assert "everything was done before in " in answer.out
+    assert "nothing was left to write in " in answer.out
     assert contents(target) == before
 
 
@@ -188,7 +188,7 @@ def test_verify_names_what_is_damaged(run: Command, source: Path, target: Path) 
     missing, short, verdict = answer.out.splitlines()
     assert missing == "scale0/image/c/1/2: missing"
     assert short.startswith("scale1/image/c/0/1: 5 bytes, ")
-    assert verdict == f"{target}: 2 findings: not as plan and ledger say"
+    assert verdict == f"{target}: 2 findings: it differs from its plan and checksums"
 
 
 def test_repair_mends_what_is_damaged(run: Command, source: Path, target: Path) -> None:
@@ -198,10 +198,10 @@ def test_repair_mends_what_is_damaged(run: Command, source: Path, target: Path) 
     (target / "scale0/image/c/1/2").unlink()
     answer = run("verify", target, "--repair")
     assert answer.status == 0
-    assert answer.out.splitlines()[0] == "scale0/image/c/1/2: missing: mended"
-    assert "1 mended, 0 left; verified: " in answer.out.splitlines()[1]
+    assert answer.out.splitlines()[0] == "scale0/image/c/1/2: missing: repaired"
+    assert "1 repaired, 0 not repaired; verified: " in answer.out.splitlines()[1]
     assert contents(target) == before
-    assert run("verify", target, "--repair", "--json").document["mended"] == []
+    assert run("verify", target, "--repair", "--json").document["repaired"] == []
 
 
 def test_repair_says_what_it_cannot_mend(run: Command, source: Path, target: Path) -> None:
@@ -214,7 +214,7 @@ def test_repair_says_what_it_cannot_mend(run: Command, source: Path, target: Pat
     line, verdict = answer.out.splitlines()
     assert line.startswith("scale0/image/c/1/2: missing: ")
     assert str(source) in line
-    assert "0 mended, 1 left; 1 finding" in verdict
+    assert "0 repaired, 1 not repaired; 1 finding" in verdict
 
 
 def test_deep_verify_finds_a_flipped_bit(run: Command, source: Path, target: Path) -> None:
@@ -237,10 +237,10 @@ def test_damaged_build_fails(run: Command, source: Path, target: Path) -> None:
     (target / "scale0/image/c/1/2").unlink()
     answer = run("build", source, target, "--no-prefect", *SMALL)
     assert answer.status == 1
-    assert "1 finding: not as plan and ledger say" in answer.out
+    assert "1 finding: it differs from its plan and checksums" in answer.out
     assert answer.err.splitlines()[-2:] == [
         "First finding:  scale0/image/c/1/2: missing",
-        f"See them all:   ngff-flows verify {target}",
+        f"All findings:   ngff-flows verify {target}",
     ]
 
 
@@ -541,7 +541,7 @@ def assert_refused(answer: Answer, words: str) -> None:
 def test_target_of_somebody_else_is_not_touched(
     run: Command, tmp_path: Path, source: Path, target: Path, what: str, name: str
 ) -> None:
-    """What ngff-flows has not built it does not overwrite unless asked to."""
+    """What ngff-flows has not built it does not overwrite."""
     if what == "folder":
         target.mkdir()
         (target / "thesis.tex").write_text("four years of work")
@@ -553,8 +553,9 @@ def test_target_of_somebody_else_is_not_touched(
 
 
 def test_overwrite_is_the_word(run: Command, source: Path, target: Path) -> None:
-    """With --overwrite what was at the target goes, and the pyramid is there."""
+    """With --overwrite the zarr group at the target goes, and the pyramid is there."""
     target.mkdir()
+    (target / ".zgroup").write_text('{"zarr_format": 2}')
     (target / "old.txt").write_text("old")
     answer = run("build", source, target, "--no-prefect", "--overwrite", *SMALL)
     assert answer.status == 0
@@ -642,7 +643,7 @@ def test_trouble_with_storage_says_that_one_may_go_on(
     monkeypatch.setattr(main, "run_build", lambda *_, **__: refuse())
     answer = run("build", source, target, "--no-prefect")
     assert answer.status == 1
-    assert answer.err == "ngff-flows: peer went away; run the same command again to go on\n"
+    assert answer.err == "ngff-flows: peer went away; run the same command again to continue\n"
 
 
 @pytest.mark.parametrize(
@@ -650,14 +651,14 @@ def test_trouble_with_storage_says_that_one_may_go_on(
     [
         (
             PermissionError(13, "Permission denied", "/ward/out"),
-            "/ward/out: Permission denied; see",
+            "/ward/out: Permission denied; change",
         ),
         (
             OSError(30, "Read-only file system", "/ward/out"),
-            "/ward/out: Read-only file system; see",
+            "/ward/out: Read-only file system; change",
         ),
         (NotADirectoryError(20, "Not a directory", "/ward/out"), "/ward/out: Not a directory; a"),
-        (OSError(28, "No space left on device", "/ward/out"), "left on device; make room"),
+        (OSError(28, "No space left on device", "/ward/out"), "left on device; free some space"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -694,7 +695,7 @@ def test_unexpected_error_is_a_line(
     assert answer.status == 1
     assert answer.err == (
         "ngff-flows: unexpected RuntimeError: two lines; "
-        "run again with NGFF_FLOWS_TRACEBACK=1 for the whole story\n"
+        "run again with NGFF_FLOWS_TRACEBACK=1 to see the traceback\n"
     )
     monkeypatch.setenv("NGFF_FLOWS_TRACEBACK", "1")
     with pytest.raises(RuntimeError):
@@ -730,7 +731,7 @@ def test_status_of_an_interrupted_build(
         answer = run("build", source, target, "--no-prefect", *SMALL)
     assert answer.status == 1
     assert answer.err.splitlines()[-1] == (
-        "ngff-flows: interrupted; the same command goes on with what was done"
+        "ngff-flows: interrupted; run the same command again: it continues where it stopped"
     )
     status = run("status", target, "--json").document
     level_0, level_1 = status["levels"]
@@ -738,7 +739,7 @@ def test_status_of_an_interrupted_build(
     assert not status["finished"]
     assert status["builder"] is None
     told = run("status", target).out
-    assert "the same build command goes on with it" in told
+    assert "run the same build command again to continue" in told
     again = run("build", source, target, "--no-prefect", *SMALL, "--json")
     assert again.status == 0
     fresh = [level["fresh"] for level in again.document["levels"]]
@@ -800,7 +801,9 @@ def test_stopped_process_leaves_what_it_did(
         rest = process.stderr.read()
     if number == signal.SIGINT:
         assert process.returncode == 1
-        assert rest.splitlines()[-1].startswith("ngff-flows: interrupted; the same command goes on")
+        assert rest.splitlines()[-1].startswith(
+            "ngff-flows: interrupted; run the same command again"
+        )
         assert "Traceback" not in rest
     else:
         assert process.returncode == -signal.SIGTERM

@@ -178,7 +178,7 @@ def test_second_run_skips_what_is_done(first: Run, second: Run) -> None:
 def test_second_run_shows_what_is_there(second: Run) -> None:
     """A run that had nothing to do leaves table, report and picture all the same."""
     assert set(second.artifacts) == {"levels", "report", "thumbnail"}
-    assert "level-0: everything was done before" in second.logs
+    assert "level-0: already done by an earlier run" in second.logs
 
 
 def test_run_is_named_after_its_target(first: Run) -> None:
@@ -292,7 +292,7 @@ def test_run_that_waits_says_for_whom(prefect_server: None, tmp_path: Path, sour
             other.close()
         run = waiting.result(timeout=60)
     assert run.state.is_completed()
-    assert "the target is free, and this build goes on" in run.logs
+    assert "the target is free, and this build continues" in run.logs
 
 
 def test_corrupt_source_fails_with_our_words(

@@ -54,7 +54,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def emit(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
         sent.append({"event": event, **resource, **payload})
 
-    monkeypatch.setattr(tasks.upkeep, "emit_event", emit)
+    monkeypatch.setattr(tasks.maintenance, "emit_event", emit)
     return sent
 
 
@@ -81,8 +81,8 @@ def test_audit_of_what_is_right_completes(folder: Path, told: list[dict[str, Any
     """A row a pyramid, no event, and how deep it was looked."""
     state = audit_pyramids([str(folder)], deep_every=1, return_state=True)
     assert state.is_completed()
-    assert state.message == "2 pyramids right"
-    assert [row["verdict"] for row in table(state, "audit")] == ["right, every byte read"] * 2
+    assert state.message == "2 pyramids undamaged"
+    assert [row["verdict"] for row in table(state, "audit")] == ["undamaged, every byte read"] * 2
     assert told == []
 
 
@@ -114,7 +114,7 @@ def test_audit_repairs_where_asked(folder: Path, told: list[dict[str, Any]]) -> 
     state = audit_pyramids([str(folder)], deep_every=1, repair=True, return_state=True)
     assert state.is_completed()
     assert files(folder / "two.ome.zarr") == whole
-    assert [event["mended"] for event in told] == [2]
+    assert [event["repaired"] for event in told] == [2]
 
 
 def test_one_bad_ledger_leaves_the_others_their_audit(
@@ -126,7 +126,7 @@ def test_one_bad_ledger_leaves_the_others_their_audit(
     assert state.is_failed()
     verdicts = [row["verdict"] for row in table(state, "audit")]
     assert verdicts[0] == "cannot be verified"
-    assert verdicts[1].startswith("right, ")
+    assert verdicts[1].startswith("undamaged, ")
 
 
 def test_an_unfinished_build_is_no_damage(folder: Path, told: list[dict[str, Any]]) -> None:
@@ -134,7 +134,7 @@ def test_an_unfinished_build_is_no_damage(folder: Path, told: list[dict[str, Any
     shutil.rmtree(folder / "one.ome.zarr.build/ledger/1")
     state = audit_pyramids([str(folder)], return_state=True)
     assert state.is_completed()
-    assert state.message == "1 pyramid right, 1 not finished"
+    assert state.message == "1 pyramid undamaged, 1 not finished"
     assert told == []
 
 

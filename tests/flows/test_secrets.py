@@ -29,7 +29,8 @@ from flows.audit_pyramids import audit_pyramids
 from flows.build_pyramid import build_pyramid
 from flows.clean_builds import clean_builds
 from flows.options import PyramidOptions
-from flows.watch_uploads import Patience, UploadPrefix, watch_uploads
+from flows.upload_options import Patience, UploadPrefix
+from flows.watch_uploads import watch_uploads
 from ngff_core import BuildOptions
 from ngff_core.errors import InvalidOptionError, TransientError
 from ngff_core.storage import open_store
@@ -151,10 +152,10 @@ def test_buckets_have_the_credentials_that_they_refer_to() -> None:
     ("names", "what"),
     [
         ("lab", "KIND/NAME"),
-        ("azure/lab", "none of the kinds"),
+        ("azure/lab", "not one of the kinds"),
         ("secret/nobody-saved-it", "no block secret/nobody-saved-it"),
         ("secret/torn", "does not hold JSON"),
-        (["secret/plain", "s3-bucket/b"], "of which protocol"),
+        (["secret/plain", "s3-bucket/b"], "does not name the protocol"),
     ],
 )
 def test_a_block_that_cannot_be_used_is_named(names: Any, what: str) -> None:
@@ -290,11 +291,11 @@ def test_watcher_audit_and_cleaning_take_a_block_too(place: Any, source: Path) -
     assert run.parameters["source"] == origin
     assert build_pyramid(**run.parameters).verified
     state = audit_pyramids([f"{root}/out"], 1, True, block, return_state=True)
-    assert state.message == "1 pyramid right"
+    assert state.message == "1 pyramid undamaged"
     target = open_store(run.parameters["target"], options)
     target.delete(next(key for key in target.objects() if "/c/" in key))
     state = audit_pyramids([f"{root}/out"], 1, True, block, return_state=True)
-    assert state.message == "1 pyramid right, 1 regions or documents mended"
+    assert state.message == "1 pyramid undamaged, 1 regions or documents repaired"
     (left,) = clean_builds([f"{root}/out"], storage_block=block)
     assert left.kind == ""
     assert PLANTED not in told_by_the_server()

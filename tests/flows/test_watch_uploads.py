@@ -30,7 +30,8 @@ from pydantic import ValidationError
 import ngff_core
 from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
-from flows.watch_uploads import LookFailedError, Patience, UploadPrefix, watch_uploads
+from flows.upload_options import Patience, UploadPrefix
+from flows.watch_uploads import LookFailedError, watch_uploads
 from tasks import runs
 
 if TYPE_CHECKING:

@@ -89,7 +89,7 @@ def test_report_tells_the_options_that_were_chosen(report: BuildReport) -> None:
     chosen = {"method": "itkwasm_gaussian", "scale_factors": [2], "cache": "never"}
     said = facts(report_markdown(report, chosen=chosen))["Options"]
     assert said == '`scale_factors=[2]`, `cache="never"`'
-    assert facts(report_markdown(report))["Options"] == "by default"
+    assert facts(report_markdown(report))["Options"] == "the defaults"
 
 
 def test_each_target_has_keys_of_its_own() -> None:
@@ -131,7 +131,7 @@ def test_report_tells_retries_by_kind_and_place(report: BuildReport) -> None:
     levels = (replace(report.levels[0], retries={"429": 2, "503": 5}), *report.levels[1:])
     met = replace(report, levels=levels, retries_beside={"503": 1})
     found = facts(report_markdown(met))["Retries"]
-    assert found == "8 (503: 6, 429: 2); 7 in level 0, 1 beside the levels"
+    assert found == "8 (503: 6, 429: 2); 7 in level 0, 1 outside the levels"
     assert met.to_dict()["retries"] == {"429": 2, "503": 6}
 
 
@@ -154,9 +154,9 @@ def test_table_has_a_row_a_level(report: BuildReport, monkeypatch: pytest.Monkey
 
 def test_viewers_are_linked_only_where_browsers_can_read(report: BuildReport) -> None:
     """No link by default, none for a folder; three where a public address is given."""
-    assert "Look at it" not in facts(report_markdown(report))
-    assert "Look at it" not in facts(report_markdown(report, "derive"))
-    linked = facts(report_markdown(report, "https://lab.example/cells.ome.zarr"))["Look at it"]
+    assert "View it" not in facts(report_markdown(report))
+    assert "View it" not in facts(report_markdown(report, "derive"))
+    linked = facts(report_markdown(report, "https://lab.example/cells.ome.zarr"))["View it"]
     assert (
         "(https://hms-dbmi.github.io/vizarr/?source=https://lab.example/cells.ome.zarr)" in linked
     )

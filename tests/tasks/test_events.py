@@ -82,5 +82,5 @@ def test_build_does_not_depend_on_its_news(
 def test_reason_is_cut_where_an_event_would_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(events, "emit_event", lambda *_args, **named: told.append(named))
-    events.tell_failed("/in/a.npy", "/out/a.ome.zarr", ValueError("x" * 10**6), 1.5)
+    events.emit_failed("/in/a.npy", "/out/a.ome.zarr", ValueError("x" * 10**6), 1.5)
     assert len(told[0]["payload"]["reason"]) == 1000

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngff_core.progress import Advanced, Event, Finished, Message, Started, Waiting
-from tasks.reporting.progress import BestEffort, RunLog, counted, watched_by
+from tasks.reporting.progress import BestEffort, RunLog, counted, listener_of_run
 
 
 class Lines(list[str]):
@@ -110,7 +110,7 @@ def test_lines_tell_retries_where_there_were_any(watched: Watched) -> None:
 def test_resumed_phase_tells_what_was_done_before(watched: Watched) -> None:
     """A resumed level counts from what is there, and its end counts only what is new."""
     watched.run(phase(20, before=15, nbytes=1_000_000), seconds=0.1)
-    assert watched.lines[0] == "level-0: 20 regions, 15 done before"
+    assert watched.lines[0] == "level-0: 20 regions, 15 already done"
     assert watched.lines[1].startswith("level-0: 16/20 regions (80 %), ")
     assert watched.lines[-1] == "level-0: 5 regions in 1.0 s, 5.0 MB/s"
     assert watched.shown[0][1] == 75
@@ -120,8 +120,8 @@ def test_finished_phase_says_so(watched: Watched) -> None:
     """Of a level that an earlier run finished the log says just that."""
     watched.run(phase(4, before=4, seconds=0.0), seconds=0.0)
     assert watched.lines == [
-        "level-0: 4 regions, 4 done before",
-        "level-0: everything was done before",
+        "level-0: 4 regions, 4 already done",
+        "level-0: already done by an earlier run",
     ]
 
 
@@ -211,13 +211,13 @@ def test_artifact_and_log_hold_their_promises(total: int, before: int, seconds: 
 def test_a_terminal_hears_of_the_same_events() -> None:
     """Bars on a terminal move with what the run's log is told, and only while they watch."""
     heard: list[Event] = []
-    log = RunLog(logging.getLogger("test"))
     events = [
         Started("level-0", 0, 1),
         Advanced("level-0", 1, 1, 8),
         Finished("level-0", 1, 1, 0.1),
     ]
-    with watched_by(heard.append):
+    with listener_of_run(heard.append):
+        log = RunLog(logging.getLogger("test"))
         for event in events:
             log(event)
     log(events[0])
@@ -235,12 +235,12 @@ def test_server_that_is_away_costs_a_build_little() -> None:
         now += 60.0
         raise ConnectionError("no server")
 
-    news = BestEffort(lambda: now)
+    best_effort = BestEffort(lambda: now)
     while now < 2000.0:
-        news.tell(away)
+        best_effort.call(away)
         now += 1.0
     assert tried == [0.0, 660.0, 1320.0, 1980.0]
     now = 3000.0
-    news.tell(lambda: tried.append(now))
-    news.tell(lambda: tried.append(now))
+    best_effort.call(lambda: tried.append(now))
+    best_effort.call(lambda: tried.append(now))
     assert tried[-2:] == [3000.0, 3000.0]

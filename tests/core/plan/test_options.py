@@ -62,7 +62,7 @@ def test_a_memory_limit_is_bytes_or_a_size_as_people_write_it(limit: Any, nbytes
 @pytest.mark.parametrize("limit", [0, -1, "0GiB", "a lot", "", "2 potatoes", [], "-1GiB"])
 def test_a_memory_limit_that_makes_no_sense_is_refused(limit: Any) -> None:
     """The message quotes it and shows the forms."""
-    with pytest.raises(InvalidOptionError, match=r"memory_limit: .* is no size; give bytes"):
+    with pytest.raises(InvalidOptionError, match=r"memory_limit: .* is not a size; give bytes"):
         resolve_memory_limit(limit)
 
 
