@@ -460,7 +460,7 @@ FILLED = {"method": BIN, "scale_factors": [2]}
         (VOLUME, {"shards": 7, "chunks": 4}, InvalidOptionError, "shards: 7"),
         (VOLUME, {"scale_factors": [2, 2]}, InvalidOptionError, "scale_factors, level 2"),
         (VOLUME, {"scale_factors": [999]}, InvalidOptionError, "leaves nothing"),
-        (VOLUME, {"compressor": "rar"}, InvalidOptionError, "compressor 'rar'"),
+        (VOLUME, {"compressor": "rar"}, InvalidOptionError, "compressor: 'rar'"),
         (VOLUME, {"ome_zarr_version": "9"}, InvalidOptionError, "ome_zarr_version: '9'"),
         (VOLUME, {"workers": 0}, InvalidOptionError, "workers: 0"),
         (VOLUME, {"cache": "perhaps"}, InvalidOptionError, "cache: 'perhaps'"),
