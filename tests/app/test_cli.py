@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from ngff_core import BuildOptions
 from ngff_core.errors import InvalidOptionError
+from ngff_core.plan.options import describe_options
 from ngff_core.progress import Advanced, Event, Listener
 from ngff_core.storage import LocalFiles
 from ngff_flows.cli import main
@@ -382,6 +383,39 @@ def test_help_lists_the_commands(run: Command) -> None:
     answer = run("--help")
     assert answer.status == 0
     assert all(f" {name} " in answer.out for name in ("build", "plan", "status", "verify"))
+
+
+@pytest.mark.parametrize("name", ["build", "plan"])
+def test_help_shows_every_option_of_a_build(
+    run: Command, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the text, and the default, that the Prefect form and the docstrings show."""
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 1000)
+    shown = " ".join(run(name, "--help").out.split())
+    for each in fields(BuildOptions):
+        option = describe_options()[each.name]
+        assert f"--{each.name.replace('_', '-')} " in shown
+        assert option.help in shown
+        default = option.default_text or each.default
+        assert default in (None, False) or f"[default: {default}]" in shown
+
+
+def test_module_is_the_command() -> None:
+    """`python -m ngff_flows` does what `ngff-flows` does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ngff_flows", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Turn microscopy and medical images into OME-Zarr pyramids." in done.stdout
+
+
+def test_wrong_setting_is_refused_before_anything_else(
+    run: Command, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By any command, in a line that names the variable: status 2."""
+    monkeypatch.setenv("NGFF_LEASE_SECONDS", "soon")
+    monkeypatch.setattr(main, "config", type(main.config)())
+    answer = run("status", target)
+    assert_refused(answer, "ngff-flows: NGFF_LEASE_SECONDS: 'soon' is not accepted; use a number")
 
 
 @pytest.mark.parametrize("arguments", [("plan",), ("build", "--no-prefect")], ids=["plan", "build"])

@@ -496,9 +496,9 @@ def test_settings_come_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        ({}, "nobody could be believed: set NGFF_RECEIVER_SECRET"),
+        ({}, "no sender could be authenticated: set NGFF_RECEIVER_SECRET"),
         ({"SECRET": "short"}, "shorter than 24"),
-        ({"PUBSUB_AUDIENCE": AUDIENCE}, "belong together"),
+        ({"PUBSUB_AUDIENCE": AUDIENCE}, "set both"),
     ],
 )
 def test_settings_that_are_not_safe_are_refused(told: dict[str, str], says: str) -> None:

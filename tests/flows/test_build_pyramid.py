@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ import ngff_core
 from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
 from ngff_core import Build, BuildOptions, BuildReport, Methods
+from ngff_core.plan.options import describe_options, option_names
 from tasks import pyramid
 from tasks.reporting.artifacts import artifact_key
 from tests.support.folders import files
@@ -333,6 +334,20 @@ def test_form_describes_every_field() -> None:
         assert len(field.get("description", "")) > 20, name
         assert "default" in field, name
     assert schema["additionalProperties"] is False
+
+
+def test_form_is_made_from_the_options_of_the_core() -> None:
+    """In their order, with their texts, defaults and limits: an option is defined once."""
+    schema = PyramidOptions.model_json_schema()["properties"]
+    assert tuple(schema) == (*option_names(), "public_url")
+    for each in fields(BuildOptions):
+        option, field = describe_options()[each.name], schema[each.name]
+        assert field["description"].startswith(option.help)
+        assert option.default_text is None or field["description"].endswith(
+            f" By default {option.default_text}."
+        )
+        assert field["default"] == each.default
+        assert option.at_least in (None, field.get("anyOf", [{}])[0].get("minimum"))
 
 
 def test_form_offers_the_methods() -> None:
