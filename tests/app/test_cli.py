@@ -1,4 +1,4 @@
-"""The command `ngff-flows` as people and scripts meet it."""
+"""The command `ngff-flows`: output, exit status, errors and interruptions."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_build_makes_a_pyramid(run: Command, source: Path, target: Path) -> None
 
 
 def test_same_command_again_has_nothing_to_do(run: Command, source: Path, target: Path) -> None:
-    """Who runs a finished build again is told so, and nothing is written."""
+    """A finished build that is run again reports that nothing was left, and writes nothing."""
     run("build", source, target, "--no-prefect", *SMALL)
     before = contents(target)
     answer = run("build", source, target, "--no-prefect", *SMALL)
@@ -119,7 +119,7 @@ def test_same_command_again_has_nothing_to_do(run: Command, source: Path, target
     assert contents(target) == before
 
 
-def test_plan_tells_and_does_nothing(run: Command, source: Path, target: Path) -> None:
+def test_plan_shows_the_build_and_writes_nothing(run: Command, source: Path, target: Path) -> None:
     """A plan shows each phase with its objects and the memory it takes, and writes nothing."""
     before = contents(source.parent)
     answer = run("plan", source, target, *SMALL)
@@ -192,8 +192,8 @@ def test_verify_names_what_is_damaged(run: Command, source: Path, target: Path) 
     assert verdict == f"{target}: 2 findings: it differs from its plan and checksums"
 
 
-def test_repair_mends_what_is_damaged(run: Command, source: Path, target: Path) -> None:
-    """One line for each thing mended; afterwards a deep look finds nothing."""
+def test_repair_restores_damaged_objects(run: Command, source: Path, target: Path) -> None:
+    """One line for each repaired object; afterwards the pyramid verifies."""
     run("build", source, target, "--no-prefect", *SMALL)
     before = contents(target)
     (target / "scale0/image/c/1/2").unlink()
@@ -205,7 +205,7 @@ def test_repair_mends_what_is_damaged(run: Command, source: Path, target: Path) 
     assert run("verify", target, "--repair", "--json").document["repaired"] == []
 
 
-def test_repair_says_what_it_cannot_mend(run: Command, source: Path, target: Path) -> None:
+def test_repair_reports_what_it_cannot_repair(run: Command, source: Path, target: Path) -> None:
     """Without its source level 0 stays damaged: status 1, and why."""
     run("build", source, target, "--no-prefect", *SMALL)
     (target / "scale0/image/c/1/2").unlink()
@@ -233,7 +233,7 @@ def test_deep_verify_finds_a_flipped_bit(run: Command, source: Path, target: Pat
 
 
 def test_damaged_build_fails(run: Command, source: Path, target: Path) -> None:
-    """A finished build whose objects were damaged since is not told to be well."""
+    """A finished build whose objects were damaged since fails."""
     run("build", source, target, "--no-prefect", *SMALL)
     (target / "scale0/image/c/1/2").unlink()
     answer = run("build", source, target, "--no-prefect", *SMALL)
@@ -358,7 +358,7 @@ def test_run_page_shows_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_refusal_by_prefect_is_a_line_too(
     prefect_server: None, tmp_path: Path, target: Path
 ) -> None:
-    """A source that turns out to be broken is told in lines, not in a page of traceback."""
+    """A source that turns out to be broken is reported in one line, without a traceback."""
     broken = tmp_path / "broken.zarr"
     zarr.save_array(broken, np.arange(4096, dtype=np.uint16).reshape(64, 64))
     [chunk] = [path for path in (broken / "c").rglob("*") if path.is_file()]
@@ -422,7 +422,7 @@ def test_wrong_setting_is_refused_before_anything_else(
 def test_prefect_is_not_even_imported(
     source: Path, target: Path, arguments: tuple[str, ...]
 ) -> None:
-    """What needs no run page does not wait the seconds that importing Prefect takes."""
+    """Commands without a run page do not wait the seconds that importing Prefect takes."""
     name, *rest = arguments
     done = subprocess.run(
         [
@@ -551,7 +551,7 @@ BAD_INPUT = {
 def test_bad_input_is_refused_at_once(
     run: Command, tmp_path: Path, target: Path, case: str, through: tuple[str, ...]
 ) -> None:
-    """The caller's mistake is told in a line or two before anything is written: status 2."""
+    """The caller's mistake is reported in a line or two, before anything is written: status 2."""
     make, words = BAD_INPUT[case]
     source, *options = make(tmp_path)
     before = contents(tmp_path)
@@ -572,10 +572,10 @@ def assert_refused(answer: Answer, words: str) -> None:
 @pytest.mark.usefixtures("no_run")
 @pytest.mark.parametrize("what", ["folder", "file"])
 @pytest.mark.parametrize("name", ["build", "plan"])
-def test_target_of_somebody_else_is_not_touched(
+def test_target_with_other_data_is_not_touched(
     run: Command, tmp_path: Path, source: Path, target: Path, what: str, name: str
 ) -> None:
-    """What ngff-flows has not built it does not overwrite unless asked to."""
+    """ngff-flows overwrites what it has not built only where asked to."""
     if what == "folder":
         target.mkdir()
         (target / "thesis.tex").write_text("four years of work")
@@ -599,7 +599,7 @@ def test_overwrite_is_the_word(run: Command, source: Path, target: Path) -> None
 def test_build_with_other_options_is_not_touched(
     run: Command, tmp_path: Path, source: Path, target: Path
 ) -> None:
-    """Another build's plan at the target is a mistake, told with what differs."""
+    """Another build's plan at the target is refused, and the message says what differs."""
     run("build", source, target, "--no-prefect", *SMALL)
     before = contents(tmp_path)
     answer = run("build", source, target, "--method", "itkwasm_bin_shrink", *SMALL)
@@ -648,10 +648,8 @@ def test_memory_limit_names_the_need(
 
 
 @pytest.mark.parametrize("name", ["status", "verify"])
-def test_nothing_to_tell_of_a_target_without_a_build(
-    run: Command, tmp_path: Path, name: str
-) -> None:
-    """To ask after a build that never was is the caller's mistake."""
+def test_target_without_a_build_is_refused(run: Command, tmp_path: Path, name: str) -> None:
+    """Status and verify of a target that was never built: the caller's mistake."""
     assert_refused(run(name, tmp_path / "typo.ome.zarr"), "has no build")
     assert contents(tmp_path) == {}
 
@@ -665,10 +663,10 @@ def test_damaged_plan_is_not_the_callers_mistake(run: Command, source: Path, tar
     assert len(answer.err.splitlines()) == 1
 
 
-def test_trouble_with_storage_says_that_one_may_go_on(
+def test_transient_error_says_to_run_the_command_again(
     run: Command, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After network trouble the line says that the same command goes on: status 1."""
+    """After a network error the line says to run the same command again: status 1."""
 
     def refuse(*_: object) -> None:
         raise ConnectionResetError("peer went away")
@@ -703,7 +701,7 @@ def test_place_that_cannot_be_written_is_named(
     error: OSError,
     words: str,
 ) -> None:
-    """What the system refuses is a line with the path and what to do: status 1."""
+    """An error of the system is one line with the path and what to do: status 1."""
 
     def refuse(*_: object, **__: object) -> None:
         raise error
@@ -718,7 +716,7 @@ def test_place_that_cannot_be_written_is_named(
 def test_unexpected_error_is_a_line(
     run: Command, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of our own is told in a line too; the traceback is there for the asking."""
+    """A fault of this program is one line too; an environment variable shows the traceback."""
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
@@ -758,7 +756,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, phase: str, done: int) -> None
 def test_status_of_an_interrupted_build(
     run: Command, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After Ctrl-C status tells what is done and that the same command goes on; it does."""
+    """After Ctrl-C status shows what is done and how to continue; the same command continues."""
     with monkeypatch.context() as patched:
         interrupting(patched, "level-1", 2)
         answer = run("build", source, target, "--no-prefect", *SMALL)
@@ -854,7 +852,7 @@ def test_stopped_process_leaves_what_it_did(
 
 @contextmanager
 def terminal_as_stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """Standard error is a terminal; what it was told is in the list afterwards."""
+    """Standard error is a terminal; afterwards its output is in the list."""
     master, slave = os.openpty()
     told: list[bytes] = []
 

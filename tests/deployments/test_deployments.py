@@ -50,7 +50,7 @@ def named(document: Any) -> dict[str, Any]:
 
 
 def test_files_differ_in_nothing_but_the_pool() -> None:
-    """Whoever moves from processes to containers gets the same deployments."""
+    """A move from processes to containers keeps the same deployments."""
     assert len(FILES) == 3
     first, *others = [named(load(path)) for path in FILES]
     assert set(first) == NAMES
@@ -116,11 +116,13 @@ def test_schedules_make_runs(prefect_server: None) -> None:
 
 
 def test_automations_are_known_by_name(prefect_server: None) -> None:
-    """Applied again they are updated, what somebody doubled is one again."""
+    """Applied again they are updated; duplicates, and those with former names, are removed."""
     with get_client(sync_client=True) as client:
         automations.apply(client)
         for automation in automations.wanted():
             client.create_automation(automation)
+        (former,) = automations._FORMER_NAMES
+        client.create_automation(automation.model_copy(update={"name": former}))
         assert set(automations.apply(client).values()) == {"updated"}
         names = [a.name for a in client.read_automations() if a.name.startswith("ngff: ")]
     assert sorted(names) == sorted(automation.name for automation in automations.wanted())

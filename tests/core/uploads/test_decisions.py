@@ -220,7 +220,7 @@ def test_cancelled_build_is_parked_at_once() -> None:
 
 
 def test_two_uploads_with_one_target_are_told_apart() -> None:
-    """The first by name is built; the other one is told why it is not."""
+    """The first by name is built; the decision about the other says why it is not."""
     twin = replace(A, uri="gs://in/a.npy", path="a.npy", whole=True)
     twin_first, other = look(0, replace(A, whole=True), twin).decisions
     assert (twin_first.upload.path, twin_first.action) == ("a.npy", "start")
@@ -234,7 +234,7 @@ def test_what_lies_at_a_target_is_no_upload() -> None:
 
 
 def test_one_look_starts_no_more_than_allowed() -> None:
-    """The others are not marked as tried, and the next look goes on with them."""
+    """The others are not marked as tried, and the next look starts them."""
     many = [
         Upload(f"gs://in/{i}.tif", f"{i}.tif", f"gs://out/{i}", "1", whole=True) for i in range(5)
     ]

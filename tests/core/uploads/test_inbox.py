@@ -141,7 +141,7 @@ def test_pyramids_in_the_same_place_are_no_uploads(place: str) -> None:
 
 
 def test_one_upload_is_found_by_itself_or_a_part_of_it(place: str) -> None:
-    """A notification names an object; the upload may be the folder that holds it."""
+    """A notification names an object; the upload may be the folder around it."""
     put(f"{place}/deep/a.tif")
     put(f"{place}/deep/x.zarr/zarr.json")
     put(f"{place}/deep/notes.txt")
@@ -186,7 +186,7 @@ def test_state_that_cannot_be_read_says_what_to_do(place: str, torn: bytes) -> N
 
 
 def test_parked_upload_can_be_seen_and_released(place: str) -> None:
-    """Its object tells why; removing it is all it takes."""
+    """Its object gives the reason; removing the object releases the upload."""
     upload = Upload(f"{place}/a.tif", "a.tif", "memory://out/a.ome.zarr", "7")
     decision = Decision(upload, "park", "it broke", Job(upload.uri, "7", "", 3), run="run-3")
     where = inbox.park(watched(place), decision, now=0)
