@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 Outcome = Literal["running", "done", "failed", "cancelled"]
 Action = Literal["start", "wait", "skip", "park"]
+Phase = Literal["open", "done", "parked"]
 
 FORGET_SECONDS = 30 * 24 * 3600.0
 """The record of an upload that disappeared is kept for so long: the upload may come back."""
@@ -47,6 +48,14 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Revision:
+    """What a build depends on: a version of an upload, and what is made of it."""
+
+    version: str
+    work: str
+
+
+@dataclass(frozen=True)
 class Upload:
     """An object or a folder in a listing, of which one pyramid is built."""
 
@@ -65,6 +74,11 @@ class Upload:
     lacks: str = ""
     """Why it cannot be complete yet; empty where it can."""
 
+    @property
+    def revision(self) -> Revision:
+        """What a build of it depends on."""
+        return Revision(self.version, self.work)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -74,6 +88,11 @@ class Job:
     version: str
     work: str
     attempt: int
+
+    @property
+    def revision(self) -> Revision:
+        """What the attempt builds."""
+        return Revision(self.version, self.work)
 
     def key(self) -> str:
         """The idempotency key: Prefect starts one run for a key, however often it is asked.
@@ -107,16 +126,15 @@ class Run:
 class Record:
     """What one look records about an upload for the next."""
 
-    version: str
-    work: str
+    revision: Revision
     since: float
     """Epoch seconds at which this version was first seen."""
     attempt: int = 0
     """Number of the last attempt at this version and work; 0 before the first."""
     forgiven: int = 0
     """Attempts up to this number do not count as failures: the upload was released after them."""
-    done: bool = False
-    parked: bool = False
+    phase: Phase = "open"
+    """Whether it is built, or given up until it is released; open otherwise."""
     replaces: bool = False
     """Whether a build of an earlier version was started, whose pyramid may be at the target."""
     gone: float | None = None
@@ -125,13 +143,20 @@ class Record:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Record:
         """From `to_dict`; fields of other versions of this software are ignored."""
-        known = {each.name for each in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        plain = {each.name for each in fields(cls)} - {"revision", "phase"}
+        done, parked = values.get("done"), values.get("parked")
+        return cls(
+            Revision(values["version"], values["work"]),
+            phase="done" if done else "parked" if parked else "open",
+            **{name: value for name, value in values.items() if name in plain},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON values, without fields that have their defaults."""
-        plain = {each.name: each.default for each in fields(self)}
-        return {name: value for name, value in asdict(self).items() if value != plain[name]}
+        defaults = {each.name: each.default for each in fields(self)}
+        values = {n: v for n, v in asdict(self).items() if n not in defaults or v != defaults[n]}
+        phase = {values.pop("phase"): True} if "phase" in values else {}
+        return {**values.pop("revision"), **values, **phase}
 
 
 @dataclass(frozen=True)
@@ -208,16 +233,16 @@ def decide(
     """The decision about one upload, and its record for the next look."""
     record = _record(upload, seen, runs)
     last = _last(upload, runs, record)
-    if record.done or (last is not None and last.outcome == "done"):
-        reason = "built" if record.done else f"built by attempt {record.attempt}"
-        return _with_run(upload, "skip", reason, last), replace(record, done=True, parked=False)
+    if record.phase == "done" or (last is not None and last.outcome == "done"):
+        reason = "built" if record.phase == "done" else f"built by attempt {record.attempt}"
+        return _with_run(upload, "skip", reason, last), replace(record, phase="done")
     if upload.lacks:
         return Decision(upload, "wait", upload.lacks), record
     if last is not None and last.outcome == "running":
         return _with_run(upload, "wait", f"attempt {record.attempt} is building", last), record
     if upload.uri in seen.parked and not _released(upload, seen):
         reason = "parked; release it, or upload a new version"
-        return _with_run(upload, "skip", reason, last), replace(record, parked=True)
+        return _with_run(upload, "skip", reason, last), replace(record, phase="parked")
     for run in runs:
         if run.outcome == "running":
             reason = f"a build of an earlier version is still running: attempt {run.job.attempt}"
@@ -267,13 +292,13 @@ def _start(upload: Upload, record: Record, attempt: int) -> tuple[Decision, Reco
     overwrite = record.replaces
     return (
         Decision(upload, "start", reason, job, overwrite),
-        replace(record, attempt=attempt, parked=False),
+        replace(record, attempt=attempt, phase="open"),
     )
 
 
 def _park(upload: Upload, record: Record, last: Run, reason: str) -> tuple[Decision, Record]:
     decision = Decision(upload, "park", reason, last.job, run=last.id)
-    return decision, replace(record, parked=True)
+    return decision, replace(record, phase="parked")
 
 
 def _with_run(upload: Upload, action: Action, reason: str, run: Run | None) -> Decision:
@@ -292,14 +317,14 @@ def _why_unsettled(upload: Upload, record: Record, now: float, policy: Policy) -
 def _record(upload: Upload, seen: Seen, runs: Sequence[Run]) -> Record:
     """The record of this version and work, from the last look and from the runs."""
     before = seen.records.get(upload.uri)
-    others = any(not _is_of(run.job, upload) for run in runs)
-    if before is None or before.version != upload.version or before.gone is not None:
+    others = any(run.job.revision != upload.revision for run in runs)
+    if before is None or before.revision.version != upload.version or before.gone is not None:
         begun = before is not None and (before.replaces or before.attempt > 0)
-        record = Record(upload.version, upload.work, seen.now, replaces=begun or others)
-    elif before.work != upload.work:
+        record = Record(upload.revision, seen.now, replaces=begun or others)
+    elif before.revision != upload.revision:
         # Unchanged since then, but to be built with other options or at another target.
         begun = before.replaces or before.attempt > 0 or others
-        record = Record(upload.version, upload.work, before.since, replaces=begun)
+        record = Record(upload.revision, before.since, replaces=begun)
     else:
         record = replace(before, replaces=before.replaces or others)
     # `since` may lie in the future, by the clock of another machine; do not wait for that time.
@@ -314,8 +339,9 @@ def _released(upload: Upload, seen: Seen) -> bool:
     if upload.uri in seen.release:
         return True
     before = seen.records.get(upload.uri)
-    same = before is not None and _is_same(before, upload)
-    return same and before is not None and before.parked and upload.uri not in seen.parked
+    if before is None or before.revision != upload.revision:
+        return False
+    return before.phase == "parked" and upload.uri not in seen.parked
 
 
 def _last(upload: Upload, runs: Sequence[Run], record: Record) -> Run | None:
@@ -331,19 +357,11 @@ def _last(upload: Upload, runs: Sequence[Run], record: Record) -> Run | None:
 
 
 def _own(upload: Upload, runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if _is_of(run.job, upload)]
+    return [run for run in runs if run.job.revision == upload.revision]
 
 
 def _last_attempt(seen: Seen, upload: Upload, runs: Mapping[str, Sequence[Run]]) -> int:
     return _record(upload, seen, runs.get(upload.uri, ())).attempt
-
-
-def _is_of(job: Job, upload: Upload) -> bool:
-    return (job.version, job.work) == (upload.version, upload.work)
-
-
-def _is_same(record: Record, upload: Upload) -> bool:
-    return (record.version, record.work) == (upload.version, upload.work)
 
 
 def _by_uri(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -376,7 +394,7 @@ def unsettled(uploads: Iterable[Upload], records: Mapping[str, Record]) -> list[
         upload
         for upload in uploads
         if (record := records.get(upload.uri)) is None
-        or not record.done
+        or record.phase != "done"
         or record.gone is not None
-        or not _is_same(record, upload)
+        or record.revision != upload.revision
     ]

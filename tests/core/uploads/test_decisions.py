@@ -19,6 +19,7 @@ from ngff_core.uploads.decisions import (
     Outlook,
     Policy,
     Record,
+    Revision,
     Run,
     Seen,
     Upload,
@@ -91,7 +92,7 @@ def test_built_upload_is_left_alone() -> None:
     started = look(60, before=look(0))
     done = look(120, before=started, runs=(ran(1, "done"),))
     assert only(done).action == "skip"
-    assert done.records[A.uri].done
+    assert done.records[A.uri].phase == "done"
     assert only(look(180, before=done)).action == "skip"
     assert unsettled([A], done.records) == []
 
@@ -123,7 +124,9 @@ def test_upload_that_was_put_back_is_built_again() -> None:
     """Its own run is done, but what lies at the target was built of the version between."""
     between = replace(A, version="generation:2")
     runs = (ran(1, "done", 100), ran(1, "done", 200, between))
-    before = Outlook((), {A.uri: Record("generation:2", "w", 150, attempt=1, done=True)})
+    before = Outlook(
+        (), {A.uri: Record(Revision("generation:2", "w"), 150, attempt=1, phase="done")}
+    )
     seen = look(300, before=before, runs=runs)
     started = look(360, before=seen, runs=runs)
     assert only(started).job == Job(A.uri, A.version, A.work, 2)
@@ -456,3 +459,26 @@ def test_globs(path: str, pattern: str, matched: bool) -> None:
 )
 def test_targets(target: str, path: str, expected: str) -> None:
     assert Names((), (), (), target).target_of(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "stored"),
+    [
+        (Record(Revision("1", "w"), 3.5), {"version": "1", "work": "w", "since": 3.5}),
+        (
+            Record(Revision("1", "w"), 3.5, attempt=2, phase="done", gone=7.0),
+            {"version": "1", "work": "w", "since": 3.5, "attempt": 2, "gone": 7.0, "done": True},
+        ),
+        (
+            Record(Revision("1", "w"), 3.5, attempt=2, forgiven=1, phase="parked", replaces=True),
+            {"version": "1", "work": "w", "since": 3.5, "attempt": 2, "forgiven": 1}
+            | {"replaces": True, "parked": True},
+        ),
+    ],
+)
+def test_record_is_stored_as_watchers_of_earlier_versions_read_it(
+    record: Record, stored: dict[str, Any]
+) -> None:
+    """Watchers of two versions may share one state; unknown fields are ignored."""
+    assert record.to_dict() == stored
+    assert Record.from_dict(stored | {"of another version": 1}) == record

@@ -13,7 +13,7 @@ import pytest
 
 from ngff_core.errors import StoredDataError
 from ngff_core.uploads import inbox
-from ngff_core.uploads.decisions import Decision, Job, Record, Seen, Upload
+from ngff_core.uploads.decisions import Decision, Job, Record, Revision, Seen, Upload
 from ngff_core.uploads.inbox import Inbox
 from ngff_core.uploads.patterns import Names
 
@@ -165,7 +165,12 @@ def test_prefix_holds_what_is_below_it(place: str) -> None:
 
 
 def test_records_come_back_as_they_were_saved(place: str) -> None:
-    kept = {"a": Record("1", "w", 3.5, attempt=2, done=True), "b": Record("1", "w", 0, gone=7)}
+    revision = Revision("1", "w")
+    kept = {
+        "a": Record(revision, 3.5, attempt=2, phase="done"),
+        "b": Record(revision, 0, gone=7),
+        "c": Record(revision, 0, attempt=3, forgiven=2, phase="parked", replaces=True),
+    }
     assert inbox.load_records(watched(place)) == {}
     inbox.save_records(watched(place), kept)
     assert inbox.load_records(watched(place)) == kept
@@ -175,7 +180,7 @@ def test_records_come_back_as_they_were_saved(place: str) -> None:
 def test_records_of_a_later_software_are_read(place: str) -> None:
     values = {"version": "1", "work": "w", "since": 2, "colour": "blue"}
     put(f"{place}/.ngff-flows/state.json", json.dumps({"uploads": {"a": values}}).encode())
-    assert inbox.load_records(watched(place)) == {"a": Record("1", "w", 2)}
+    assert inbox.load_records(watched(place)) == {"a": Record(Revision("1", "w"), 2)}
 
 
 @pytest.mark.parametrize("torn", [b"{", b"[]", b'{"uploads": {"a": {}}}', b'{"uploads": 3}'])
