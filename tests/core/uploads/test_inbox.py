@@ -211,7 +211,7 @@ def test_parked_object_of_another_version_is_stale() -> None:
 
 def test_parked_object_that_says_nothing_is_an_error(place: str) -> None:
     put(f"{place}/.ngff-flows/parked/a.json", b"{}")
-    with pytest.raises(StoredDataError, match=r"a\.json does not say .* remove it"):
+    with pytest.raises(StoredDataError, match=r"a\.json does not name .* remove it"):
         inbox.find_parked(watched(place))
 
 
