@@ -27,15 +27,14 @@ from ngff_core.build.report import BuildReport, LevelReport
 from ngff_core.build.session import Session
 from ngff_core.build.takeover import remove_cache, target_kind
 from ngff_core.errors import StoredDataError, UnlistableError
-from ngff_core.plan import source_cache as cache_pass
 from ngff_core.plan.options import BuildOptions
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Listener, silent
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.pyramid.publish import publish
 from ngff_core.pyramid.thumbnail import thumbnail
-from ngff_core.pyramid.verify import Verification, stored_bytes, verify_store
-from ngff_core.records.build_folder import target_stores
+from ngff_core.pyramid.verify import Verification, stored_bytes, verify_build
+from ngff_core.records.build_folder import CACHE, CACHE_DOCUMENT, complete_key, target_stores
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.sources import Source, open_source
 from ngff_core.storage import ObjectStore, StorageOptions, for_each, retrying
@@ -200,7 +199,7 @@ class Build:
             lost = None
             # Of what an earlier run wrote this was seen when the target was claimed.
             if self.report().fresh:
-                lost = next(find_lost(self._session.target, self.plan, self._session.ledgers), None)
+                lost = next(find_lost(self._session.stored), None)
             if lost is not None:
                 raise StoredDataError(
                     f"{self._session.target.uri}/{lost.key}: {lost.what}, so nothing is published; "
@@ -211,10 +210,8 @@ class Build:
     @_beside_the_levels
     def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
         """Hold what was published against plan and ledger."""
-        self._verification = verify_store(
-            self._session.target,
-            self.plan,
-            self._session.ledgers,
+        self._verification = verify_build(
+            self._session.stored,
             deep=deep,
             executor=self._executor,
             workers=self.planned.projection.in_flight,
@@ -230,9 +227,7 @@ class Build:
             return
         # A build that was begun with a cache, or with strips, may have gone on without.
         beside, listed = self._session.beside, _listed(self._session.beside)
-        if _has_any(
-            beside, ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl"), listed
-        ):
+        if _has_any(beside, (CACHE_DOCUMENT, complete_key(CACHE)), listed):
             # The receipts go last: they are what tells a later run of leftovers.
             remove_cache(beside)
             self._driver.cache_ledger.forget()
@@ -242,7 +237,7 @@ class Build:
 
     def thumbnail(self) -> str:
         """A picture of the coarsest level, as a ``data:`` URI."""
-        return thumbnail(self._session.target, self.plan)
+        return thumbnail(self._session.stored)
 
     def report(self) -> BuildReport:
         """What this run did so far."""

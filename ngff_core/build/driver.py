@@ -169,7 +169,7 @@ class Driver:
             for level in pass_plan.levels
         }
         for level in pass_plan.levels:
-            if ledgers[level.index].whole:
+            if ledgers[level.index].has_all_receipts:
                 # Killed after its last region, and before its receipts were one document.
                 self._finish(level)
         self._run_pass(pass_plan, level_ios, ledgers, held_limit=held_limit, going_on=going_on)

@@ -97,7 +97,7 @@ class LevelWriter:
         self._ledger.record(receipt)
         nbytes = self._level.region(receipt.region).size * self._plan.dtype.itemsize
         self._progress.advance(nbytes, retries=sum(self.met.values()))
-        if self._ledger.whole:
+        if self._ledger.has_all_receipts:
             self._whole()
 
     @contextmanager

@@ -18,9 +18,10 @@ from ngff_core.build.takeover import (
 from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Listener, Message
-from ngff_core.records.build_folder import load_ledgers, new_ledgers, read_plan
+from ngff_core.records.build_folder import LEDGERS, read_plan, segments_folder
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectStore, delete_below, retrying
 
 
@@ -63,6 +64,11 @@ class Session:
             raise
         return session
 
+    @property
+    def stored(self) -> StoredBuild:
+        """The build as it is stored at the target."""
+        return StoredBuild(self.target, self.beside, self.plan, tuple(self.ledgers))
+
     def check(self) -> None:
         """Raise where the lease was lost, so that the work must not go on."""
         if self._lease is not None:
@@ -83,11 +89,11 @@ class Session:
             # Nobody else was killed between finishing a level and removing its segments.
             return
         try:
-            keys = retrying(self.beside.objects, "ledger")
+            keys = retrying(self.beside.objects, LEDGERS)
         except UnlistableError:
             keys = None
         for level, ledger in zip(self.plan.levels, self.ledgers, strict=True):
-            folder = f"ledger/{level.index}/segments"
+            folder = segments_folder(str(level.index))
             if keys is None or any(key.startswith(folder) for key in keys):
                 ledger.tidy()
 
@@ -126,9 +132,11 @@ class Session:
         # The plan as it was put down: its metadata name the versions of that day.
         wanted, self.plan = self.plan, found.plan or read_plan(self.target, self.beside)
         if self.begun_here and self.plan is wanted:
-            self.ledgers = new_ledgers(self.beside, self.plan)
+            self.ledgers = list(StoredBuild.begin(self.target, self.beside, self.plan).ledgers)
         else:
-            self.ledgers = list(found.ledgers) or load_ledgers(self.beside, self.plan)
+            self.ledgers = list(
+                found.ledgers or StoredBuild.load(self.target, self.beside, self.plan).ledgers
+            )
         if not self.finished:
             self._forget_missing()
         self.recorded = tuple(len(ledger.receipts) for ledger in self.ledgers)
@@ -151,6 +159,6 @@ class Session:
                 Message(f"{', '.join(removed)}: removed since, although recorded; built anew")
             )
         if any(ledger.receipts for ledger in self.ledgers):
-            lost = drop_missing(self.target, self.plan, self.ledgers)
+            lost = drop_missing(self.stored)
             if lost:
                 self._listener(Message(f"{lost} regions lost objects since; built anew"))

@@ -18,7 +18,6 @@ from ngff_core.errors import (
 )
 from ngff_core.geometry import grid_shape
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.plan.source_cache import PHASE as CACHE
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.pyramid.publish import (
     ARRAY_DOCUMENT,
@@ -27,9 +26,18 @@ from ngff_core.pyramid.publish import (
     is_published,
     unpublish,
 )
-from ngff_core.records.build_folder import PLAN_KEY, _parse_plan, load_ledgers
+from ngff_core.records.build_folder import (
+    CACHE,
+    CACHE_DOCUMENT,
+    LEDGERS,
+    PLAN_KEY,
+    cache_chunk_key,
+    parse_plan,
+)
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
+from ngff_core.records.replaceable import check_replaceable, end_replacing, mark_replacing
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
 TargetKind = Literal["free", "resumable", "finished", "other"]
@@ -60,21 +68,24 @@ def inspect_target(
         if retrying(target.is_empty):
             return TargetState("free")
         if overwrite:
+            with suppress(UnlistableError):
+                check_replaceable(target, beside)
             return TargetState("other")
         raise TargetExistsError(
             f"{target.uri} exists and was not built by ngff-flows; "
             "choose another target, or overwrite it"
         )
     try:
-        existing = _parse_plan(beside, document)
+        existing = parse_plan(beside, document)
     except StoredDataError:
         if overwrite:
             return TargetState("other")
         raise
     if existing.digest == plan.digest:
-        ledgers = tuple(load_ledgers(beside, plan)) if is_published(target, existing) else ()
-        if ledgers and all(ledger.complete for ledger in ledgers):
-            return TargetState("finished", existing, ledgers)
+        if is_published(target, existing):
+            build = StoredBuild.load(target, beside, existing)
+            if build.complete:
+                return TargetState("finished", existing, build.ledgers)
         return TargetState("resumable", existing)
     if overwrite:
         return TargetState("other")
@@ -101,9 +112,12 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     is none, that is a TargetExistsError, and nothing is touched.
     """
     plan = _removable(target, beside)
+    check_replaceable(target, beside)
+    if plan is None:
+        mark_replacing(target, beside)
     unpublish(target)
     try:
-        retrying(beside.delete_tree, "ledger")
+        retrying(beside.delete_tree, LEDGERS)
     except UnlistableError:
         # No more is done with them, so it does not matter which receipts a ledger takes.
         phases = [CACHE, *(str(level.index) for level in plan.levels)] if plan else []
@@ -113,11 +127,13 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     remove_cache(beside)
     remove_halos(beside, plan)
     retrying(beside.delete, PLAN_KEY)
+    if plan is None:
+        end_replacing(target, beside)
 
 
 def remove_cache(beside: ObjectStore) -> None:
     """Remove the objects of the cache pass."""
-    delete_below(beside, "cache", lambda: _cache_keys(beside))
+    delete_below(beside, CACHE, lambda: _cache_keys(beside))
 
 
 def _removable(target: ObjectStore, beside: ObjectStore) -> PyramidPlan | None:
@@ -125,7 +141,7 @@ def _removable(target: ObjectStore, beside: ObjectStore) -> PyramidPlan | None:
     document = retrying(beside.read, PLAN_KEY)
     if document is not None:
         with suppress(StoredDataError):
-            return _parse_plan(beside, document)
+            return parse_plan(beside, document)
     try:
         retrying(target.objects)
     except UnlistableError as error:
@@ -147,16 +163,15 @@ def _keys_of(plan: PyramidPlan) -> Iterator[str]:
 
 def _cache_keys(beside: ObjectStore) -> Iterator[str]:
     """Every object of a cache, as its document describes it; the document last."""
-    key = f"cache/{ARRAY_DOCUMENT[3]}"
-    document = retrying(beside.read, key)
+    document = retrying(beside.read, CACHE_DOCUMENT)
     if document is None:
         return
     with suppress(ValueError, KeyError, TypeError):
         array = json.loads(document)
         chunks = array["chunk_grid"]["configuration"]["chunk_shape"]
         for place in product(*map(range, grid_shape(array["shape"], chunks))):
-            yield f"cache/c/{'/'.join(map(str, place))}"
-    yield key
+            yield cache_chunk_key(place)
+    yield CACHE_DOCUMENT
 
 
 def forget_removed(store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> list[str]:
@@ -181,13 +196,13 @@ def forget_removed(store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledg
     return removed
 
 
-def drop_missing(store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> int:
+def drop_missing(build: StoredBuild) -> int:
     """Take back the receipts whose objects a listing does not show as recorded; how many."""
-    lost: dict[int, set[int]] = {level.index: set() for level in plan.levels}
-    for finding in find_lost(store, plan, ledgers):
+    lost: dict[int, set[int]] = {level.index: set() for level in build.plan.levels}
+    for finding in find_lost(build):
         if finding.level is not None and finding.region is not None:
             lost[finding.level].add(finding.region)
-    for level, ledger in zip(plan.levels, ledgers, strict=True):
+    for level, ledger in build.levels:
         ledger.drop(lost[level.index])
     return sum(map(len, lost.values()))
 

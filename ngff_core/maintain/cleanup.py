@@ -11,11 +11,21 @@ from typing import Any, Literal
 from ngff_core.build.takeover import remove
 from ngff_core.errors import StoredDataError, TargetBusyError, UnlistableError
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.plan.source_cache import PHASE as CACHE
 from ngff_core.pyramid.publish import array_documents, group_documents
-from ngff_core.records.build_folder import PLAN_KEY, load_ledgers, read_plan, target_stores
-from ngff_core.records.halo_files import is_strip, remove_halos
+from ngff_core.records.build_folder import (
+    CACHE,
+    PLAN_KEY,
+    SUFFIX,
+    folder_of,
+    is_cache,
+    is_halo,
+    is_lease,
+    ledger_folder,
+    target_stores,
+)
+from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.lease import Lease, current_holder
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import (
     ObjectInfo,
     ObjectStore,
@@ -25,8 +35,6 @@ from ngff_core.storage import (
     open_store,
     retrying,
 )
-
-_BESIDE = ".build"
 
 # A folder with one of these is an image of somebody's: millions of chunks, and no build.
 _ZARR_DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zarray", ".zattrs"})
@@ -41,7 +49,7 @@ def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> 
     """
     prefix = absolute_uri(prefix)
     if not is_bucket(prefix):
-        beside = open_store(f"{prefix}{_BESIDE}", storage_options)
+        beside = open_store(folder_of(prefix), storage_options)
         if retrying(beside.info, PLAN_KEY) is not None:
             yield prefix
             return
@@ -49,19 +57,19 @@ def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> 
 
 
 def _below(store: ObjectStore) -> Iterator[str]:
-    entries = retrying(store.entries)
+    entries = retrying(store.folder)
     if not _ZARR_DOCUMENTS.isdisjoint(entries):
         return
-    folders = [name for name, is_folder in entries.items() if is_folder]
+    folders = [name for name, entry in entries.items() if entry.is_folder]
     targets = {
-        name.removesuffix(_BESIDE)
+        name.removesuffix(SUFFIX)
         for name in folders
-        if name.endswith(_BESIDE) and retrying(store.child(name).info, PLAN_KEY) is not None
+        if name.endswith(SUFFIX) and retrying(store.child(name).info, PLAN_KEY) is not None
     }
     for name in sorted({*folders, *targets}):
         if name in targets:
             yield store.child(name).uri
-        elif name.removesuffix(_BESIDE) not in targets:
+        elif name.removesuffix(SUFFIX) not in targets:
             yield from _below(store.child(name))
 
 
@@ -124,8 +132,8 @@ def _remove(target: ObjectStore, beside: ObjectStore, kind: Kind) -> None:
         remove(target, beside)
     else:
         # The receipts go last: they are what tells a later run of leftovers.
-        retrying(beside.delete_tree, "cache")
-        retrying(beside.delete_tree, f"ledger/{CACHE}")
+        retrying(beside.delete_tree, CACHE)
+        retrying(beside.delete_tree, ledger_folder(CACHE))
         remove_halos(beside, plan=None)
 
 
@@ -135,9 +143,10 @@ def _look(
     """What there is to remove; ``kept`` says why it is not to be."""
     nothing = Leftover(target.uri)
     try:
-        plan = read_plan(target, beside)
-        whole = all(ledger.complete for ledger in load_ledgers(beside, plan))
-        return _sized_up(target, beside, plan, whole=whole, days=days, own_lease=own_lease)
+        build = StoredBuild.load(target, beside)
+        return _sized_up(
+            target, beside, build.plan, whole=build.complete, days=days, own_lease=own_lease
+        )
     except (StoredDataError, UnlistableError) as error:
         return replace(nothing, kept=str(error))
 
@@ -156,20 +165,20 @@ def _sized_up(
         left = {
             key: info
             for key, info in retrying(beside.objects).items()
-            if key.startswith("cache/") or is_strip(key)
+            if is_cache(key) or is_halo(key)
         }
         found = _sized(nothing, "cache", left) if left else nothing
     else:
         own = retrying(target.objects)
         # Leases are written by whoever looks, too, and say nothing of the build's age.
-        ours = {k: v for k, v in retrying(beside.objects).items() if not k.startswith("lease/")}
+        ours = {k: v for k, v in retrying(beside.objects).items() if not is_lease(k)}
         found = _sized(nothing, "half a build", {**own, **{f"../{k}": v for k, v in ours.items()}})
         found = replace(found, kept=_foreign(plan, own))
     if not found.kind or found.kept:
         return found
     holder = None if own_lease else current_holder(beside)
     if holder is not None and holder.is_live:
-        return replace(found, kept=f"process {holder.pid} on {holder.machine} is building it")
+        return replace(found, kept=f"{holder} is building it")
     if found.days is None:
         return replace(found, kept="its store does not tell how old it is")
     if found.days < days:

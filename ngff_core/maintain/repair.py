@@ -28,10 +28,11 @@ from ngff_core.pyramid.encoding import LevelEncoder
 from ngff_core.pyramid.inventory import Finding
 from ngff_core.pyramid.level_io import open_level, region_samples, store_region
 from ngff_core.pyramid.publish import array_documents, group_documents, same_document
-from ngff_core.pyramid.verify import STRAY, Verification, verify_store
-from ngff_core.records.build_folder import load_ledgers, read_plan, target_stores
+from ngff_core.pyramid.verify import STRAY, Verification, verify_build
+from ngff_core.records.build_folder import REPLACED, target_stores
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger, Receipt
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.sources import Source, open_source
 from ngff_core.storage import (
     ObjectStore,
@@ -41,9 +42,6 @@ from ngff_core.storage import (
     is_transient,
     retrying,
 )
-
-REPLACED = "replaced"
-"""Folder beside the target where documents that a repair replaced are kept."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +94,14 @@ def repair_pyramid(
     stores = target_stores(absolute_uri(target), storage_options)
     listener, workers = progress or silent, resolve_workers(workers)
     # Before the lease, which would leave its traces where there is nothing.
-    _finished_plan(*stores)
+    _finished_build(*stores)
     with Lease(stores[1], listener) as lease, ThreadPoolExecutor(workers) as executor:
-        plan, ledgers = _finished_plan(*stores)
+        build = _finished_build(*stores)
         mender = _Repairer(
             *stores,
-            plan=plan,
-            ledgers=ledgers,
-            open_source=partial(open_source, plan.source.uri, storage_options),
+            plan=build.plan,
+            ledgers=build.ledgers,
+            open_source=partial(open_source, build.plan.source.uri, storage_options),
             memory_limit=resolve_memory_limit(memory_limit),
             workers=workers,
             executor=executor,
@@ -113,15 +111,14 @@ def repair_pyramid(
         return mender.run(findings)
 
 
-def _finished_plan(target: ObjectStore, beside: ObjectStore) -> tuple[PyramidPlan, list[Ledger]]:
-    plan = read_plan(target, beside)
-    ledgers = load_ledgers(beside, plan)
-    if not all(ledger.complete for ledger in ledgers):
+def _finished_build(target: ObjectStore, beside: ObjectStore) -> StoredBuild:
+    build = StoredBuild.load(target, beside)
+    if not build.complete:
         raise StoredDataError(
             f"{target.uri} is no finished pyramid: its ledger lacks receipts; run the command "
             "that builds it again, which does what remains"
         )
-    return plan, ledgers
+    return build
 
 
 @dataclass(frozen=True)
@@ -239,7 +236,7 @@ class _Repairer:
                 raise
             return index, str(error)
         found = encoder.checksum(level.region(index), samples)
-        if found != self._ledgers[level.index].receipts[index].samples:
+        if found != self._ledgers[level.index].receipts[index].samples_crc32c:
             return index, f"{_name_of(level, self._plan)} no longer gives the samples recorded"
         self._check()
         return index, store_region(self._target, encoder, level, index, samples)
@@ -295,10 +292,8 @@ class _Repairer:
         return found
 
     def _verify(self, *, deep: bool) -> Verification:
-        return verify_store(
-            self._target,
-            self._plan,
-            self._ledgers,
+        return verify_build(
+            StoredBuild(self._target, self._beside, self._plan, tuple(self._ledgers)),
             deep=deep,
             executor=self._executor,
             workers=self._workers,

@@ -9,9 +9,10 @@ from ngff_core.build.report import BuildStatus, PhaseStatus
 from ngff_core.plan.options import resolve_memory_limit, resolve_workers
 from ngff_core.progress import Listener, silent
 from ngff_core.pyramid.publish import is_published
-from ngff_core.pyramid.verify import Verification, stored_bytes, verify_store
-from ngff_core.records.build_folder import load_ledgers, read_plan, target_stores
+from ngff_core.pyramid.verify import Verification, stored_bytes, verify_build
+from ngff_core.records.build_folder import target_stores
 from ngff_core.records.lease import current_holder
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import StorageOptions, absolute_uri
 
 
@@ -19,9 +20,8 @@ def build_status(
     target: str | os.PathLike[str], *, storage_options: StorageOptions | None = None
 ) -> BuildStatus:
     """How far the build at ``target`` is; reads a request or two per level."""
-    stores = target_stores(absolute_uri(target), storage_options)
-    plan = read_plan(*stores)
-    holder = current_holder(stores[1])
+    build = StoredBuild.load(*target_stores(absolute_uri(target), storage_options))
+    plan, holder = build.plan, current_holder(build.beside)
     levels = (
         PhaseStatus(
             phase=f"level-{level.index}",
@@ -30,15 +30,15 @@ def build_status(
             shape=level.shape,
             stored_bytes=stored_bytes(ledger),
         )
-        for level, ledger in zip(plan.levels, load_ledgers(stores[1], plan), strict=True)
+        for level, ledger in build.levels
     )
     return BuildStatus(
-        target=stores[0].uri,
+        target=build.target.uri,
         source=plan.source.uri,
         method=plan.method,
         plan_digest=plan.digest,
         levels=tuple(levels),
-        published=is_published(stores[0], plan),
+        published=is_published(build.target, plan),
         builder=holder if holder is not None and holder.is_live else None,
     )
 
@@ -60,14 +60,11 @@ def verify_pyramid(
     ``findings``.
     """
     limit = resolve_memory_limit(memory_limit)
-    stores = target_stores(absolute_uri(target), storage_options)
-    plan = read_plan(*stores)
+    build = StoredBuild.load(*target_stores(absolute_uri(target), storage_options))
     workers = resolve_workers(workers)
     with ThreadPoolExecutor(workers) as executor:
-        return verify_store(
-            stores[0],
-            plan,
-            load_ledgers(stores[1], plan),
+        return verify_build(
+            build,
             deep=deep,
             executor=executor,
             workers=workers,

@@ -14,8 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ngff_core.errors import StoredDataError
+from ngff_core.records.build_folder import folder_of
 from ngff_core.storage import (
-    LocalFiles,
+    Entry,
+    ObjectInfo,
     ObjectStore,
     StorageOptions,
     absolute_uri,
@@ -74,8 +76,8 @@ class Inbox:
 
 def find_uploads(inbox: Inbox) -> tuple[Upload, ...]:
     """All uploads below the prefix, by one listing of each folder in it."""
-    tree = _Tree(inbox.store)
-    found = [_upload(inbox, tree, path, entry) for path, entry in _walk(inbox, tree, "")]
+    store = inbox.store
+    found = [_upload(inbox, store, path, entry) for path, entry in _walk(inbox, store, "")]
     return tuple(sorted(found, key=lambda upload: upload.path))
 
 
@@ -85,18 +87,18 @@ def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
     It was notified of, so an object of a bucket is whole: it appears with all its bytes.
     """
     path = canonical_uri(uri)[len(canonical_uri(inbox.root)) :].strip("/")
-    tree = _Tree(inbox.store)
+    store = inbox.store
     parts = path.split("/")
     for length in range(1, len(parts) + 1):
         part = "/".join(parts[:length])
-        entry = tree.entry(part)
-        if entry is None or _left_out(inbox, part) or tree.entry(f"{part}.build") is not None:
+        entry = retrying(store.entry, part)
+        if entry is None or _left_out(inbox, part) or retrying(store.entry, folder_of(part)):
             return ()
-        if entry["type"] != "directory" or inbox.names.is_folder_upload(part):
+        if not entry.is_folder or inbox.names.is_folder_upload(part):
             if not inbox.names.wanted(part):
                 return ()
-            upload = _upload(inbox, tree, part, entry)
-            alone = entry["type"] != "directory" and is_remote(inbox.root)
+            upload = _upload(inbox, store, part, entry)
+            alone = not entry.is_folder and is_remote(inbox.root)
             return (replace(upload, whole=upload.whole or alone),)
     return ()
 
@@ -183,60 +185,16 @@ def _parked_document(uri: str, document: bytes) -> dict[str, Any]:
     raise StoredDataError(f"{uri} does not name the upload that it parks; remove it")
 
 
-class _Tree:
-    """The folders of a store, local or not, as fsspec lists them."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        if isinstance(store, LocalFiles):
-            import fsspec
-
-            self.fs, self.root = fsspec.filesystem("file"), str(store.root)
-        else:
-            self.fs, self.root = store.fs, store.root  # type: ignore[attr-defined]
-        self.uri = store.uri
-        # A filesystem remembers listings, and uploads come from elsewhere.
-        self.fs.invalidate_cache()
-
-    def entries(self, folder: str) -> dict[str, dict[str, Any]]:
-        """What lies in a folder, by name."""
-        path = self._path(folder)
-        try:
-            listed = retrying(self.fs.ls, path, detail=True)
-        except (FileNotFoundError, NotADirectoryError):
-            return {}
-        own = path.strip("/")
-        named = {entry["name"].strip("/"): entry for entry in listed}
-        return {full.rpartition("/")[2]: e for full, e in sorted(named.items()) if full != own}
-
-    def entry(self, path: str) -> dict[str, Any] | None:
-        """One object or folder."""
-        try:
-            return dict(retrying(self.fs.info, self._path(path)))
-        except FileNotFoundError:
-            return None
-
-    def below(self, folder: str) -> dict[str, dict[str, Any]]:
-        """Every object below a folder, by its path in it."""
-        path = self._path(folder)
-        found = retrying(self.fs.find, path, detail=True)
-        skip = len(path.strip("/")) + 1
-        return {name.lstrip("/")[skip:]: entry for name, entry in sorted(found.items())}
-
-    def _path(self, path: str) -> str:
-        return f"{self.root}/{path}" if path else self.root
-
-
-def _walk(inbox: Inbox, tree: _Tree, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _walk(inbox: Inbox, store: ObjectStore, folder: str) -> Iterator[tuple[str, Entry]]:
     """Uploads, not looking into folders that are one, nor into our own."""
-    entries = tree.entries(folder)
+    entries = retrying(store.folder, folder)
     for name, entry in entries.items():
         path = f"{folder}/{name}" if folder else name
         # What has plan and ledger beside it was built here, not uploaded.
-        if _left_out(inbox, path) or f"{name}.build" in entries:
+        if _left_out(inbox, path) or folder_of(name) in entries:
             continue
-        is_folder = entry["type"] == "directory"
-        if is_folder and not inbox.names.is_folder_upload(path):
-            yield from _walk(inbox, tree, path)
+        if entry.is_folder and not inbox.names.is_folder_upload(path):
+            yield from _walk(inbox, store, path)
         elif inbox.names.wanted(path):
             yield path, entry
 
@@ -244,7 +202,7 @@ def _walk(inbox: Inbox, tree: _Tree, folder: str) -> Iterator[tuple[str, dict[st
 def _left_out(inbox: Inbox, path: str) -> bool:
     """Whether a path and all below it are ignored: ours, excluded, or partly written."""
     name = path.rpartition("/")[2]
-    if name == STATE_FOLDER or name.endswith((".zarr.build", ".partial")):
+    if name == STATE_FOLDER or name.endswith((folder_of(".zarr"), ".partial")):
         return True
     uri = f"{inbox.root}/{path}"
     ours = [inbox.state, _fixed_part(inbox.names.target)]
@@ -266,41 +224,38 @@ def _inside(uri: str, folder: str) -> bool:
     return (canonical_uri(uri) + "/").startswith(place + "/")
 
 
-def _upload(inbox: Inbox, tree: _Tree, path: str, entry: Mapping[str, Any]) -> Upload:
+def _upload(inbox: Inbox, store: ObjectStore, path: str, entry: Entry) -> Upload:
     target = inbox.names.target_of(path)
-    upload = Upload(f"{tree.uri}/{path}", path, target, "", inbox.work(target))
-    if entry["type"] != "directory":
-        return replace(upload, version=_version(entry), size=int(entry["size"] or 0))
-    return _folder_upload(inbox, tree, upload)
+    upload = Upload(f"{store.uri}/{path}", path, target, "", inbox.work(target))
+    if not entry.is_folder:
+        return replace(upload, version=_version(entry), size=entry.size)
+    return _folder_upload(inbox, store, upload)
 
 
-def _folder_upload(inbox: Inbox, tree: _Tree, upload: Upload) -> Upload:
+def _folder_upload(inbox: Inbox, store: ObjectStore, upload: Upload) -> Upload:
     if inbox.marker is not None:
         # One request instead of a listing: who names a marker promises to put it last.
-        marker = tree.entry(f"{upload.path}/{inbox.marker}")
+        marker = retrying(store.entry, f"{upload.path}/{inbox.marker}")
         if marker is None:
             return replace(upload, version="unmarked", lacks=f"{inbox.marker} is not there yet")
         return replace(upload, version=_version(marker), whole=True)
-    listing = tree.below(upload.path)
-    sizes = [int(entry["size"] or 0) for entry in listing.values()]
-    version = digest([(key, _version(entry)) for key, entry in listing.items()])
+    listing = retrying(store.child(upload.path).objects)
+    sizes = [info.size for info in listing.values()]
+    version = digest([(key, _version(info)) for key, info in listing.items()])
     lacks = "" if any(m in listing for m in MARKERS) else f"none of {', '.join(MARKERS)} is there"
     return replace(
         upload, version=f"listing:{version}", size=sum(sizes), objects=len(sizes), lacks=lacks
     )
 
 
-def _version(entry: Mapping[str, Any]) -> str:
-    """What changes with every change of an object: generation, or ETag or time and size."""
-    if entry.get("generation") is not None:
-        return f"generation:{entry['generation']}"
-    # A local file's "created" changes with its permissions: only where nothing else is told.
-    told = [entry.get(name) for name in ("ETag", "etag", "LastModified", "mtime")]
-    texts = [_text(value) for value in told if value is not None] or [_text(entry.get("created"))]
-    return f"{'+'.join(texts)}+{entry['size']}".replace("@", "")
+def _version(info: ObjectInfo) -> str:
+    """Changes with every upload of an object: generation, or ETag or time and size.
 
-
-def _text(value: Any) -> str:
-    if isinstance(value, datetime):
-        value = value.timestamp()
-    return f"{value:.6f}" if isinstance(value, float) else str(value).strip('"')
+    An ETag alone would not change where the same bytes are uploaded again.
+    """
+    kind, _, value = info.version.partition(":")
+    if kind == "generation":
+        return info.version
+    etag = [value.strip('"')] if kind in ("ETag", "etag") else []
+    time = [f"{info.modified:.6f}"] if info.modified is not None else []
+    return f"{'+'.join([*etag, *time])}+{info.size}".replace("@", "")

@@ -509,13 +509,13 @@ def image(*options: str) -> Callable[[Path], tuple[object, ...]]:
 
 BAD_INPUT = {
     "no such source": (missing_source, "nothing.tif: nothing is stored there"),
-    "text file": (text_file, "accepted are a zarr array"),
+    "text file": (text_file, "give a zarr array"),
     "folder of something else": (plain_folder, "a folder without zarr metadata"),
     "truncated TIFF": (truncated_tiff, "cut.tif"),
     "truncated npy": (truncated_npy, "cut.npy"),
     "empty file": (empty_file, "the file is empty"),
-    "empty array": (empty_array, "holds no samples"),
-    "empty zarr array": (empty_zarr, "holds no samples"),
+    "empty array": (empty_array, "has no samples"),
+    "empty zarr array": (empty_zarr, "has no samples"),
     "dtype that the method refuses": (refused_dtype, "complex64 images: labels of this kind"),
     "dtype of no number": (dates, "are not numbers"),
     "unknown method": (
@@ -575,7 +575,7 @@ def assert_refused(answer: Answer, words: str) -> None:
 def test_target_with_other_data_is_not_touched(
     run: Command, tmp_path: Path, source: Path, target: Path, what: str, name: str
 ) -> None:
-    """ngff-flows overwrites what it has not built only where asked to."""
+    """ngff-flows does not overwrite what it has not built."""
     if what == "folder":
         target.mkdir()
         (target / "thesis.tex").write_text("four years of work")
@@ -587,8 +587,9 @@ def test_target_with_other_data_is_not_touched(
 
 
 def test_overwrite_is_the_word(run: Command, source: Path, target: Path) -> None:
-    """With --overwrite what was at the target goes, and the pyramid is there."""
+    """With --overwrite the zarr group at the target goes, and the pyramid is there."""
     target.mkdir()
+    (target / ".zgroup").write_text('{"zarr_format": 2}')
     (target / "old.txt").write_text("old")
     answer = run("build", source, target, "--no-prefect", "--overwrite", *SMALL)
     assert answer.status == 0

@@ -35,7 +35,7 @@ def test_a_dask_array_is_known_by_its_name_and_read_by_its_chunks(pixels):
 def test_a_dask_array_of_unknown_shape_is_refused():
     """Nothing can be planned for an array whose size is not known."""
     lazy = dask.array.from_array(np.arange(9), chunks=3)
-    with pytest.raises(SourceFormatError, match="not known"):
+    with pytest.raises(SourceFormatError, match="not fully known"):
         open_source(lazy[lazy > 4])
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_source
-from ngff_core.sources.tiff import map_axes, unit_name
+from ngff_core.sources.tiff_axes import map_axes
+from ngff_core.sources.tiff_sizes import unit_name
 from tests.support.drawn import slices
 
 RNG = np.random.default_rng(0)
@@ -426,9 +427,7 @@ def test_a_file_cut_within_its_tags_is_refused(tmp_path, options):
         begin = min(tif.pages.first.dataoffsets)
     for length in range(8, begin + 1):
         (tmp_path / "a.tif").write_bytes(data[:length])
-        with pytest.raises(
-            SourceFormatError, match=r"truncated|not a readable TIFF|without images"
-        ):
+        with pytest.raises(SourceFormatError, match=r"truncated|not a readable TIFF|no images"):
             open_source(tmp_path / "a.tif").close()
 
 

@@ -6,29 +6,21 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import gcsfs.retry
 import numpy as np
 import pytest
-import requests
-import tenacity
 import zarr
 
-from ngff_core.errors import InvalidOptionError, LeaseLostError, StoredDataError, TransientError
+from ngff_core.errors import InvalidOptionError
 from ngff_core.storage import (
     PARTIAL,
     LocalFiles,
     ObjectStore,
-    absolute_uri,
-    is_transient,
     open_store,
-    retrying,
-    split_uri,
 )
 
 
@@ -259,121 +251,7 @@ def test_opening_a_store_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("uri", "head", "name"),
-    [
-        ("gs://bucket/folder/a.zarr", "gs://bucket/folder", "a.zarr"),
-        ("s3://bucket/a.zarr/", "s3://bucket", "a.zarr"),
-        ("memory://x/y", "memory://x", "y"),
-        ("/data/folder/a.zarr", "/data/folder", "a.zarr"),
-        ("/data/folder/a.zarr/", "/data/folder", "a.zarr"),
-        ("file:///data/a.zarr", "/data", "a.zarr"),
-    ],
-)
-def test_a_uri_splits_into_its_folder_and_name(uri: str, head: str, name: str) -> None:
-    """A slash at the end says nothing."""
-    assert split_uri(uri) == (head, name)
-    assert absolute_uri(uri) == f"{head}/{name}"
-
-
-@pytest.mark.parametrize("uri", ["gs://bucket", "gs://bucket/", "memory://place"])
-def test_a_bare_bucket_stays_what_it_is(uri: str) -> None:
-    """It is in no folder, and its scheme is none either."""
-    assert absolute_uri(uri) == uri.rstrip("/")
-    assert split_uri(uri) == (uri.rstrip("/"), "")
-
-
-def test_a_local_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However it is written, so that a plan names the same place from any folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/somebody")
-    expected = str(tmp_path / "a.zarr")
-    for text in ("a.zarr", "./a.zarr", "a.zarr/", Path("a.zarr"), expected, f"file://{expected}"):
-        assert absolute_uri(text) == expected
-    assert absolute_uri("~/a.zarr") == "/home/somebody/a.zarr"
-    assert open_store("a.zarr").uri == expected
-
-
 def test_an_unknown_scheme_is_told() -> None:
     """With the URI, as the caller's mistake."""
     with pytest.raises(InvalidOptionError, match="nosuch://bucket/x"):
         open_store("nosuch://bucket/x")
-
-
-@pytest.mark.parametrize(
-    ("error", "passing"),
-    [
-        (TransientError("x"), True),
-        (LeaseLostError("x"), True),
-        (TimeoutError(), True),
-        (ConnectionResetError(), True),
-        (OSError(errno.EBUSY, "busy"), True),
-        (OSError(errno.EREMOTEIO, "remote"), True),
-        (aiohttp.ServerDisconnectedError(), True),
-        (requests.exceptions.ConnectionError(), True),
-        (gcsfs.retry.ChecksumError("x"), True),
-        (gcsfs.retry.HttpError({"code": 408, "message": "x"}), True),
-        (gcsfs.retry.HttpError({"code": 429, "message": "x"}), True),
-        (gcsfs.retry.HttpError({"code": 503, "message": "x"}), True),
-        (gcsfs.retry.HttpError({"code": 400, "message": "x"}), False),
-        (gcsfs.retry.HttpError({"code": 401, "message": "x"}), False),
-        (OSError("Forbidden: https://..."), False),
-        (OSError(errno.ENOSPC, "no space"), False),
-        (OSError(errno.EIO, "io"), False),
-        (PermissionError(), False),
-        (FileExistsError(), False),
-        (FileNotFoundError(), False),
-        (StoredDataError("timeout, try again later"), False),
-        (ValueError("503 Service Unavailable"), False),
-        (KeyboardInterrupt(), False),
-    ],
-    ids=repr,
-)
-def test_a_faults_type_says_whether_it_may_pass(error: BaseException, passing: bool) -> None:
-    """Never its message."""
-    assert is_transient(error) is passing
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between attempts, which take no time here."""
-    taken: list[float] = []
-    monkeypatch.setattr(tenacity.nap.time, "sleep", taken.append)
-    return taken
-
-
-def failing(times: int, error: Exception) -> Callable[[str], str]:
-    """Work that fails a number of times, then gives its argument back."""
-    left = [times]
-
-    def work(text: str) -> str:
-        if left[0]:
-            left[0] -= 1
-            raise error
-        return text
-
-    return work
-
-
-@pytest.mark.parametrize("times", range(8))
-def test_trouble_that_passes_is_waited_out(times: int, pauses: list[float]) -> None:
-    """One attempt more than there were failures, a pause before each."""
-    assert retrying(failing(times, TimeoutError()), "done") == "done"
-    assert len(pauses) == times
-    assert all(0 <= pause <= 30 for pause in pauses)
-
-
-def test_trouble_that_does_not_pass_is_told_as_it_was(pauses: list[float]) -> None:
-    """Eight attempts, then the very error."""
-    error = ConnectionResetError("gone")
-    with pytest.raises(ConnectionResetError) as caught:
-        retrying(failing(99, error), "never")
-    assert caught.value is error
-    assert len(pauses) == 7
-
-
-def test_what_cannot_pass_is_not_tried_again(pauses: list[float]) -> None:
-    """A refusal is told at once."""
-    with pytest.raises(PermissionError):
-        retrying(failing(1, PermissionError()), "never")
-    assert pauses == []
