@@ -67,9 +67,7 @@ class Upload:
     """Changes with every change of the upload."""
     work: str = ""
     """Digest of the target and of every option that decides a stored byte."""
-    size: int = 0
-    objects: int = 1
-    whole: bool = False
+    complete: bool = False
     """Whether it is known to be complete, so that nothing need be waited for."""
     lacks: str = ""
     """Why it cannot be complete yet; empty where it can."""
@@ -307,7 +305,7 @@ def _with_run(upload: Upload, action: Action, reason: str, run: Run | None) -> D
 
 def _why_unsettled(upload: Upload, record: Record, now: float, policy: Policy) -> str | None:
     """Why the upload does not count as unchanged yet, or None."""
-    if upload.whole or policy.settle_seconds <= 0:
+    if upload.complete or policy.settle_seconds <= 0:
         return None
     # The look that first sees a version sets `since`, so a later look must see it again.
     left = policy.settle_seconds - (now - record.since)

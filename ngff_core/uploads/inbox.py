@@ -75,16 +75,17 @@ class Inbox:
 
 
 def find_uploads(inbox: Inbox) -> tuple[Upload, ...]:
-    """All uploads below the prefix, by one listing of each folder in it."""
+    """All uploads below the prefix; each folder is listed once."""
     store = inbox.store
     found = [_upload(inbox, store, path, entry) for path, entry in _walk(inbox, store, "")]
     return tuple(sorted(found, key=lambda upload: upload.path))
 
 
 def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
-    """The one upload that ``uri`` is, or is a part of; none where it is no upload.
+    """The upload at ``uri``, or the one that ``uri`` is a part of; empty where there is none.
 
-    It was notified of, so an object of a bucket is whole: it appears with all its bytes.
+    For uploads that storage notified of: an object in a bucket is complete, since it appears with
+    all its bytes.
     """
     path = canonical_uri(uri)[len(canonical_uri(inbox.root)) :].strip("/")
     store = inbox.store
@@ -99,7 +100,7 @@ def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
                 return ()
             upload = _upload(inbox, store, part, entry)
             alone = not entry.is_folder and is_remote(inbox.root)
-            return (replace(upload, whole=upload.whole or alone),)
+            return (replace(upload, complete=upload.complete or alone),)
     return ()
 
 
@@ -186,11 +187,11 @@ def _parked_document(uri: str, document: bytes) -> dict[str, Any]:
 
 
 def _walk(inbox: Inbox, store: ObjectStore, folder: str) -> Iterator[tuple[str, Entry]]:
-    """Uploads, not looking into folders that are one, nor into our own."""
+    """Paths and entries of uploads; folders that are one upload, or ours, are not listed."""
     entries = retrying(store.folder, folder)
     for name, entry in entries.items():
         path = f"{folder}/{name}" if folder else name
-        # What has plan and ledger beside it was built here, not uploaded.
+        # A folder with a build folder beside it was built here, not uploaded.
         if _left_out(inbox, path) or folder_of(name) in entries:
             continue
         if entry.is_folder and not inbox.names.is_folder_upload(path):
@@ -228,24 +229,21 @@ def _upload(inbox: Inbox, store: ObjectStore, path: str, entry: Entry) -> Upload
     target = inbox.names.target_of(path)
     upload = Upload(f"{store.uri}/{path}", path, target, "", inbox.work(target))
     if not entry.is_folder:
-        return replace(upload, version=_version(entry), size=entry.size)
+        return replace(upload, version=_version(entry))
     return _folder_upload(inbox, store, upload)
 
 
 def _folder_upload(inbox: Inbox, store: ObjectStore, upload: Upload) -> Upload:
     if inbox.marker is not None:
-        # One request instead of a listing: who names a marker promises to put it last.
+        # One request instead of a listing: uploaders write the marker last.
         marker = retrying(store.entry, f"{upload.path}/{inbox.marker}")
         if marker is None:
             return replace(upload, version="unmarked", lacks=f"{inbox.marker} is not there yet")
-        return replace(upload, version=_version(marker), whole=True)
+        return replace(upload, version=_version(marker), complete=True)
     listing = retrying(store.child(upload.path).objects)
-    sizes = [info.size for info in listing.values()]
     version = digest([(key, _version(info)) for key, info in listing.items()])
     lacks = "" if any(m in listing for m in MARKERS) else f"none of {', '.join(MARKERS)} is there"
-    return replace(
-        upload, version=f"listing:{version}", size=sum(sizes), objects=len(sizes), lacks=lacks
-    )
+    return replace(upload, version=f"listing:{version}", lacks=lacks)
 
 
 def _version(info: ObjectInfo) -> str:
