@@ -109,7 +109,7 @@ def _at_once(workers: int, source: str, target: str) -> int:
 
 
 def planned_for_cluster(
-    planned: PlannedBuild, opened: Source, *, workers: int, memory_limit: int
+    planned: PlannedBuild, opened: Source, workers: int, memory_limit: int
 ) -> PlannedBuild:
     """The same build with what each process of a cluster has, now that it was asked."""
     projection = project(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ngff_core import build_pyramid
 from ngff_core.build import streaming
-from ngff_core.build.streaming import LevelFailedError, Pass, TooMuchHeldError
+from ngff_core.build.streaming import LevelFailedError, Pass, PassLimits, TooMuchHeldError
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan import projection
@@ -46,8 +46,7 @@ def work_of(
         level_ios,
         kernel or kernel_for(pass_plan.plan.method),
         executor=executor,
-        in_flight=in_flight,
-        held_limit=limit,
+        limits=PassLimits(in_flight, limit),
         check=check,
     )
 
