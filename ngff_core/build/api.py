@@ -1,4 +1,4 @@
-"""Building a pyramid in one call: `build_pyramid`, `run_build`, and `check_build` before either."""
+"""Building a pyramid in one call, and checking beforehand whether that can work."""
 
 from __future__ import annotations
 

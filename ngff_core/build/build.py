@@ -108,33 +108,22 @@ class Build:
             # beside another builder, and the source last.
             opened = resources.enter_context(open_source(source, storage_options))
             planned = plan_opened(opened, source, target, options)
-            wanted = StoredBuild.begin(
-                *target_stores(planned.target, storage_options), planned.plan
-            )
-            session = Session(wanted, listener)
+            stores = target_stores(planned.target, storage_options)
+            session = Session(StoredBuild.begin(*stores, planned.plan), listener)
             resources.callback(session.release)
-            cluster = None
-            if options.on_cluster and _is_unfinished(wanted, options.overwrite):
-                cluster = Cluster.connect(options)
-                resources.callback(cluster.close)
+            cluster = _connect(options, session.stored, resources)
+            if cluster is not None:
                 planned = planned_for_cluster(
                     planned, opened, cluster.at_once, cluster.memory_limit
                 )
             session.take(overwrite=options.overwrite)
             on_cluster = None
             if cluster is not None:
-                on_cluster = ClusterRunner.of(
-                    cluster, planned, opened, os.fspath(source), storage_options
-                )
+                uri = os.fspath(source)
+                on_cluster = ClusterRunner.of(cluster, planned, opened, uri, storage_options)
                 resources.callback(on_cluster.close)
-            runner = PassRunner(
-                kernel_for(planned.plan.method),
-                _region_threads(planned.projection.in_flight, resources),
-                planned.projection.in_flight,
-                on_cluster,
-            )
-            reopen = partial(open_source, source, storage_options)
-            checked = CheckedSource(opened, reopen)
+            runner = _pass_runner(planned, on_cluster, resources)
+            checked = CheckedSource(opened, partial(open_source, source, storage_options))
             return cls(session, planned, checked, runner, listener, retries, resources)
 
     def __enter__(self) -> Build:
@@ -304,13 +293,25 @@ def _listed(store: ObjectStore) -> Collection[str] | None:
         return None
 
 
-def _region_threads(count: int, resources: ExitStack) -> ThreadPoolExecutor:
-    """Threads that load, compute and store regions, ended with ``resources``."""
-    executor = ThreadPoolExecutor(count, thread_name_prefix="ngff-region")
+def _connect(options: BuildOptions, wanted: StoredBuild, resources: ExitStack) -> Cluster | None:
+    """The cluster that the options ask for; None if they ask for none, or nothing remains.
+
+    A target that cannot be used is refused before a cluster is started for it.
+    """
+    if not options.on_cluster:
+        return None
+    if not options.overwrite and inspect_target(wanted, overwrite=False).kind == "finished":
+        return None
+    cluster = Cluster.connect(options)
+    resources.callback(cluster.close)
+    return cluster
+
+
+def _pass_runner(
+    planned: PlannedBuild, on_cluster: ClusterRunner | None, resources: ExitStack
+) -> PassRunner:
+    """The kernel and threads of a build, or its cluster."""
+    in_flight = planned.projection.in_flight
+    executor = ThreadPoolExecutor(in_flight, thread_name_prefix="ngff-region")
     resources.callback(executor.shutdown, cancel_futures=True)
-    return executor
-
-
-def _is_unfinished(wanted: StoredBuild, overwrite: bool) -> bool:
-    """Whether there is work for a cluster; refuses the target before one is started."""
-    return overwrite or inspect_target(wanted, overwrite).kind != "finished"
+    return PassRunner(kernel_for(planned.plan.method), executor, in_flight, on_cluster)

@@ -1,4 +1,4 @@
-"""What is at a target: how far its build is, and whether it is as plan and ledger say."""
+"""The state of a build: how far it is, and whether its pyramid matches plan and ledger."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from ngff_core.storage import StorageOptions, absolute_uri
 def build_status(
     target: str | os.PathLike[str], *, storage_options: StorageOptions | None = None
 ) -> BuildStatus:
-    """How far the build at ``target`` is; reads a request or two per level."""
+    """How far the build at ``target`` is; takes a request or two for each level.
+
+    Raises TargetNotFoundError where there is no build.
+    """
     build = StoredBuild.load(*target_stores(absolute_uri(target), storage_options))
     plan, holder = build.plan, current_holder(build.beside)
     levels = (
@@ -52,12 +55,14 @@ def verify_pyramid(
     storage_options: StorageOptions | None = None,
     progress: Listener | None = None,
 ) -> Verification:
-    """Hold what is published at ``target`` against its plan and ledger.
+    """Check the pyramid at ``target`` against its plan and checksums.
 
-    Deep reads and decodes every object as well, ``workers`` regions at a time and no more than
-    ``memory_limit`` has room for. Raises TargetNotFoundError where there is no build, and a
-    MemoryLimitError where not even one region fits; damage is not raised but listed in
-    ``findings``.
+    Without ``deep``, metadata and the sizes of objects are checked. With it, every object is
+    read and decoded as well: ``workers`` regions at a time, and no more than fit into
+    ``memory_limit``. Damage is not raised but listed in ``findings``.
+
+    Raises TargetNotFoundError where there is no build, and MemoryLimitError where not even
+    one region fits.
     """
     limit = resolve_memory_limit(memory_limit)
     build = StoredBuild.load(*target_stores(absolute_uri(target), storage_options))

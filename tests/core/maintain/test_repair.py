@@ -248,7 +248,7 @@ def test_strays_are_left_and_named(target: Path) -> None:
     assert not repair.ok
     [left] = repair.left
     assert left.finding == Finding("notes.txt", "not of this build")
-    assert "remove it where nobody needs it" in left.why
+    assert "remove it yourself if nobody needs it" in left.why
     assert (target / "notes.txt").exists()
 
 
