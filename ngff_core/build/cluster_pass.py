@@ -23,7 +23,7 @@ from ngff_core.build.distributed_compat import state_of, workers_killed
 from ngff_core.build.level_writer import LevelWriter
 from ngff_core.build.planning import PlannedBuild
 from ngff_core.build.streaming import LevelFailedError
-from ngff_core.build.worker import WorkOrder
+from ngff_core.build.worker import WorkOrder, WorkSource
 from ngff_core.errors import ClusterError, LeaseLostError
 from ngff_core.plan.schedule import PassPlan, PassRequirements
 from ngff_core.sources import Source
@@ -164,11 +164,9 @@ class ClusterRunner:
         """A runner for a build of the source at ``uri``."""
         work_order = WorkOrder(
             token=uuid.uuid4().hex,
-            source=absolute_uri(uri),
+            source=WorkSource(absolute_uri(uri), source.read_unit, planned.cached),
             target=planned.target,
             digest=planned.plan.digest,
-            read_unit=source.read_unit,
-            cached=planned.cached,
             at_once=planned.projection.in_flight,
             storage_options=storage_options,
         )

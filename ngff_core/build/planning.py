@@ -28,10 +28,18 @@ while the others are transferred."""
 
 @dataclass(frozen=True)
 class PlannedBuild:
-    """What a build will do on this machine: its plan, and a projection of memory and requests.
+    """What a build will do on this machine.
 
-    ``source`` and ``target`` are URIs or absolute paths. ``cached`` says whether the source
-    is rewritten to a cache first.
+    Attributes
+    ----------
+    source, target
+        URIs or absolute paths.
+    plan
+        Everything that decides the stored bytes.
+    projection
+        Regions in flight, memory, requests and bytes.
+    cached
+        Whether the source is rewritten to a cache first.
     """
 
     source: str
@@ -69,7 +77,30 @@ def plan_pyramid(
 ) -> PlannedBuild:
     """Plan what `build_pyramid` would do with the same arguments; nothing is written.
 
-    Unlike `check_build`, it does not read the target.
+    Unlike `check_build`, this does not read the target.
+
+    Parameters
+    ----------
+    source, target, storage_options
+        As of `build_pyramid`.
+    options
+        The other arguments of `build_pyramid`; by default its defaults.
+
+    Returns
+    -------
+    PlannedBuild
+        The plan, and a projection of memory and requests.
+
+    Raises
+    ------
+    CallerError
+        The source cannot be read, an option has no sense, or the memory limit is too small.
+
+    Examples
+    --------
+    >>> planned = plan_pyramid(np.zeros((512, 512), "uint8"), "memory://docs/planned.ome.zarr")
+    >>> len(planned.plan.digest)
+    64
     """
     with open_source(source, storage_options) as opened:
         return plan_opened(opened, source, target, options or BuildOptions())

@@ -49,16 +49,25 @@ def _version(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class WorkSource:
+    """The source of a build: its path or URI, the box that it decodes at once, and whether
+    its regions are cached."""
+
+    uri: str
+    read_unit: Shape
+    cached: bool
+
+
+@dataclass(frozen=True)
 class WorkOrder:
     """What a worker needs to know of a build; it reads the plan beside the target."""
 
     token: str
     """Names one run of the build: a worker opens source and target once for each."""
-    source: str
+    source: WorkSource
     target: str
     digest: str
-    read_unit: Shape
-    cached: bool
+    """Of the plan."""
     at_once: int
     """Regions that a worker process may have in memory at once."""
     storage_options: StorageOptions | None = field(default=None, repr=False)
@@ -117,15 +126,15 @@ class _Worker:
 
     @cached_property
     def _source(self) -> Source:
-        work_order = self._work_order
+        uri = self._work_order.source.uri
         try:
-            source = open_source(work_order.source, work_order.storage_options)
+            source = open_source(uri, self._work_order.storage_options)
         except CallerError as error:
             raise ClusterUnfitError(f"{_here()} cannot read the source: {error}") from error
         if source.identity.pins != self._build.plan.source.pins:
             source.close()
             raise ClusterUnfitError(
-                f"{_here()} sees another {work_order.source} than the build was planned for; "
+                f"{_here()} sees another {uri} than the build was planned for; "
                 "all workers must see the same source, and nothing may write to it meanwhile"
             )
         return source
@@ -153,7 +162,7 @@ class _Worker:
             return self._level_workers[level]
 
     def _open_level_worker(self, level: int | None) -> _LevelWorker:
-        cache = cache_plan(self._build.plan, self._work_order.read_unit)
+        cache = cache_plan(self._build.plan, self._work_order.source.read_unit)
         if level is None:
             stored = StoredBuild.begin(self._build.beside, self._build.beside, cache)
             return _LevelWorker(stored, cache.levels[0], self._source_array(), LevelHaloFiles())
@@ -161,7 +170,7 @@ class _Worker:
         parent = open_parent(
             self._build,
             level_plan,
-            cache if self._work_order.cached else None,
+            cache if self._work_order.source.cached else None,
             self._source_array,
         )
         halos = LevelHaloFiles.of(self._halos, level)

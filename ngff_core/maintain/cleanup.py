@@ -38,7 +38,25 @@ Kind = Literal["half a build", "cache", ""]
 def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> Iterator[str]:
     """Every target below ``prefix`` that has a plan beside it, in the order of their names.
 
-    ``prefix`` may be such a target itself. Folders of images are not searched.
+    Parameters
+    ----------
+    prefix
+        Path or URI of a folder, a prefix or a bucket; or of one target. Folders of images
+        are not searched.
+    storage_options
+        Options of its fsspec filesystem, such as credentials.
+
+    Yields
+    ------
+    str
+        Absolute path or URI of a target.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((512, 512), "uint8"), "memory://found/a.ome.zarr")
+    >>> list(find_targets("memory://found"))
+    ['memory://found/a.ome.zarr']
     """
     prefix = absolute_uri(prefix)
     if not is_bucket(prefix):
@@ -98,8 +116,30 @@ def clean_build(
 
     A build is dead if no live process has its lease, and its newest object is older than
     ``older_than_days``. A pyramid whose levels are all complete is never removed, published
-    or not; nor is a target with objects that do not belong to its build. With ``dry_run``
-    nothing is removed.
+    or not; nor is a target with objects that do not belong to its build.
+
+    Parameters
+    ----------
+    target
+        Path or URI of a pyramid, or of what was to become one.
+    older_than_days
+        Age in days from which a build counts as dead.
+    dry_run
+        Only tell what would be removed.
+    storage_options
+        Options of the target's fsspec filesystem, such as credentials.
+
+    Returns
+    -------
+    Leftover
+        What there is to remove, whether it was removed, and if not, why it is kept.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((512, 512), "uint8"), "memory://docs/clean.ome.zarr")
+    >>> clean_build("memory://docs/clean.ome.zarr", older_than_days=7).objects
+    0
     """
     target_store, beside = target_stores(absolute_uri(target), storage_options)
     leftover = _inspect(target_store, beside, older_than_days)

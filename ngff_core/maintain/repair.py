@@ -86,15 +86,46 @@ def repair_pyramid(
 ) -> Repair:
     """Repair what is damaged in the finished pyramid at ``target``.
 
-    ``findings`` are those of a verification; without them, a deep one is done first. Damaged
-    regions of level 0 are read from the source again, those of other levels are computed
-    from the level below. They are stored only if they have the checksum that was recorded.
-    So a source that changed elsewhere can still be used; findings that a missing or changed
-    source keeps from being repaired are in ``left``. Objects that do not belong to the build
-    are left as they are.
+    Damaged regions of level 0 are read from the source again, those of other levels are
+    computed from the level below. They are stored only if they have the checksum that was
+    recorded, so a source that changed elsewhere can still be used. Objects that do not belong
+    to the build are left as they are. Waits while another process builds the target.
 
-    Waits while another process builds the target. Raises TargetNotFoundError where there is
-    no build, and StoredDataError where the build was never finished.
+    Parameters
+    ----------
+    target
+        Path or URI of a pyramid.
+    findings
+        Findings of `verify_pyramid`, which are repaired; by default those of a deep
+        verification, which is done first.
+    workers
+        Regions to work on at once; by default one for each core.
+    memory_limit
+        Bytes of memory that this may take, or text such as ``"2GiB"``.
+    storage_options
+        Options of the fsspec filesystem of target and source, such as credentials.
+    progress
+        Called with each event of `ngff_core.progress`.
+
+    Returns
+    -------
+    Repair
+        What was repaired; what could not be, because its source is missing or changed, is in
+        its ``left``.
+
+    Raises
+    ------
+    TargetNotFoundError
+        There is no build at the target.
+    StoredDataError
+        The build at the target was never finished.
+
+    Examples
+    --------
+    >>> import ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((512, 512), "uint8"), "memory://docs/repair.ome.zarr")
+    >>> repair_pyramid("memory://docs/repair.ome.zarr").ok
+    True
     """
     stores = target_stores(absolute_uri(target), storage_options)
     listener, workers = progress or silent, resolve_workers(workers)
