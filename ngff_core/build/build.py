@@ -33,7 +33,7 @@ from ngff_core.progress import Listener, silent
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.pyramid.publish import publish
 from ngff_core.pyramid.thumbnail import thumbnail
-from ngff_core.pyramid.verify import Verification, stored_bytes, verify_store
+from ngff_core.pyramid.verify import Verification, stored_bytes, verify_build
 from ngff_core.records.build_folder import target_stores
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.stored_build import StoredBuild
@@ -204,7 +204,7 @@ class Build:
 
     def _check_objects(self) -> None:
         """Raise StoredDataError where an object that the ledger records is not in the store."""
-        lost = next(find_lost(self._stored.target, self.plan, self._stored.ledgers), None)
+        lost = next(find_lost(self._stored), None)
         if lost is not None:
             raise StoredDataError(
                 f"{self._stored.target.uri}/{lost.key}: {lost.what}, so nothing is published; "
@@ -214,10 +214,8 @@ class Build:
     @_counting_own_retries
     def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
         """Check what was published against plan and ledger; see `verify_pyramid`."""
-        self._verification = verify_store(
-            self._stored.target,
-            self.plan,
-            self._stored.ledgers,
+        self._verification = verify_build(
+            self._stored,
             deep=deep,
             executor=self._runner.executor,
             workers=self.planned.projection.in_flight,
@@ -241,7 +239,7 @@ class Build:
 
     def thumbnail(self) -> str:
         """A picture of the coarsest level, as a ``data:`` URI."""
-        return thumbnail(self._stored.target, self.plan)
+        return thumbnail(self._stored)
 
     def report(self) -> BuildReport:
         """What this run has done so far."""

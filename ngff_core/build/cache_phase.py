@@ -14,9 +14,10 @@ from ngff_core.build.source_check import CheckedSource
 from ngff_core.build.streaming import LevelFailedError
 from ngff_core.build.takeover import forget_removed, remove_cache
 from ngff_core.plan.schedule import PassPlan
-from ngff_core.plan.source_cache import PHASE, cache_plan
+from ngff_core.plan.source_cache import cache_plan
 from ngff_core.progress import Listener, PhaseProgress
 from ngff_core.pyramid.publish import create_arrays
+from ngff_core.records.build_folder import CACHE, CACHE_DOCUMENT, complete_key
 from ngff_core.records.ledger import Ledger
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import for_each
@@ -47,7 +48,7 @@ class CachePhase:
         ledger.load()
         forget_removed(cache)
         create_arrays(cache.target, cache.plan)
-        progress = PhaseProgress(listener, PHASE, ledger.total, len(ledger.receipts))
+        progress = PhaseProgress(listener, CACHE, ledger.total, len(ledger.receipts))
 
         def on_complete() -> None:
             self._source.check()
@@ -82,7 +83,7 @@ class CachePhase:
         ``listed`` are the keys of the build folder, or None where it cannot be listed.
         """
         cache = self._stored_cache()
-        keys = ("cache/zarr.json", f"ledger/{PHASE}/complete.jsonl")
+        keys = (CACHE_DOCUMENT, complete_key(CACHE))
         if listed is not None:
             is_there = not set(keys).isdisjoint(listed)
         else:
@@ -97,5 +98,5 @@ class CachePhase:
         """The cache as a build of one level, stored in the build folder."""
         beside = self._session.stored.beside
         plan = cache_plan(self._session.stored.plan, self._source.source.read_unit)
-        ledger = Ledger(beside, PHASE, plan.digest, plan.levels[0].regions)
+        ledger = Ledger(beside, CACHE, plan.digest, plan.levels[0].regions)
         return StoredBuild(beside, beside, plan, (ledger,))

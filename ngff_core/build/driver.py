@@ -105,7 +105,7 @@ class Driver:
             return
         writers = {level.index: self._writer(level) for level in pass_plan.levels}
         for level, ledger in zip(pass_plan.levels, ledgers, strict=True):
-            if ledger.whole:
+            if ledger.has_all_receipts:
                 # Killed after its last region, and before its receipts were one document.
                 self._finisher.finish(level)
 

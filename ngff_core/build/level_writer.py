@@ -91,7 +91,7 @@ class LevelWriter:
         self._check()
         self._ledger.record(receipt)
         self._count.advance(self._level.region(receipt.region).size * self._plan.dtype.itemsize)
-        if self._ledger.whole:
+        if self._ledger.has_all_receipts:
             self._on_complete()
 
     @contextmanager

@@ -18,6 +18,7 @@ from ngff_core.plan.options import BuildOptions, resolve_share
 from ngff_core.plan.projection import Projection, Remote, project
 from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
 from ngff_core.plan.source_cache import needs_cache
+from ngff_core.records.build_folder import folder_of
 from ngff_core.sources import Source, open_source
 from ngff_core.storage import StorageOptions, absolute_uri, canonical_uri, is_remote
 
@@ -225,7 +226,7 @@ def _check_apart(source: str, target: str) -> None:
     if source.startswith("array:"):
         return
     read = canonical_uri(source)
-    for taken in (canonical_uri(target), canonical_uri(f"{target}.build")):
+    for taken in (canonical_uri(target), canonical_uri(folder_of(target))):
         for inner, outer in ((read, taken), (taken, read)):
             if inner == outer or inner.startswith(f"{outer}/"):
                 raise InvalidOptionError(f"source {source} and target {target} overlap")

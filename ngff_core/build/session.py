@@ -17,7 +17,7 @@ from ngff_core.build.takeover import (
 )
 from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.progress import Listener, Message
-from ngff_core.records.build_folder import read_plan
+from ngff_core.records.build_folder import LEDGERS, read_plan, segments_folder
 from ngff_core.records.lease import Lease
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import delete_below, retrying
@@ -82,11 +82,11 @@ class Session:
             # No earlier run can have been killed between finishing a level and this.
             return
         try:
-            keys = retrying(self.stored.beside.objects, "ledger")
+            keys = retrying(self.stored.beside.objects, LEDGERS)
         except UnlistableError:
             keys = None
         for level, ledger in self.stored.levels:
-            folder = f"ledger/{level.index}/segments"
+            folder = segments_folder(str(level.index))
             if keys is None or any(key.startswith(folder) for key in keys):
                 ledger.tidy()
 

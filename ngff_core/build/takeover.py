@@ -18,7 +18,6 @@ from ngff_core.errors import (
 )
 from ngff_core.geometry import grid_shape
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.plan.source_cache import PHASE as CACHE
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.pyramid.publish import (
     ARRAY_DOCUMENT,
@@ -27,7 +26,14 @@ from ngff_core.pyramid.publish import (
     is_published,
     unpublish,
 )
-from ngff_core.records.build_folder import PLAN_KEY, parse_plan
+from ngff_core.records.build_folder import (
+    CACHE,
+    CACHE_DOCUMENT,
+    LEDGERS,
+    PLAN_KEY,
+    cache_chunk_key,
+    parse_plan,
+)
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
 from ngff_core.records.stored_build import StoredBuild
@@ -110,7 +116,7 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     plan = _removable(target, beside)
     unpublish(target)
     try:
-        retrying(beside.delete_tree, "ledger")
+        retrying(beside.delete_tree, LEDGERS)
     except UnlistableError:
         # These ledgers are used for nothing else, so it does not matter whose receipts they
         # would accept.
@@ -125,7 +131,7 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
 
 def remove_cache(beside: ObjectStore) -> None:
     """Remove the objects of the cache pass."""
-    delete_below(beside, "cache", lambda: _cache_keys(beside))
+    delete_below(beside, CACHE, lambda: _cache_keys(beside))
 
 
 def _removable(target: ObjectStore, beside: ObjectStore) -> PyramidPlan | None:
@@ -158,16 +164,15 @@ def _keys_of(plan: PyramidPlan) -> Iterator[str]:
 
 def _cache_keys(beside: ObjectStore) -> Iterator[str]:
     """Every object of a cache, as its array document describes it; the document last."""
-    key = f"cache/{ARRAY_DOCUMENT[3]}"
-    document = retrying(beside.read, key)
+    document = retrying(beside.read, CACHE_DOCUMENT)
     if document is None:
         return
     with suppress(ValueError, KeyError, TypeError):
         array = json.loads(document)
         chunks = array["chunk_grid"]["configuration"]["chunk_shape"]
         for position in product(*map(range, grid_shape(array["shape"], chunks))):
-            yield f"cache/c/{'/'.join(map(str, position))}"
-    yield key
+            yield cache_chunk_key(position)
+    yield CACHE_DOCUMENT
 
 
 def forget_removed(build: StoredBuild) -> list[str]:
@@ -196,7 +201,7 @@ def forget_removed(build: StoredBuild) -> list[str]:
 def drop_missing(build: StoredBuild) -> int:
     """Drop the receipts whose objects a listing does not show as recorded; how many."""
     lost: dict[int, set[int]] = {level.index: set() for level in build.plan.levels}
-    for finding in find_lost(build.target, build.plan, build.ledgers):
+    for finding in find_lost(build):
         if finding.level is not None and finding.region is not None:
             lost[finding.level].add(finding.region)
     for level, ledger in build.levels:

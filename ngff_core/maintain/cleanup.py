@@ -11,10 +11,19 @@ from typing import Any, Literal
 from ngff_core.build.takeover import remove
 from ngff_core.errors import StoredDataError, TargetBusyError, UnlistableError
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.plan.source_cache import PHASE as CACHE
 from ngff_core.pyramid.publish import array_documents, group_documents
-from ngff_core.records.build_folder import PLAN_KEY, target_stores
-from ngff_core.records.halo_files import is_strip, remove_halos
+from ngff_core.records.build_folder import (
+    CACHE,
+    PLAN_KEY,
+    SUFFIX,
+    folder_of,
+    is_cache,
+    is_halo,
+    is_lease,
+    ledger_folder,
+    target_stores,
+)
+from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.lease import Lease, current_holder
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import (
@@ -26,8 +35,6 @@ from ngff_core.storage import (
     open_store,
     retrying,
 )
-
-_BESIDE = ".build"
 
 # A folder with one of these is an image: millions of chunks, and no build among them.
 _ZARR_DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zarray", ".zattrs"})
@@ -60,7 +67,7 @@ def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> 
     """
     prefix = absolute_uri(prefix)
     if not is_bucket(prefix):
-        beside = open_store(f"{prefix}{_BESIDE}", storage_options)
+        beside = open_store(folder_of(prefix), storage_options)
         if retrying(beside.info, PLAN_KEY) is not None:
             yield prefix
             return
@@ -73,14 +80,14 @@ def _below(store: ObjectStore) -> Iterator[str]:
         return
     folders = [name for name, is_folder in entries.items() if is_folder]
     targets = {
-        name.removesuffix(_BESIDE)
+        name.removesuffix(SUFFIX)
         for name in folders
-        if name.endswith(_BESIDE) and retrying(store.child(name).info, PLAN_KEY) is not None
+        if name.endswith(SUFFIX) and retrying(store.child(name).info, PLAN_KEY) is not None
     }
     for name in sorted({*folders, *targets}):
         if name in targets:
             yield store.child(name).uri
-        elif name.removesuffix(_BESIDE) not in targets:
+        elif name.removesuffix(SUFFIX) not in targets:
             yield from _below(store.child(name))
 
 
@@ -165,8 +172,8 @@ def _remove(target: ObjectStore, beside: ObjectStore, kind: Kind) -> None:
         remove(target, beside)
     else:
         # The receipts go last: a later run knows by them that there is something to remove.
-        retrying(beside.delete_tree, "cache")
-        retrying(beside.delete_tree, f"ledger/{CACHE}")
+        retrying(beside.delete_tree, CACHE)
+        retrying(beside.delete_tree, ledger_folder(CACHE))
         remove_halos(beside, plan=None)
 
 
@@ -182,7 +189,7 @@ def _inspect(
     except (StoredDataError, UnlistableError) as error:
         return Leftover(target.uri, kept=str(error))
     if holder is not None and holder.is_live:
-        return replace(leftover, kept=f"process {holder.pid} on {holder.machine} is building it")
+        return replace(leftover, kept=f"{holder} is building it")
     if leftover.days is None:
         return replace(leftover, kept="its store does not tell how old it is")
     if leftover.days < days:
@@ -194,11 +201,11 @@ def _leftover_of(build: StoredBuild) -> Leftover:
     """What a build left: cache and halo files beside a complete pyramid, else all of it."""
     beside = retrying(build.beside.objects)
     if build.complete or _has_document(build):
-        left = {k: v for k, v in beside.items() if k.startswith("cache/") or is_strip(k)}
+        left = {k: v for k, v in beside.items() if is_cache(k) or is_halo(k)}
         return _measured(build, "cache", left) if left else Leftover(build.target.uri)
     objects = retrying(build.target.objects)
     # Inspecting a target writes leases too, so they do not show the age of the build.
-    records = {f"../{k}": v for k, v in beside.items() if not k.startswith("lease/")}
+    records = {f"../{k}": v for k, v in beside.items() if not is_lease(k)}
     leftover = _measured(build, "half a build", {**objects, **records})
     return replace(leftover, kept=_reason_to_keep(build.plan, objects))
 

@@ -29,8 +29,8 @@ from ngff_core.pyramid.encoding import LevelEncoder
 from ngff_core.pyramid.inventory import Finding
 from ngff_core.pyramid.level_io import open_level, region_samples, store_region
 from ngff_core.pyramid.publish import array_documents, group_documents, same_document
-from ngff_core.pyramid.verify import STRAY, Verification, verify_store
-from ngff_core.records.build_folder import target_stores
+from ngff_core.pyramid.verify import STRAY, Verification, verify_build
+from ngff_core.records.build_folder import REPLACED, target_stores
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Receipt
 from ngff_core.records.stored_build import StoredBuild
@@ -43,9 +43,6 @@ from ngff_core.storage import (
     is_transient,
     retrying,
 )
-
-REPLACED = "replaced"
-"""Folder below the build folder for the documents that a repair replaced."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +266,7 @@ class _Repairer:
                 raise
             return index, str(error)
         checksum = encoder.checksum(level.region(index), samples)
-        if checksum != self._build.ledgers[level.index].receipts[index].samples:
+        if checksum != self._build.ledgers[level.index].receipts[index].samples_crc32c:
             return index, f"{_name_of(level, self._plan)} no longer gives the samples recorded"
         self._check()
         return index, store_region(self._target, encoder, level, index, samples)
@@ -325,10 +322,8 @@ class _Repairer:
         return verification
 
     def _verify(self, *, deep: bool) -> Verification:
-        return verify_store(
-            self._target,
-            self._plan,
-            self._build.ledgers,
+        return verify_build(
+            self._build,
             deep=deep,
             executor=self._workers.executor,
             workers=self._workers.count,

@@ -9,7 +9,7 @@ from ngff_core.build.report import BuildStatus, PhaseStatus
 from ngff_core.plan.options import resolve_memory_limit, resolve_workers
 from ngff_core.progress import Listener, silent
 from ngff_core.pyramid.publish import is_published
-from ngff_core.pyramid.verify import Verification, stored_bytes, verify_store
+from ngff_core.pyramid.verify import Verification, stored_bytes, verify_build
 from ngff_core.records.build_folder import target_stores
 from ngff_core.records.lease import current_holder
 from ngff_core.records.stored_build import StoredBuild
@@ -119,10 +119,8 @@ def verify_pyramid(
     build = StoredBuild.load(*target_stores(absolute_uri(target), storage_options))
     workers = resolve_workers(workers)
     with ThreadPoolExecutor(workers) as executor:
-        return verify_store(
-            build.target,
-            build.plan,
-            build.ledgers,
+        return verify_build(
+            build,
             deep=deep,
             executor=executor,
             workers=workers,

@@ -121,7 +121,7 @@ def test_an_unreadable_plan_keeps_all(half: Path) -> None:
     assert contents(half.parent) == before
 
 
-@pytest.mark.parametrize("folder", ["cache/c", "borders-1/0"])
+@pytest.mark.parametrize("folder", ["cache/c", "halos-1/0", "borders-1/0"])
 def test_a_forgotten_cache_goes_and_the_pyramid_stays(published: Path, folder: str) -> None:
     """It outlives a build only where the process was killed while tidying up; so do strips."""
     whole = contents(published.parent)
