@@ -26,7 +26,7 @@ class PassRunner:
     def run(
         self,
         pass_plan: PassPlan,
-        level_ios: Mapping[int, LevelWriter],
+        writers: Mapping[int, LevelWriter],
         *,
         held_bytes: int,
         reads_source: bool,
@@ -41,10 +41,10 @@ class PassRunner:
         """
         if self.cluster is not None:
             self.cluster.work(
-                pass_plan, level_ios, reads_source=reads_source, is_cache=is_cache, check=check
+                pass_plan, writers, reads_source=reads_source, is_cache=is_cache, check=check
             ).run()
             return
         limits = PassLimits(self.in_flight, held_bytes)
         Pass(
-            pass_plan, level_ios, self.kernel, executor=self.executor, limits=limits, check=check
+            pass_plan, writers, self.kernel, executor=self.executor, limits=limits, check=check
         ).run()

@@ -96,7 +96,7 @@ class Leftover:
     """What a build left at ``target``, whether it was removed, and if not, why it is kept.
 
     ``kind`` is empty where there is nothing to remove. ``days`` is the age of the newest
-    object, or None where the store does not tell. ``kept`` is the reason to keep it, or empty.
+    object, or None where the store does not record it. ``kept`` is the reason to keep it, or empty.
     """
 
     target: str
@@ -191,7 +191,7 @@ def _inspect(
     if holder is not None and holder.is_live:
         return replace(leftover, kept=f"{holder} is building it")
     if leftover.days is None:
-        return replace(leftover, kept="its store does not tell how old it is")
+        return replace(leftover, kept="its store does not record how old it is")
     if leftover.days < days:
         return replace(leftover, kept=f"younger than {days:g} days")
     return leftover
