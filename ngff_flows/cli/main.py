@@ -29,6 +29,7 @@ from ngff_core.build.api import run_build
 from ngff_core.errors import CallerError, InvalidOptionError, NgffError, StoredDataError
 from ngff_core.plan.pricing import COMPRESSION, THROUGHPUT, price
 from ngff_core.storage import StorageOptions, is_transient
+from ngff_flows.cli.extras import require_prefect
 from ngff_flows.cli.options import (
     Block,
     Compression,
@@ -212,6 +213,7 @@ def _storage(options: str | None, blocks: list[str] | None) -> StorageOptions | 
     if options is not None and blocks:
         raise InvalidOptionError("give either --storage-options or --storage-block, not both")
     if blocks:
+        require_prefect("use --storage-options in place of --storage-block")
         from tasks.credentials import storage_options
 
         return storage_options(blocks)

@@ -10,6 +10,7 @@ from ngff_core import BuildOptions, BuildReport
 from ngff_core.errors import NgffError
 from ngff_core.progress import Listener, Message, silent
 from ngff_core.storage import StorageOptions, absolute_uri, check_uri
+from ngff_flows.cli.extras import require_prefect
 
 
 def run_flow(
@@ -28,6 +29,7 @@ def run_flow(
     process and are no parameter of the run, which Prefect would store; ``storage_block``,
     names of blocks, is one.
     """
+    require_prefect("use --no-prefect")
     # Refuses credentials in a URI, before a run has it among its parameters.
     check_uri(source)
     check_uri(target)
