@@ -9,10 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from ngff_core import build_pyramid
 from ngff_core.build.takeover import (
     begin,
     drop_missing,
@@ -31,44 +29,9 @@ from ngff_core.plan.pyramid_plan import PyramidPlan, SourcePin
 from ngff_core.records.stored_build import StoredBuild
 from tests.support.folders import files
 from tests.support.plans import plan_of
-from tests.support.stores import WatchedStore
+from tests.support.targets import Place
 
-OPTIONS: dict[str, Any] = {"chunks": 8, "shards": 16, "scale_factors": [2]}
-IMAGE = np.arange(32 * 32, dtype="u2").reshape(32, 32)
 OTHER = plan_of("yx", (32, 32), chunks=8, shards=8, scale_factors=[2])
-
-
-class Place:
-    """A target, and the folder beside it."""
-
-    def __init__(self, folder: Path, **how: Any) -> None:
-        self.uri = folder / "a.ome.zarr"
-        self.target = WatchedStore(self.uri, **how)
-        self.beside = WatchedStore(folder / "a.ome.zarr.build", **how)
-
-    def built(self, **options: Any) -> Place:
-        """With a finished pyramid."""
-        assert build_pyramid(IMAGE, self.uri, **{**OPTIONS, **options}).verified
-        return self
-
-    @property
-    def plan(self) -> PyramidPlan:
-        return PyramidPlan.from_json((self.beside.root / "plan.json").read_bytes())
-
-    def wanted(self, plan: PyramidPlan | None = None) -> StoredBuild:
-        return StoredBuild.begin(self.target, self.beside, plan or self.plan)
-
-    def stored(self) -> StoredBuild:
-        return StoredBuild.load(self.target, self.beside)
-
-    def forget(self) -> None:
-        """Forget the requests so far."""
-        self.target.asked.clear()
-        self.beside.asked.clear()
-
-    @property
-    def asked(self) -> list[str]:
-        return self.target.asked + self.beside.asked
 
 
 @pytest.fixture
@@ -162,7 +125,11 @@ def changed(plan: PyramidPlan, what: str) -> PyramidPlan:
     ("what", "error", "named"),
     [
         ("source", TargetExistsError, ["was built from", "array:other"]),
-        ("content", SourceChangedError, ["has changed since", "size: None there, 2 now", " there, None now"]),
+        (
+            "content",
+            SourceChangedError,
+            ["has changed since", "size: None there, 2 now", " there, None now"],
+        ),
         ("method", TargetExistsError, ["method: itkwasm_gaussian there, itkwasm_bin_shrink now"]),
         ("compressor", TargetExistsError, ["compressor: ", " there, none now"]),
         ("chunks", TargetExistsError, ["chunks: (8, 8) there, (4, 4) now"]),
