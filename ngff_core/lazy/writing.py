@@ -18,6 +18,7 @@ from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.make import check_version
 from ngff_core.plan.options import resolve_workers
 from ngff_core.pyramid.publish import create_arrays, unpublish
+from ngff_core.records.build_folder import folder_of
 from ngff_core.records.lease import current_holder
 from ngff_core.storage import Bucket, LocalFiles, ObjectStore, StorageOptions, open_store, retrying
 from ngff_core.storage.foreign import foreign_store, is_foreign
@@ -117,7 +118,7 @@ def _make_room(target: ObjectStore, overwrite: bool) -> None:
 def _beside(target: ObjectStore) -> ObjectStore | None:
     """Where ``build_pyramid`` keeps plan and ledger of this target."""
     if isinstance(target, LocalFiles):
-        return LocalFiles(target.root.with_name(f"{target.root.name}.build"))
+        return LocalFiles(target.root.with_name(folder_of(target.root.name)))
     if isinstance(target, Bucket):
-        return Bucket(target.fs, f"{target.root}.build", f"{target.uri}.build")
+        return Bucket(target.fs, folder_of(target.root), folder_of(target.uri))
     return None

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ngff_core.errors import StoredDataError
+from ngff_core.records.build_folder import folder_of
 from ngff_core.storage import (
     LocalFiles,
     ObjectStore,
@@ -88,7 +89,7 @@ def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
     for length in range(1, len(parts) + 1):
         part = "/".join(parts[:length])
         entry = tree.entry(part)
-        if entry is None or _left_out(inbox, part) or tree.entry(f"{part}.build") is not None:
+        if entry is None or _left_out(inbox, part) or tree.entry(folder_of(part)) is not None:
             return ()
         if entry["type"] != "directory" or inbox.names.is_folder_upload(part):
             if not inbox.names.wanted(part):
@@ -230,7 +231,7 @@ def _walk(inbox: Inbox, tree: _Tree, folder: str) -> Iterator[tuple[str, dict[st
     for name, entry in entries.items():
         path = f"{folder}/{name}" if folder else name
         # What has plan and ledger beside it was built here, not uploaded.
-        if _left_out(inbox, path) or f"{name}.build" in entries:
+        if _left_out(inbox, path) or folder_of(name) in entries:
             continue
         is_folder = entry["type"] == "directory"
         if is_folder and not inbox.names.is_folder_upload(path):
@@ -242,7 +243,7 @@ def _walk(inbox: Inbox, tree: _Tree, folder: str) -> Iterator[tuple[str, dict[st
 def _left_out(inbox: Inbox, path: str) -> bool:
     """Whether nothing at or below a path is an upload: our own, excluded, or half-written."""
     name = path.rpartition("/")[2]
-    if name == STATE_FOLDER or name.endswith((".zarr.build", ".partial")):
+    if name == STATE_FOLDER or name.endswith((folder_of(".zarr"), ".partial")):
         return True
     uri = f"{inbox.root}/{path}"
     ours = [inbox.state, _fixed_part(inbox.names.target)]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from urllib.parse import unquote_plus
 
 from ngff_core.errors import CallerError
+from ngff_core.records.build_folder import folder_of
 from ngff_core.storage import canonical_uri
 from ngff_core.uploads.inbox import MARKERS, STATE_FOLDER
 from ngff_core.uploads.patterns import matches
@@ -50,7 +51,7 @@ def _noted(news: Sequence[UploadCreated], interest: Interest) -> Iterator[Upload
             continue
         scheme, _, path = upload.uri.partition("://")
         names = path.split("/")
-        if any(name == STATE_FOLDER or name.endswith(".zarr.build") for name in names):
+        if any(name == STATE_FOLDER or name.endswith(folder_of(".zarr")) for name in names):
             continue
         folder = _folder(names, interest.folders)
         if folder is None:

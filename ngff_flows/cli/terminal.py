@@ -168,7 +168,7 @@ def show_status(status: BuildStatus) -> None:
     if status.finished:
         console.print("finished and published")
     elif status.builder is not None:
-        console.print(f"being built by process {status.builder.pid} on {status.builder.machine}")
+        console.print(f"being built by {status.builder}")
     else:
         console.print("not finished, and nobody is at work; the same build command goes on with it")
 

@@ -290,9 +290,9 @@ def test_json_of_a_build_through_prefect(prefect_server: None, source: Path, tar
 @pytest.fixture
 def running() -> Iterator[Any]:
     """A running cluster of one worker."""
-    from ngff_core.build.cluster import _distributed
+    from ngff_core.build.distributed_compat import load_distributed
 
-    with _distributed().LocalCluster(
+    with load_distributed().LocalCluster(
         n_workers=1,
         threads_per_worker=1,
         processes=False,

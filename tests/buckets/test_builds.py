@@ -106,12 +106,12 @@ def test_levels_are_read_back_by_strips(place, source, tmp_path, monkeypatch, st
         )
         with pytest.raises(KeyboardInterrupt):
             ngff_core.build_pyramid(source, target, **options, progress=stopping_at(20))
-        assert [k for k in keys(f"{target}.build") if k.startswith("borders-1/")]
+        assert [k for k in keys(f"{target}.build") if k.startswith("halos-1/")]
         if not streamed_again:
             ngff_core.build_pyramid(source, target, **options)
     assert ngff_core.build_pyramid(source, target, **options).verified
     assert_same(stored(target), stored(str(tmp_path / "whole.ome.zarr")))
-    assert not [k for k in keys(f"{target}.build") if k.startswith("borders")]
+    assert not [k for k in keys(f"{target}.build") if k.startswith("halos")]
 
 
 @pytest.mark.parametrize(("origin", "goal", "ending"), MIXES)

@@ -292,7 +292,7 @@ def test_run_that_waits_says_for_whom(prefect_server: None, tmp_path: Path, sour
             other.close()
         run = waiting.result(timeout=60)
     assert run.state.is_completed()
-    assert "the target is free, and this build goes on" in run.logs
+    assert "the target is free, and this build continues" in run.logs
 
 
 def test_corrupt_source_fails_with_our_words(

@@ -47,7 +47,7 @@ def run(job: dict[str, Any]) -> int:
     # Counted before anything else happens: a patched shutil must not miss a removal.
     log = os.open(job["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     _count_operations(log, job.get("die"))
-    source_cache._PIECE_BYTES = PIECE_BYTES
+    source_cache._REGION_BYTES = PIECE_BYTES
     layout.BLOCK_BYTES = job.get("block_bytes", layout.BLOCK_BYTES)
     ngff_core.config.receipt_seconds = job["receipt_seconds"]
     result: dict[str, Any]

@@ -76,7 +76,7 @@ def levels_at(target: Any, report: BuildReport) -> list[np.ndarray]:
 
 
 def digests(levels: list[np.ndarray]) -> list[str]:
-    """What tells the bytes of levels apart."""
+    """Digests of the bytes of levels."""
     return [hashlib.sha256(level.tobytes()).hexdigest() for level in levels]
 
 
@@ -398,7 +398,7 @@ def test_progress_counts_up_to_the_total_of_every_phase(tmp_path: Path) -> None:
     assert nbytes == VOLUME.nbytes
 
 
-def test_the_status_tells_how_far_a_build_is(tmp_path: Path) -> None:
+def test_the_status_says_how_far_a_build_is(tmp_path: Path) -> None:
     """Finished, published, and by nobody any more."""
     target = tmp_path / "image.ome.zarr"
     with pytest.raises(TargetNotFoundError, match=r"image\.ome\.zarr has no build"):
@@ -430,8 +430,10 @@ class Failing:
 
 
 @pytest.mark.parametrize("reads", [0, 1, 17, 23])
-def test_a_failed_build_is_no_image_and_is_gone_on_with(reads: int, tmp_path: Path) -> None:
-    """What was done stays done: the next call makes the rest, and the same bytes."""
+def test_a_failed_build_is_no_image_and_the_next_call_continues_it(
+    reads: int, tmp_path: Path
+) -> None:
+    """What was done stays done: the next call writes the rest, with the same bytes."""
     target = tmp_path / "image.ome.zarr"
     with pytest.raises(PermissionError, match="the disk is gone"):
         build_pyramid(Failing(VOLUME, reads), target, **SMALL, workers=1)
@@ -482,7 +484,7 @@ FILLED = {"method": BIN, "scale_factors": [2]}
 def test_what_cannot_be_built_leaves_nothing_behind(
     source: Any, options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
-    """The caller's mistake is told before the first write, by ``check_build`` alike."""
+    """The caller's mistake is reported before the first write, by ``check_build`` alike."""
     target = tmp_path / "image.ome.zarr"
     with pytest.raises(error, match=message) as caught:
         build_pyramid(source, target, **FILLED | options)
@@ -505,7 +507,7 @@ def test_what_cannot_be_built_leaves_nothing_behind(
 def test_a_position_that_metadata_cannot_hold_is_refused(
     described: dict[str, Any], offender: str, tmp_path: Path
 ) -> None:
-    """JSON has no NaN, and no sample has a size of zero or below: told before the work."""
+    """JSON has no NaN, and no sample has a size of zero or below: refused before the work."""
     with pytest.raises(InvalidOptionError, match=offender):
         build_pyramid(NgffImage(VOLUME, **described), tmp_path / "image.ome.zarr", **FILLED)
     assert list(tmp_path.iterdir()) == []
@@ -550,7 +552,7 @@ def test_source_and_target_must_lie_apart(source: str, target: str, tmp_path: Pa
         ({"compressor": "none"}, "compressor: blosc.* there, none now"),
     ],
 )
-def test_other_options_at_a_target_are_told_by_name(
+def test_other_options_at_a_target_are_named(
     changed: dict[str, Any], named: str, tmp_path: Path
 ) -> None:
     """And nothing of the first build is touched, unless overwriting is said."""
@@ -566,7 +568,7 @@ def test_other_options_at_a_target_are_told_by_name(
     assert verify_pyramid(target, deep=True).ok
 
 
-def test_a_source_that_changed_is_told(tmp_path: Path) -> None:
+def test_a_source_that_changed_is_refused(tmp_path: Path) -> None:
     """Half a pyramid of one image and half of another is never built."""
     source, target = tmp_path / "in.npy", tmp_path / "image.ome.zarr"
     np.save(source, VOLUME)
@@ -580,7 +582,7 @@ def test_a_source_that_changed_is_told(tmp_path: Path) -> None:
     assert dated_contents(tmp_path) == before
 
 
-def test_another_array_at_the_same_target_is_told(tmp_path: Path) -> None:
+def test_another_array_at_the_same_target_is_refused(tmp_path: Path) -> None:
     """An array in memory is known by its content."""
     target = tmp_path / "image.ome.zarr"
     build_pyramid(VOLUME, target, **SMALL)
@@ -590,7 +592,7 @@ def test_another_array_at_the_same_target_is_told(tmp_path: Path) -> None:
         build_pyramid(other, target, **SMALL)
 
 
-def test_a_damaged_plan_is_told_and_can_be_overwritten(tmp_path: Path) -> None:
+def test_a_damaged_plan_is_reported_and_can_be_overwritten(tmp_path: Path) -> None:
     """It is never built from."""
     target = tmp_path / "image.ome.zarr"
     build_pyramid(VOLUME, target, **SMALL)
@@ -703,7 +705,7 @@ def test_a_plain_file_at_the_target_goes_only_by_overwrite(tmp_path):
 
 
 @pytest.mark.parametrize("method", [BIN, GAUSSIAN])
-def test_a_builder_that_came_and_went_before_the_lease_is_noticed(
+def test_a_builder_that_finished_before_this_one_had_the_lease_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Both saw nothing at the target; the other had built it when this one got its lease."""

@@ -13,6 +13,7 @@ import pytest
 import zarr
 
 from ngff_core import NgffImage, build_pyramid, verify_pyramid
+from ngff_core.build import level_writer
 from ngff_core.build.build import Build
 from ngff_core.build.level_writer import LevelWriter
 from ngff_core.geometry import blocks_touched
@@ -76,7 +77,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
         found.own_chunks[parent.path] += blocks_touched(box, parent.chunks)
         return stored(parent, box)
 
-    monkeypatch.setattr(level_io, "stored_samples", counted)
+    for module in (level_io, level_writer):
+        monkeypatch.setattr(module, "stored_samples", counted)
     return found
 
 
