@@ -70,7 +70,7 @@ class Run:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of 8 rows; retries come at once, and receipts when a pass ends."""
-    monkeypatch.setattr(source_cache, "_PIECE_BYTES", 8 * 64 * 2)
+    monkeypatch.setattr(source_cache, "_REGION_BYTES", 8 * 64 * 2)
     monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(config, "receipt_seconds", 1e9)
 

@@ -99,6 +99,11 @@ class Run:
         """The objects of samples that were put, in their order."""
         return [r.removeprefix("write ") for r in self.place.target.requests("write *image/c/*")]
 
+    @property
+    def finished(self) -> list[str]:
+        """The phases whose end was reported, once for each report."""
+        return sorted(event.phase for event in self.heard if isinstance(event, Finished))
+
     def done(self) -> list[int]:
         """Regions with a receipt, by level."""
         return [len(ledger.receipts) for ledger in self.session.stored.ledgers]
@@ -264,6 +269,28 @@ def test_a_level_whose_last_region_was_written_by_a_killed_run_is_only_finished(
     assert second.written == []
     assert second.driver.is_complete(2)
     assert list(second.driver.progress.seconds) == [2]
+    assert second.finished == ["level-0", "level-1", "level-2"]
+
+
+def test_levels_that_an_earlier_run_finished_are_not_finished_again(
+    place: Place, run_on: Callable[..., Run], stored_source: Path
+) -> None:
+    """Though they take part in the pass of those that remain: each is reported once, and the
+    source, of which nothing is read, is not checked."""
+    first = run_on(place, source=stored_source)
+    first.source_path = stored_source
+    place.target.fail("write scale2/image/c/1/1", PermissionError("full"))
+    with pytest.raises(PermissionError):
+        first.write_all()
+    first.close()
+    assert [first.driver.is_complete(level) for level in range(3)] == [True, True, False]
+    second = run_on(place, source=stored_source)
+    second.source_path = stored_source
+    for level in (2, 0, 1):
+        second.driver.wait_for(level)
+    assert second.reopened == 0
+    assert list(second.driver.progress.seconds) == [2]
+    assert second.finished == ["level-0", "level-1", "level-2"]
 
 
 def test_a_projection_that_was_too_low_costs_time_and_no_byte(
@@ -325,17 +352,15 @@ def halo_requests(place: Place, kind: str) -> list[str]:
 def test_levels_that_are_read_back_keep_halo_files_for_as_long(
     place: Place, run_on: Callable[..., Run]
 ) -> None:
-    """For each level that is computed from a stored one, gone when it is complete."""
+    """For each level that is computed from a stored one, gone soon after it is complete."""
     run = run_on(place, stream=False)
     assert not run.driver.wrote_halos
     run.write_all()
     assert run.driver.wrote_halos
     assert len([key for key in halo_requests(place, "write") if key.endswith("begun.json")]) == 2
-    assert {key.partition("/")[0] for key in files(place.beside.root)} == {
-        "ledger",
-        "lease",
-        "plan.json",
-    }
+    run.driver.stop()
+    left = {key.partition("/")[0] for key in files(place.beside.root)}
+    assert left == {"ledger", "lease", "plan.json"}
 
 
 def test_streamed_levels_keep_none(place: Place, run_on: Callable[..., Run]) -> None:

@@ -51,6 +51,12 @@ class Ending:
                 ledger.record(Receipt(region, 0, ()))
         self.halos[1].begin()
 
+    def finish(self, *levels: int) -> None:
+        """Finish levels, and wait for their ends."""
+        for level in levels:
+            self.finisher.start(PLAN.levels[level])
+        self.finisher.wait()
+
     def _check_source(self, level: LevelPlan) -> None:
         self.threads.add(threading.get_ident())
         count_retry("503")
@@ -71,8 +77,7 @@ def ending(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ending]:
 
 def test_a_level_is_finished_once_its_source_is_checked(ending: Ending) -> None:
     """Before its receipts become final, and with all of them."""
-    ending.finisher.start(PLAN.levels[0])
-    ending.finisher.wait()
+    ending.finish(0)
     assert ending.steps == ["source 0 False", "finished 0"]
     assert [ledger.complete for ledger in ending.build.ledgers] == [True, False]
     assert list(ending.progress.seconds) == [0]
@@ -80,8 +85,7 @@ def test_a_level_is_finished_once_its_source_is_checked(ending: Ending) -> None:
 
 
 def test_other_threads_finish_a_level_only_where_requests_take_time(ending: Ending) -> None:
-    ending.finisher.start(PLAN.levels[0])
-    ending.finisher.wait()
+    ending.finish(0)
     here = ending.threads == {threading.get_ident()}
     assert here == (ending.place.target.at_once == 1)
 
@@ -89,25 +93,21 @@ def test_other_threads_finish_a_level_only_where_requests_take_time(ending: Endi
 def test_retries_are_counted_where_they_belong_in_any_thread(ending: Ending) -> None:
     met = Counter[str]()
     with counting_retries(met):
-        ending.finisher.start(PLAN.levels[0])
-        ending.finisher.wait()
+        ending.finish(0)
     assert met == {"503": 1}
 
 
 def test_the_halo_files_that_a_level_has_read_go_with_it(ending: Ending) -> None:
-    ending.finisher.start(PLAN.levels[0])
-    ending.finisher.wait()
+    ending.finish(0)
     assert any("begun.json" in key for key in files(ending.place.beside.root))
-    ending.finisher.start(PLAN.levels[1])
-    ending.finisher.wait()
+    ending.finish(1)
     assert not any("begun.json" in key for key in files(ending.place.beside.root))
 
 
 def test_halo_files_that_cannot_be_removed_do_not_undo_a_level(ending: Ending) -> None:
     """The end of the build removes what is left."""
     ending.place.beside.fail("delete_tree *", PermissionError("no"), times=9)
-    ending.finisher.start(PLAN.levels[1])
-    ending.finisher.wait()
+    ending.finish(1)
     assert ending.build.ledgers[1].complete
     assert ending.steps[-1] == "finished 1"
 
@@ -115,8 +115,7 @@ def test_halo_files_that_cannot_be_removed_do_not_undo_a_level(ending: Ending) -
 def test_a_source_that_changed_finishes_no_level(ending: Ending) -> None:
     ending.error = SourceChangedError("changed")
     with pytest.raises(SourceChangedError):
-        ending.finisher.start(PLAN.levels[0])
-        ending.finisher.wait()
+        ending.finish(0)
     assert not ending.build.ledgers[0].complete
     assert ending.steps == ["source 0 False"]
     assert ending.progress.seconds == {}
