@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale mutants lock clean
+.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale mutants house check-wheel test-lowest lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -15,6 +15,7 @@ TEST_STAMP := .venv/.installed-test
 VIEWERS_STAMP := .venv/.installed-viewers
 BENCH_STAMP := .venv/.installed-bench
 MUTANTS_STAMP := .venv/.installed-mutants
+LOWEST_STAMP := .venv-lowest/.installed
 # Without its Python, removed or upgraded away, a .venv counts as not installed.
 $(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(VIEWERS_STAMP) $(BENCH_STAMP) \
 	$(MUTANTS_STAMP))
@@ -59,6 +60,15 @@ lint: $(TEST_STAMP) ## check style, format and types
 	$(VENV) -m mypy || status=1; \
 	exit $$status
 
+check-wheel: $(TEST_STAMP) ## build the wheel; check types of, and run, a user's script with it
+	@sh scripts/check-wheel
+
+test-lowest: $(LOWEST_STAMP) ## run the core's tests with the lowest versions that pyproject.toml allows
+	@sh scripts/test-lowest $(PYTEST_ARGS)
+
+house: $(TEST_STAMP) ## draw docs/house.md from the imports
+	@$(VENV) -m scripts.draw_house
+
 bench: $(BENCH_STAMP) ## measure pyramids beside plain copies and other tools (an hour)
 	@$(VENV) -m benchmarks.bench $(BENCH_ARGS)
 
@@ -81,15 +91,16 @@ mutants: $(MUTANTS_STAMP) ## change the code in small ways and see whether its t
 COMPILE := .venv/bin/uv pip compile pyproject.toml --quiet --python $(VENV) --universal \
 	--python-version 3.12 --no-header --no-annotate --no-emit-package ngff-flows \
 	$(if $(UPGRADE),--upgrade)
-lock: $(VENV) ## pin all dependencies anew in requirements/ (UPGRADE=1: to the newest)
+lock: $(VENV) ## pin all dependencies again in requirements/ (UPGRADE=1: to the newest)
 	@test -x .venv/bin/uv || $(VENV) -m pip install --quiet uv
 	@$(COMPILE) --extra demo --output-file requirements/demo.txt
 	@$(COMPILE) --extra test --constraint requirements/demo.txt --output-file requirements/test.txt
 	@$(COMPILE) --extra bench --constraint requirements/test.txt --output-file requirements/bench.txt
 	@$(COMPILE) --extra mutants --constraint requirements/test.txt --output-file requirements/mutants.txt
+	@$(COMPILE) --extra core-test --resolution lowest-direct --output-file requirements/lowest.txt
 
 clean: ## remove everything that make made
-	rm -rf .venv .mutants .prefect demo dist build benchmarks/.data
+	rm -rf .venv .venv-lowest .mutants .prefect demo dist build benchmarks/.data
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find ngff_flows flows tasks ngff_core deployments tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -127,4 +138,9 @@ $(BENCH_STAMP): $(TEST_STAMP) requirements/bench.txt
 $(MUTANTS_STAMP): $(TEST_STAMP) requirements/mutants.txt
 	@echo "Installing what makes the mutants (once)"
 	@sh scripts/install-into-venv requirements/mutants.txt
+	@touch $@
+
+# An environment of its own, beside .venv. Without a Python 3.12 it stays empty, and its tests are skipped.
+$(LOWEST_STAMP): $(TEST_STAMP) requirements/lowest.txt pyproject.toml scripts/install-into-venv
+	@sh scripts/test-lowest --install
 	@touch $@

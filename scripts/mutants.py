@@ -279,8 +279,10 @@ def is_annotation(node: Any) -> bool:
     """Whether a parso node lies in a type annotation, or in the alias of a type."""
     child, parent = node, node.parent
     while parent is not None:
-        if parent.type in ("annassign", "tfpdef"):
+        if parent.type == "annassign":
             return child is parent.children[1]
+        if parent.type == "tfpdef":
+            return child is parent.children[2]
         if parent.type == "param" and child is getattr(parent, "annotation", None):
             return True
         if parent.type == "funcdef" and child is parent.annotation:
