@@ -1,4 +1,4 @@
-"""Building a pyramid in one call, and checking beforehand whether that can work."""
+"""Building a pyramid in one call: `build_pyramid`, `run_build`, and `check_build` before either."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ngff_core.build.report import BuildReport
 from ngff_core.build.takeover import inspect_target
 from ngff_core.kernels.methods import Methods
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
-from ngff_core.plan.options import BuildOptions
+from ngff_core.plan.options import BuildOptions, documents_options
 from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH
 from ngff_core.plan.scale_factors import ScaleFactors
 from ngff_core.plan.source_cache import CacheMode
@@ -61,6 +61,7 @@ def check_build(
     return planned
 
 
+@documents_options
 def build_pyramid(
     source: Any,
     target: str | os.PathLike[str],
@@ -80,92 +81,47 @@ def build_pyramid(
     storage_options: StorageOptions | None = None,
     progress: Listener | None = None,
 ) -> BuildReport:
-    """Build the OME-Zarr pyramid of ``source`` at ``target``, or what remains of it.
+    """Build the OME-Zarr pyramid of ``source`` at ``target``, or the rest of it.
 
-    If this is interrupted, call it again with the same arguments: it continues where it
-    stopped.
+    Run the same call again after an error or a kill: it continues where it stopped.
 
     Parameters
     ----------
-    source
+    source : str, path, NgffImage or array
         Path or URI of a zarr array, an OME-Zarr image, a TIFF or an ``.npy`` file; or an
-        `NgffImage`, or any array (numpy, dask, zarr), whose axes are then named by
-        `ngff_core.model.axes.default_dims`.
-    target
-        Path or URI of the pyramid, by convention ending in ``.ome.zarr``. Plan and ledger
-        are stored beside it in ``TARGET.build``, and stay there.
-    method
-        Downsampling method, one of `Methods`.
-    scale_factors
-        Factors of the levels, each relative to level 0; one level for each item. An item is a
-        number for all spatial axes, or a mapping by axis. A single number N instead adds levels
-        by doubling the factors, while an axis has at least two chunks and the next level has
-        at least 2 N samples.
-    chunks, shards
-        Samples along each axis: one number for the spatial axes, a tuple in the order of the
-        source's axes, or a mapping by axis. By default chosen from the image's shape.
-    compressor
-        Codec and its settings, such as ``"zstd:1"``, ``"blosc:zstd:1:bitshuffle"`` or
-        ``"none"``.
-    ome_zarr_version
-        ``"0.5"`` (zarr format 3) or ``"0.4"`` (zarr format 2, without shards).
-    workers
-        Regions to work on at once; by default one for each core.
-    memory_limit
-        Bytes of memory that the build may take, or text such as ``"2GiB"``; by default a
-        part of what the machine has.
-    cache
-        Whether to rewrite the source first, so that it can be read by region: ``"always"``,
-        ``"never"``, or ``"auto"``, if that saves decoding it more than twice.
-    overwrite
-        Delete whatever is at the target, and build from scratch.
-    dask_address
-        Address of the scheduler of a dask cluster, whose workers build the regions then.
-        The bytes are the same. ``workers`` and ``memory_limit`` are those of one worker
-        process.
-    dask_workers
-        Number of worker processes to start on this machine, instead of ``dask_address``.
-    storage_options
-        Options of the fsspec filesystem of source and target, such as credentials.
-    progress
+        `NgffImage`; or any array.
+    target : str or path
+        Path or URI of the pyramid, usually ending in ``.ome.zarr``. The plan and the ledger
+        are kept beside it, in ``TARGET.build``.
+    {options}
+    storage_options : mapping, optional
+        Options for fsspec's filesystems, such as credentials; by protocol where source and
+        target differ.
+    progress : callable, optional
         Called with each event of `ngff_core.progress`.
 
     Returns
     -------
     BuildReport
-        The levels that were built, and the result of the verification.
+        The levels, what this call wrote of them, and the result of the verification.
 
     Raises
     ------
     CallerError
-        Source, target or an option cannot be used; the message says what to change.
+        An argument, the source or the target cannot be used; the message says what to change.
     StoredDataError
         Stored bytes are damaged.
     OSError
-        Storage, network, or the cluster failed. `TransientError` is one that may pass.
+        A request to storage failed, also after retries.
 
     Examples
     --------
     >>> import numpy as np
-    >>> image = np.zeros((512, 512), "uint8")
-    >>> report = build_pyramid(image, "memory://docs/zeros.ome.zarr", scale_factors=[2, 4])
-    >>> [level.shape for level in report.levels], report.verified
-    ([(512, 512), (256, 256), (128, 128)], True)
+    >>> report = build_pyramid(np.ones((512, 512), "uint8"), "memory://examples/ones.ome.zarr")
+    >>> [level.shape for level in report.levels]
+    [(512, 512), (256, 256)]
     """
-    options = BuildOptions(
-        method,
-        scale_factors,
-        chunks,
-        shards,
-        compressor,
-        ome_zarr_version,
-        workers,
-        memory_limit,
-        cache,
-        overwrite,
-        dask_address,
-        dask_workers,
-    )
+    options = BuildOptions.select(locals())
     return run_build(
         source, target, options, storage_options=storage_options, listener=progress or silent
     )

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ngff_core.blocks import Block, BlockedArray, Piece, assemble
+from ngff_core.blocks import Block, BlockedArray, PlacedBlock, assemble
 from ngff_core.geometry import Region, contains, intersection
-from ngff_core.memory import regions
+from ngff_core.memory import region_memory
 from ngff_core.plan.dependencies import LevelLink
 from ngff_core.plan.pyramid_plan import LevelPlan
 
@@ -49,7 +49,7 @@ class MemoryAccount:
 class _HeldRegion:
     """A region of the parent, or those strips of it that later tiles still read."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PlacedBlock, ...]
     arrays: tuple[Held, ...]
     """The arrays that the pieces lie in; they are what is held."""
     tiles: set[int]
@@ -76,7 +76,7 @@ class TileInputs:
         tiles = {tile for tile in self.link.tiles_reading(region) if self._wants_tile(tile)}
         if not tiles:
             return []
-        self._hold(region, _HeldRegion(samples.pieces, (samples,), tiles))
+        self._hold(region, _HeldRegion(samples.placed_blocks, (samples,), tiles))
         if region not in tiles:
             self._trim(region)
         ready = []
@@ -89,7 +89,7 @@ class TileInputs:
                 ready.append(tile)
         return ready
 
-    def pieces(self, tile: int) -> tuple[Piece, ...]:
+    def pieces(self, tile: int) -> tuple[PlacedBlock, ...]:
         """The boxes of a tile's window with their arrays, as they are held now."""
         return tuple(p for region in self.link.parents_of(tile) for p in self._held[region].pieces)
 
@@ -154,7 +154,7 @@ class RegionAssembly:
         """The region's array; a new one, with arbitrary samples, at the first call."""
         if region not in self._filling:
             box = self.level.region(region)
-            self._filling[region] = _Filling(regions.array(box.shape, self.dtype), box.size)
+            self._filling[region] = _Filling(region_memory.array(box.shape, self.dtype), box.size)
             self.account.hold(self._filling[region].samples)
         return self._filling[region].samples
 

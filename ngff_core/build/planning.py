@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.config import config
 from ngff_core.errors import InvalidOptionError
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage
@@ -111,6 +112,7 @@ def plan_opened(
     opened: Source, source: Any, target: str | os.PathLike[str], options: BuildOptions
 ) -> PlannedBuild:
     """`plan_pyramid` for a source that is open already."""
+    config.check()
     where = absolute_uri(target)
     if options.on_cluster:
         _check_shared(opened, source, where, options)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from ngff_core.blocks import Block, BlockedArray, Piece, assemble
+from ngff_core.blocks import Block, BlockedArray, PlacedBlock, assemble
 from ngff_core.build.in_flight import MemoryAccount, RegionAssembly, TileInputs
 from ngff_core.geometry import Region, Shape, blocks, intersection, is_box, within
 from ngff_core.kernels.contract import Kernel
@@ -285,7 +285,7 @@ def _compute(
     kernel: Kernel,
     link: LevelLink,
     tile: Tile,
-    pieces: Sequence[Piece],
+    pieces: Sequence[PlacedBlock],
     targets: Sequence[tuple[Region, Block]],
 ) -> None:
     step = link.child.step
@@ -298,7 +298,7 @@ def _compute(
 
 
 def _parts(
-    link: LevelLink, tile: Tile, pieces: Sequence[Piece]
+    link: LevelLink, tile: Tile, pieces: Sequence[PlacedBlock]
 ) -> Iterator[tuple[Region, Block, Shape]]:
     """Boxes that cover a tile, the window of each in the parent, and the window's offset.
 

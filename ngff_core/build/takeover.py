@@ -36,6 +36,7 @@ from ngff_core.records.build_folder import (
 )
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
+from ngff_core.records.replaceable import check_replaceable, end_replacing, mark_replacing
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
@@ -69,6 +70,8 @@ def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
         if retrying(target.is_empty):
             return TargetState("free")
         if overwrite:
+            with suppress(UnlistableError):
+                check_replaceable(target, beside)
             return TargetState("other")
         raise TargetExistsError(
             f"{target.uri} exists and was not built by ngff-flows; "
@@ -114,6 +117,9 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     TargetExistsError, and removes nothing, where there is no plan either.
     """
     plan = _removable(target, beside)
+    check_replaceable(target, beside)
+    if plan is None:
+        mark_replacing(target, beside)
     unpublish(target)
     try:
         retrying(beside.delete_tree, LEDGERS)
@@ -127,6 +133,8 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     remove_cache(beside)
     remove_halos(beside, plan)
     retrying(beside.delete, PLAN_KEY)
+    if plan is None:
+        end_replacing(target, beside)
 
 
 def remove_cache(beside: ObjectStore) -> None:

@@ -9,22 +9,27 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import zarr
-from zarr.core.buffer import Buffer
 from zarr.errors import ChunkNotFoundError
 
 from ngff_core.blocks import Block
+from ngff_core.errors import TargetExistsError
 from ngff_core.geometry import Shape
 from ngff_core.lazy.dask_levels import layers_of
+from ngff_core.records.replaceable import check_replaceable
 from ngff_core.storage import ObjectStore, fused_pipeline, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
+from ngff_core.storage.zarr_compat import documents_written, names_in_store
 
 _STALE_SECONDS = 7 * 24 * 3600.0
 _PREFIX = "ngff-flows-cache"
+_COPY_ENTRIES = ("zarr.json", "c")
+"""All that a copy consists of, so a removal that was killed half-way can be finished."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,19 +86,20 @@ def create_copy(store: ObjectStore, data: Any, chunks: Shape) -> zarr.Array[Any]
 
     # Made elsewhere and copied: zarr would make a group of each folder above it, in a
     # store that is the user's.
-    shelf: dict[str, Buffer] = {}
-    zarr.create_array(
-        zarr.storage.MemoryStore(shelf),
-        shape=data.shape,
-        chunks=chunks,
-        dtype=data.dtype.newbyteorder("<"),
-        # Fast rather than small: it is read a few times and thrown away.
-        compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
-        fill_value=0,
-        zarr_format=3,
+    documents = documents_written(
+        lambda memory: zarr.create_array(
+            memory,
+            shape=data.shape,
+            chunks=chunks,
+            dtype=data.dtype.newbyteorder("<"),
+            # Fast rather than small: it is read a few times and thrown away.
+            compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
+            fill_value=0,
+            zarr_format=3,
+        )
     )
-    for key, document in shelf.items():
-        store.write(key, document.to_bytes())
+    for key, document in documents.items():
+        store.write(key, document)
     with fused_pipeline():
         return zarr.open_array(
             store.zarr(read_only=False),
@@ -138,7 +144,14 @@ def _remove_cache(layer: str) -> None:
         found = _live.pop(layer, None)
     # A forked child inherits the register, and not the right to remove.
     if found is not None and found[1] == os.getpid():
-        found[0].delete_tree()
+        _remove_copy(found[0])
+
+
+def _remove_copy(store: ObjectStore) -> None:
+    """Remove a copy, where nothing else was put into its folder."""
+    with suppress(TargetExistsError):
+        check_replaceable(store, None, own=_COPY_ENTRIES)
+        store.delete_tree()
 
 
 def remove_stale_caches(store: Any) -> None:
@@ -149,17 +162,12 @@ def remove_stale_caches(store: Any) -> None:
         if len(parts) == 4 and parts[0].isdecimal() and parts[2].isdecimal():
             old = time.time() - int(parts[0]) > _STALE_SECONDS
             if old and not _alive(parts[1], int(parts[2])):
-                place.child(folder).delete_tree()
+                _remove_copy(place.child(folder))
 
 
 def _folders(place: ObjectStore) -> list[str]:
-    from zarr.core.sync import sync
-
-    async def listed() -> list[str]:
-        return [name async for name in place.zarr().list_dir("")]
-
     try:
-        found = sync(listed())
+        found = names_in_store(place.zarr())
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [name.strip("/") for name in found if name.strip("/").startswith(f"{_PREFIX}-")]

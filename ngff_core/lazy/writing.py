@@ -18,8 +18,15 @@ from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.make import check_version
 from ngff_core.plan.options import resolve_workers
 from ngff_core.pyramid.publish import create_arrays, unpublish
-from ngff_core.records.build_folder import folder_of
+from ngff_core.records.build_folder import PLAN_KEY, SUFFIX
 from ngff_core.records.lease import current_holder
+from ngff_core.records.replaceable import (
+    check_replaceable,
+    empty_target,
+    end_replacing,
+    mark_replacing,
+    remove_build_records,
+)
 from ngff_core.storage import Bucket, LocalFiles, ObjectStore, StorageOptions, open_store, retrying
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
@@ -62,7 +69,8 @@ def to_ngff_zarr(
     documents = documents_of(pyramid)
     in_flight = regions_in_flight(pyramid.plan, target, resolve_workers(workers))
     _check_not_read(target, multiscales)
-    _make_room(target, overwrite)
+    beside = _beside(target)
+    _make_room(target, beside, overwrite)
     create_arrays(target, pyramid.plan)
     if progress is not None:
         progress.add_multiscales_task("Writing the levels", len(pyramid.plan.levels))
@@ -73,6 +81,7 @@ def to_ngff_zarr(
                 progress.update_multiscales_task_completed(level.index + 1)
     for key, document in documents.items():
         retrying(target.write, key, document)
+    end_replacing(target, beside)
     release_caches([image.data for image in multiscales.images])
 
 
@@ -98,27 +107,36 @@ def _check_not_read(target: ObjectStore, multiscales: NgffMultiscales) -> None:
                 )
 
 
-def _make_room(target: ObjectStore, overwrite: bool) -> None:
-    beside = _beside(target)
-    if beside is not None:
-        holder = current_holder(beside)
-        if holder is not None and holder.is_live:
-            raise TargetBusyError(f"{target.uri} is being built by another process")
-    if not retrying(target.is_empty):
-        if not overwrite:
-            raise TargetExistsError(f"{target.uri} exists; choose another, or overwrite it")
-        if beside is not None:
-            # A ledger of what was built here would vouch for samples that are gone. First,
-            # so that a store that cannot be listed is refused as it is.
-            beside.delete_tree()
+def _make_room(target: ObjectStore, beside: ObjectStore | None, overwrite: bool) -> None:
+    """Leave the target empty and marked; an error before anything is removed."""
+    holder = None if beside is None else current_holder(beside)
+    if holder is not None and holder.is_live:
+        raise TargetBusyError(
+            f"{target.uri} is being built by process {holder.pid} on {holder.machine}; "
+            "wait for it to end, or choose another target"
+        )
+    empty = retrying(target.is_empty)
+    if not empty and not overwrite:
+        raise TargetExistsError(
+            f"{target.uri} exists; choose another target, or give overwrite=True"
+        )
+    if not empty:
+        check_replaceable(target, beside)
+    if beside is None:
+        mark_replacing(target, beside)
+    elif not empty or retrying(beside.read, PLAN_KEY) is not None:
+        # A listing before the first write: a store that refuses it is left as it is.
+        retrying(beside.folder)
+        mark_replacing(target, beside)
+        # Receipts of an earlier build must not count for the samples that are written now.
+        remove_build_records(beside)
+    else:
+        mark_replacing(target, beside)
+    if not empty:
         unpublish(target)
-        target.delete_tree()
+        empty_target(target, beside)
 
 
 def _beside(target: ObjectStore) -> ObjectStore | None:
     """Where ``build_pyramid`` keeps plan and ledger of this target."""
-    if isinstance(target, LocalFiles):
-        return LocalFiles(target.root.with_name(folder_of(target.root.name)))
-    if isinstance(target, Bucket):
-        return Bucket(target.fs, folder_of(target.root), folder_of(target.uri))
-    return None
+    return target.sibling(SUFFIX) if isinstance(target, LocalFiles | Bucket) else None

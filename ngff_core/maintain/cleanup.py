@@ -75,10 +75,10 @@ def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> 
 
 
 def _below(store: ObjectStore) -> Iterator[str]:
-    entries = retrying(store.entries)
+    entries = retrying(store.folder)
     if not _ZARR_DOCUMENTS.isdisjoint(entries):
         return
-    folders = [name for name, is_folder in entries.items() if is_folder]
+    folders = [name for name, entry in entries.items() if entry.is_folder]
     targets = {
         name.removesuffix(SUFFIX)
         for name in folders

@@ -14,7 +14,7 @@ from ngff_core.blocks import ArrayLike, Block, BlockedArray
 from ngff_core.errors import StoredDataError, TransientError
 from ngff_core.geometry import Region, window_of, within
 from ngff_core.kernels.contract import Kernel
-from ngff_core.memory import regions
+from ngff_core.memory import region_memory
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.encoding import Encoded, LevelEncoder
 from ngff_core.records.halo_files import HaloFiles
@@ -59,7 +59,7 @@ def _with_halo(parent: ArrayLike, index: int, box: Region, halos: HaloFiles) -> 
 
     Where halo strips are missing, the parent is decoded instead.
     """
-    samples = regions.array(box.shape, np.dtype(parent.dtype))
+    samples = region_memory.array(box.shape, np.dtype(parent.dtype))
     missing = halos.fill(index, box, samples)
     # Decoding many one after another would take longer than decoding the interior again.
     parts = [halos.interior(index), *missing] if len(missing) <= _FEW else [box]
@@ -118,15 +118,15 @@ def work_on(what: str) -> Iterator[None]:
 
     Raises a TransientError where it is used up, with ``what`` the work was and what to do next.
     """
-    with one_budget() as effort:
+    with one_budget() as budget:
         try:
             yield
         except Exception as error:
             if not given_up(error) or not is_transient(error):
                 raise
             raise TransientError(
-                f"{error}; {what} was given up after {effort.told}; what is done is kept, so run "
-                "the same command again once the storage answers"
+                f"{error}; {what} was given up after {budget.summary}; what is done is kept, so "
+                "run the same command again once the storage answers"
             ) from error
 
 

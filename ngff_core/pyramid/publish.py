@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import zarr
-from zarr.core.buffer import Buffer as ZarrBuffer
 from zarr.storage import MemoryStore
 
 from ngff_core.kernels.methods import method_info
@@ -27,6 +26,7 @@ from ngff_core.model.orientation import AnatomicalOrientation, AnatomicalOrienta
 from ngff_core.plan.compressors import Compressor
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.storage import ObjectStore, for_each, fused_pipeline, retrying
+from ngff_core.storage.zarr_compat import documents_written
 
 
 def create_arrays(store: ObjectStore, plan: PyramidPlan) -> None:
@@ -60,13 +60,13 @@ ARRAY_DOCUMENT = {2: ".zarray", 3: "zarr.json"}
 """Name of an array's metadata document, by zarr format."""
 
 
-def same_document(found: bytes | None, expected: bytes) -> bool:
+def same_document(stored: bytes | None, expected: bytes) -> bool:
     """Whether two metadata documents have the same content.
 
     Another version of a library may order or indent JSON differently; that is no damage.
     """
     try:
-        return found is not None and bool(json.loads(found) == json.loads(expected))
+        return stored is not None and bool(json.loads(stored) == json.loads(expected))
     except ValueError:
         return False
 
@@ -79,12 +79,18 @@ def array_documents(plan: PyramidPlan) -> Mapping[str, bytes]:
     last. The result is cached: a build asks three times, and zarr takes some milliseconds for
     each array.
     """
-    documents: dict[str, ZarrBuffer] = {}
-    for level in plan.levels:
-        _create(MemoryStore(documents), plan, level)
+
+    def create_all(store: MemoryStore) -> None:
+        for level in plan.levels:
+            _create(store, plan, level)
+
     root = {"zarr.json", ".zgroup", ".zattrs"}
     return MappingProxyType(
-        {key: buffer.to_bytes() for key, buffer in sorted(documents.items()) if key not in root}
+        {
+            key: data
+            for key, data in sorted(documents_written(create_all).items())
+            if key not in root
+        }
     )
 
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import crc32c
 import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore
 
 from ngff_core.blocks import BlockedArray
 from ngff_core.concurrency import run_bounded
@@ -35,6 +33,7 @@ from ngff_core.records.ledger import Ledger, Receipt, StoredObject
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectInfo, ObjectStore, look_up, retrying
 from ngff_core.storage.retry import count_retry
+from ngff_core.storage.zarr_compat import memory_store
 
 STRAY = "not of this build"
 
@@ -141,8 +140,7 @@ def _validity(documents: Mapping[str, bytes], plan: PyramidPlan) -> Iterator[Fin
 
     models: dict[str, Any] = {"0.4": Image04, "0.5": Image05, "0.6": Image06}
     model = models[plan.ome_zarr_version]
-    buffer = default_buffer_prototype().buffer
-    store = MemoryStore({key: buffer.from_bytes(document) for key, document in documents.items()})
+    store = memory_store(documents)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ A build keeps beside its target what it needs to resume, to verify and to repair
     ledger/PHASE/segments.json                   names of the segments, for stores that do not list
     cache/                                       the cached source, a zarr array
     halos-LEVEL/begun.json, halos-LEVEL/Z/Y/X    halo strips for a level, by region of its parent
+    replacing.json                               mark of a replacement that is under way
     replaced/KEY                                 documents that a repair has replaced
 
 A phase is the number of a level, or `CACHE`. No other module spells these names.
@@ -29,6 +30,9 @@ SUFFIX = ".build"
 PLAN_KEY = "plan.json"
 CACHE = PHASE
 """Name of the cache pass, and of the folder of the cached source."""
+
+REPLACING_KEY = "replacing.json"
+"""The mark of a replacement under way: the target is being emptied or written."""
 
 LEASES = "lease"
 LEDGERS = "ledger"

@@ -35,7 +35,7 @@ from ngff_core.errors import NgffError
 from ngff_core.kernels.methods import warm
 from ngff_core.plan import layout, source_cache
 from ngff_core.progress import Advanced, Message
-from ngff_core.storage import LocalFiles, local, whole
+from ngff_core.storage import LocalFiles, as_buffer, local
 
 OPERATIONS = ("write", "create", "delete", "delete_tree")
 PIECE_BYTES = 2**17
@@ -127,7 +127,7 @@ def _die_torn(path: Path) -> None:
     real = local.write_file
 
     def write_half(path: Path, data: Any) -> None:
-        found = bytes(whole(data))
+        found = bytes(as_buffer(data))
         real(path, found[: len(found) // 2])
         _die()
 

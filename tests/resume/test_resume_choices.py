@@ -203,13 +203,14 @@ def test_the_old_command_after_such_an_overwrite(
 
 
 def test_what_others_built_is_not_touched(builders, source, undisturbed, tmp_path):
-    """A folder that is not ours is left alone, unless I say overwrite."""
+    """A zarr group that is not ours is left alone, unless I say overwrite."""
     target = tmp_path / "image.ome.zarr"
     target.mkdir()
-    (target / "thesis.txt").write_text("three years")
+    (target / ".zgroup").write_text('{"zarr_format": 2}')
+    before = files(tmp_path)
     with pytest.raises(TargetExistsError, match="not built by ngff-flows"):
         ngff_core.build_pyramid(source, target, **OPTIONS)
-    assert files(tmp_path) == {"image.ome.zarr/thesis.txt": b"three years"}
+    assert files(tmp_path) == before
     run = builders.run(source, target, options={"overwrite": True})
     assert run.code == 0, run.result
     assert_ended_undisturbed(target, undisturbed())

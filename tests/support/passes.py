@@ -118,7 +118,7 @@ class Shelf:
 
     def store(self, region: int, samples: BlockedArray) -> Receipt:
         self.begun.append(region)
-        for box, block in samples.pieces:
+        for box, block in samples.placed_blocks:
             self.stored[box.slices] = block
         return Receipt(region, 0, ())
 

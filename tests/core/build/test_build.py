@@ -48,7 +48,7 @@ from ngff_core.progress import Advanced, Event, Finished, Started
 from ngff_core.records.lease import Lease
 from ngff_core.records.ledger import Ledger
 from ngff_core.storage import Bucket, LocalFiles, open_store
-from tests.support.folders import dated_contents
+from tests.support.folders import contents, dated_contents
 
 BIN, GAUSSIAN, LABEL = "itkwasm_bin_shrink", "itkwasm_gaussian", "itkwasm_label_image"
 
@@ -462,7 +462,7 @@ FILLED = {"method": BIN, "scale_factors": [2]}
         (VOLUME, {"shards": 7, "chunks": 4}, InvalidOptionError, "shards: 7"),
         (VOLUME, {"scale_factors": [2, 2]}, InvalidOptionError, "scale_factors, level 2"),
         (VOLUME, {"scale_factors": [999]}, InvalidOptionError, "leaves nothing"),
-        (VOLUME, {"compressor": "rar"}, InvalidOptionError, "compressor 'rar'"),
+        (VOLUME, {"compressor": "rar"}, InvalidOptionError, "compressor: 'rar'"),
         (VOLUME, {"ome_zarr_version": "9"}, InvalidOptionError, "ome_zarr_version: '9'"),
         (VOLUME, {"workers": 0}, InvalidOptionError, "workers: 0"),
         (VOLUME, {"cache": "perhaps"}, InvalidOptionError, "cache: 'perhaps'"),
@@ -514,7 +514,7 @@ def test_a_position_that_metadata_cannot_hold_is_refused(
 
 
 def test_a_target_that_is_not_ours_is_not_touched(tmp_path: Path) -> None:
-    """Not even looked into; overwriting has to be said."""
+    """Not even by overwriting: a folder without a zarr document is never emptied."""
     target = tmp_path / "image.ome.zarr"
     target.mkdir()
     (target / "thesis.txt").write_text("three years of work")
@@ -522,10 +522,9 @@ def test_a_target_that_is_not_ours_is_not_touched(tmp_path: Path) -> None:
     for attempt in (check_build, build_pyramid):
         with pytest.raises(TargetExistsError, match="was not built by ngff-flows"):
             attempt(VOLUME, target)
+    with pytest.raises(TargetExistsError, match=r"thesis\.txt, and not a zarr hierarchy"):
+        build_pyramid(VOLUME, target, **SMALL, overwrite=True)
     assert dated_contents(tmp_path) == before
-    report = build_pyramid(VOLUME, target, **SMALL, overwrite=True)
-    assert report.verified
-    assert not (target / "thesis.txt").exists()
 
 
 @pytest.mark.parametrize(
@@ -693,15 +692,14 @@ def test_memory_stays_within_what_was_projected(method: str, large: Path, tmp_pa
     assert found["peak"] <= found["peak_bytes"]
 
 
-def test_a_plain_file_at_the_target_goes_only_by_overwrite(tmp_path):
-    """A file where the pyramid belongs is refused, and replaced when the caller says so."""
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_plain_file_at_the_target_is_never_replaced(tmp_path, overwrite):
+    """A file where the pyramid belongs is refused: it may be the scan itself."""
     target = tmp_path / "a.ome.zarr"
     target.write_bytes(b"notes")
-    image = np.zeros((64, 64), np.uint8)
     with pytest.raises(TargetExistsError):
-        build_pyramid(image, target)
-    assert target.read_bytes() == b"notes"
-    assert build_pyramid(image, target, overwrite=True).verified
+        build_pyramid(np.zeros((64, 64), np.uint8), target, overwrite=overwrite)
+    assert contents(tmp_path) == {"a.ome.zarr": b"notes"}
 
 
 @pytest.mark.parametrize("method", [BIN, GAUSSIAN])
