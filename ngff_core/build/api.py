@@ -8,7 +8,7 @@ from typing import Any
 from ngff_core.build.build import Build
 from ngff_core.build.planning import PlannedBuild, plan_pyramid
 from ngff_core.build.report import BuildReport
-from ngff_core.build.takeover import target_kind
+from ngff_core.build.takeover import inspect_target
 from ngff_core.kernels.methods import Methods
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.options import BuildOptions, documents_options
@@ -17,6 +17,7 @@ from ngff_core.plan.scale_factors import ScaleFactors
 from ngff_core.plan.source_cache import CacheMode
 from ngff_core.progress import Listener, silent
 from ngff_core.records.build_folder import target_stores
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import StorageOptions
 
 
@@ -27,13 +28,36 @@ def check_build(
     *,
     storage_options: StorageOptions | None = None,
 ) -> PlannedBuild:
-    """Plan a build and see whether the target is free for it; nothing is written.
+    """Plan a build and check whether its target can be used; nothing is written.
 
-    Raises what `build_pyramid` would raise before its first write.
+    Parameters
+    ----------
+    source, target, storage_options
+        As of `build_pyramid`.
+    options
+        The other arguments of `build_pyramid`; by default its defaults.
+
+    Returns
+    -------
+    PlannedBuild
+        The plan, and a projection of memory and requests.
+
+    Raises
+    ------
+    CallerError
+        Whatever `build_pyramid` would raise before its first write.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> planned = check_build(np.zeros((512, 512), "uint8"), "memory://docs/planned.ome.zarr")
+    >>> planned.plan.levels[0].shape, planned.cached
+    ((512, 512), False)
     """
     options = options or BuildOptions()
     planned = plan_pyramid(source, target, options, storage_options=storage_options)
-    target_kind(*target_stores(planned.target, storage_options), planned.plan, options.overwrite)
+    stores = target_stores(planned.target, storage_options)
+    inspect_target(StoredBuild.begin(*stores, planned.plan), options.overwrite)
     return planned
 
 
@@ -111,7 +135,7 @@ def run_build(
     storage_options: StorageOptions | None = None,
     listener: Listener = silent,
 ) -> BuildReport:
-    """`build_pyramid` with its options in one object."""
+    """`build_pyramid` with its options in one object, and ``listener`` for ``progress``."""
     with Build.open(
         source, target, options, storage_options=storage_options, listener=listener
     ) as build:

@@ -133,7 +133,7 @@ class BuildOptions:
         ),
     ] = "auto"
     overwrite: Annotated[
-        bool, Option("Delete whatever is at the target and build from scratch.")
+        bool, Option("Delete the pyramid or other zarr data at the target and build from scratch.")
     ] = False
     dask_address: Annotated[
         str | None,

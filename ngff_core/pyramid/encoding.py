@@ -24,7 +24,7 @@ import numpy as np
 from ngff_core.blocks import Block, BlockedArray
 from ngff_core.geometry import Region, Shape
 from ngff_core.memory import ScratchBuffer
-from ngff_core.plan.compressors import PART_BYTES, Compressor, room_for
+from ngff_core.plan.compressors import PART_BYTES, Compressor, encoded_bound
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.storage.zarr_compat import shard_order
 
@@ -56,7 +56,7 @@ class LevelEncoder:
         self._compress = Compressor.parse(plan.compressor).encoder(self._dtype)
         unit = level.write_unit
         self._grid = tuple(u // c for u, c in zip(unit, level.chunks, strict=True))
-        chunk = room_for(math.prod(level.chunks) * self._dtype.itemsize)
+        chunk = encoded_bound(math.prod(level.chunks) * self._dtype.itemsize)
         self._most = max(chunk, _INDEX_BYTES * math.prod(self._grid)) + _CRC_BYTES
         # The order in which zarr writes the chunks of a shard.
         self._order = shard_order(self._grid)

@@ -60,13 +60,13 @@ ARRAY_DOCUMENT = {2: ".zarray", 3: "zarr.json"}
 """Name of an array's metadata document, by zarr format."""
 
 
-def same_document(found: bytes | None, expected: bytes) -> bool:
+def same_document(stored: bytes | None, expected: bytes) -> bool:
     """Whether two metadata documents have the same content.
 
     Another version of a library may order or indent JSON differently; that is no damage.
     """
     try:
-        return found is not None and bool(json.loads(found) == json.loads(expected))
+        return stored is not None and bool(json.loads(stored) == json.loads(expected))
     except ValueError:
         return False
 

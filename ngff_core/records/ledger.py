@@ -195,6 +195,10 @@ class Ledger:
             self._append(self._next, self._pending[:PART])
             self._next += 1
             del self._pending[:PART]
+            self._join_short_ones()
+
+    def _join_short_ones(self) -> None:
+        """Join the short segments once there are enough of them, or of their receipts."""
         receipts = sum(len(segment.regions) for segment in self._stored)
         if len(self._stored) > 1 and (len(self._stored) >= SHORT_SEGMENTS or receipts >= PART):
             self._join()

@@ -45,7 +45,7 @@ class Bucket(ObjectStore):
         self.root = root.rstrip("/")
         self.uri = uri.rstrip("/")
         self._scheme = scheme_of(fs)
-        # s3fs would ask for the size first, and checksums are of whole objects only.
+        # s3fs would ask for the size first, and checksums are of complete objects only.
         self._in_one_request = {"max_concurrency": 1} if self._scheme == "s3" else {}
         self._unlistable = self._scheme == "http"
         self._listed = False

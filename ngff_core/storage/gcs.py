@@ -82,7 +82,7 @@ async def _inspect_response(
 
 
 async def _check_checksum(response: aiohttp.ClientResponse) -> None:
-    """Read a whole object and compare it with the checksum sent along.
+    """Read a complete object and compare it with the checksum sent along.
 
     Raises gcsfs's ChecksumError, which is transient, if they differ.
     """

@@ -15,7 +15,7 @@ from ngff_core.storage.retry import retrying_request
 
 
 class AmazonFiles(S3FileSystem):  # type: ignore[misc] # s3fs has no annotations
-    """s3fs with the retries of `ngff_core.storage.retry`, and one request for a whole object.
+    """s3fs with the retries of `ngff_core.storage.retry`, and one request for a complete object.
 
     botocore's retries, and those that s3fs makes around them, ignore ``Retry-After`` and
     multiply. ``config_kwargs={"retries": …}`` turns botocore's on again.
@@ -34,7 +34,7 @@ class AmazonFiles(S3FileSystem):  # type: ignore[misc] # s3fs has no annotations
     async def _cat_file(
         self, path: str, *args: Any, max_concurrency: int | None = None, **kwargs: Any
     ) -> Any:
-        # With more than one, s3fs asks for the size first; checksums are of whole objects.
+        # With more than one, s3fs asks for the size first; checksums are of complete objects.
         cat = super()._cat_file
         most = max_concurrency or 1
         return await retrying_request(lambda: cat(path, *args, max_concurrency=most, **kwargs))

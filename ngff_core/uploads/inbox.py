@@ -1,8 +1,8 @@
-"""Upload prefixes: what lies there, and what watchers remember beside it.
+"""Watched prefixes: the uploads in them, and the watcher's state beside them.
 
-Below ``PREFIX/.ngff-flows/`` (or another place, where uploads' buckets are read-only)
-stand ``state.json``, what the last look saw, and ``parked/NAME.json``, one for each upload
-that was given up, with the reason. Removing the latter releases the upload.
+The state is below ``PREFIX/.ngff-flows/``, or in another folder where the uploads' bucket is
+read-only: ``state.json`` has the records of the last look, and ``parked/NAME.json`` the reason for
+each upload that was given up. Removing the latter releases the upload.
 """
 
 from __future__ import annotations
@@ -34,25 +34,27 @@ _STATE = "state.json"
 _PARKED = "parked"
 
 MARKERS = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-"""One of them lies at the root of a folder that is a zarr array, group or image."""
+"""A zarr array, group or image has one of these at its root."""
 
 
 @dataclass(frozen=True)
 class Inbox:
-    """A prefix that is watched."""
+    """A watched prefix."""
 
     uri: str
     names: Names
     work: Callable[[str], str]
-    """What, besides the upload, decides the pyramid at a target."""
+    """From the URI of a target to `Revision.work`: a digest of all that decides its bytes but the
+    upload."""
     state: str | None = None
+    """URI of the watcher's state; by default ``.ngff-flows`` below the prefix."""
     marker: str | None = None
-    """An object that the uploader puts into a folder last."""
+    """Name of an object that uploaders write into a folder last."""
     storage_options: StorageOptions | None = field(default=None, repr=False)
 
     @property
     def root(self) -> str:
-        # A bucket's own URI has no last part that could be told from its folder.
+        # A prefix may be a bucket, whose URI has no folder and no last part.
         return (
             self.uri.rstrip("/")
             if "://" in self.uri.removeprefix("file://")
@@ -73,16 +75,17 @@ class Inbox:
 
 
 def find_uploads(inbox: Inbox) -> tuple[Upload, ...]:
-    """All uploads below the prefix, by one listing of each folder in it."""
+    """All uploads below the prefix; each folder is listed once."""
     store = inbox.store
     found = [_upload(inbox, store, path, entry) for path, entry in _walk(inbox, store, "")]
     return tuple(sorted(found, key=lambda upload: upload.path))
 
 
 def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
-    """The one upload that ``uri`` is, or is a part of; none where it is no upload.
+    """The upload at ``uri``, or the one that ``uri`` is a part of; empty where there is none.
 
-    It was notified of, so an object of a bucket is whole: it appears with all its bytes.
+    For uploads that storage notified of: an object in a bucket is complete, since it appears with
+    all its bytes.
     """
     path = canonical_uri(uri)[len(canonical_uri(inbox.root)) :].strip("/")
     store = inbox.store
@@ -97,12 +100,12 @@ def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
                 return ()
             upload = _upload(inbox, store, part, entry)
             alone = not entry.is_folder and is_remote(inbox.root)
-            return (replace(upload, whole=upload.whole or alone),)
+            return (replace(upload, complete=upload.complete or alone),)
     return ()
 
 
 def load_records(inbox: Inbox) -> dict[str, Record]:
-    """What the last look remembered, by URI."""
+    """The records of the last look, by URI."""
     document = retrying(inbox.state_store.read, _STATE)
     if document is None:
         return {}
@@ -111,84 +114,84 @@ def load_records(inbox: Inbox) -> dict[str, Record]:
         return {uri: Record.from_dict(values) for uri, values in uploads.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise StoredDataError(
-            f"{inbox.state_store.uri}/{_STATE} cannot be read ({error}); remove it: what was "
-            "started is known to Prefect, and nothing is built twice"
+            f"{inbox.state_store.uri}/{_STATE} cannot be read ({error}); remove it: Prefect "
+            "knows all started builds, so nothing is built twice"
         ) from error
 
 
 def save_records(inbox: Inbox, records: Mapping[str, Record]) -> None:
-    """Put down what this look knows, for the next one, wherever that runs."""
+    """Store the records of this look for the next, which may run on another machine."""
     uploads = {uri: records[uri].to_dict() for uri in sorted(records)}
     document = json.dumps({"format": 1, "uploads": uploads}, indent=1)
     retrying(inbox.state_store.write, _STATE, document.encode())
 
 
 def find_parked(inbox: Inbox) -> dict[str, dict[str, Any]]:
-    """The parked uploads by URI, with what their objects say."""
+    """The documents of parked uploads, by the URI of the upload."""
     store = inbox.state_store
     found = {}
     for key in retrying(store.objects, _PARKED):
         document = retrying(store.read, key) if key.endswith(".json") else None
         if document is not None:
-            told = _parked_document(f"{store.uri}/{key}", document)
-            found[told["uri"]] = told
+            parked = _parked_document(f"{store.uri}/{key}", document)
+            found[parked["uri"]] = parked
     return found
 
 
 def park(inbox: Inbox, decision: Decision, now: float) -> str:
-    """Leave the object that keeps an upload parked; its URI."""
+    """Write the object that parks an upload; its URI."""
     job = decision.job
-    told = {
+    document = {
         "uri": decision.upload.uri,
         "reason": decision.reason,
-        "release": "upload it again, mended; or, to have this version tried again, remove this "
-        "object or run watch-uploads with release=[uri]",
+        "release": "upload a corrected file; or, to try this version again, remove this object "
+        "or run watch-uploads with release=[uri]",
         "version": decision.upload.version,
         "attempt": job.attempt if job is not None else 0,
         "run": decision.run,
         "parked": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
     }
     key = _parked_key(decision.upload.uri)
-    retrying(inbox.state_store.write, key, json.dumps(told, indent=1).encode())
+    retrying(inbox.state_store.write, key, json.dumps(document, indent=1).encode())
     return f"{inbox.state_store.uri}/{key}"
 
 
 def unpark(inbox: Inbox, uri: str) -> None:
-    """Remove the object that keeps an upload parked."""
+    """Remove the object that parks an upload."""
     retrying(inbox.state_store.delete, _parked_key(uri))
 
 
 def stale_parked(seen: Seen, parked: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Parked URIs whose upload has another version now, so that nothing speaks against it."""
+    """URIs of parked uploads that have a new version, and so may be built again."""
     versions = {upload.uri: upload.version for upload in seen.uploads}
     return [
         uri
-        for uri, told in parked.items()
-        if uri in versions and versions[uri] != told.get("version", versions[uri])
+        for uri, document in parked.items()
+        if uri in versions and versions[uri] != document.get("version", versions[uri])
     ]
 
 
 def _parked_key(uri: str) -> str:
-    # People look for the name, and two uploads of one name are told apart by the digest.
+    # The name is for people; the digest distinguishes uploads of the same name.
     return f"{_PARKED}/{uri.rstrip('/').rpartition('/')[2]}.{digest(uri)[:8]}.json"
 
 
 def _parked_document(uri: str, document: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(document)
-        if isinstance(told["uri"], str):
-            return dict(told)
+        parsed = json.loads(document)
+        if isinstance(parsed["uri"], str):
+            return dict(parsed)
     except (ValueError, TypeError, KeyError):
         pass
-    raise StoredDataError(f"{uri} does not say which upload it parks; remove it")
+    raise StoredDataError(f"{uri} does not name the upload that it parks; remove it")
 
 
 def _walk(inbox: Inbox, store: ObjectStore, folder: str) -> Iterator[tuple[str, Entry]]:
-    """Uploads, not looking into folders that are one, nor into our own."""
+    """Paths and entries of uploads; folders that are one upload, or ours, are not listed."""
     entries = retrying(store.folder, folder)
     for name, entry in entries.items():
         path = f"{folder}/{name}" if folder else name
-        # What has plan and ledger beside it was built here, not uploaded.
+        # A folder with a build folder beside it was built here, not uploaded.
         if _left_out(inbox, path) or folder_of(name) in entries:
             continue
         if entry.is_folder and not inbox.names.is_folder_upload(path):
@@ -198,7 +201,7 @@ def _walk(inbox: Inbox, store: ObjectStore, folder: str) -> Iterator[tuple[str, 
 
 
 def _left_out(inbox: Inbox, path: str) -> bool:
-    """Whether nothing at or below a path is an upload: our own, excluded, or half-written."""
+    """Whether a path and all below it are ignored: ours, excluded, or partly written."""
     name = path.rpartition("/")[2]
     if name == STATE_FOLDER or name.endswith((folder_of(".zarr"), ".partial")):
         return True
@@ -211,7 +214,7 @@ def _left_out(inbox: Inbox, path: str) -> bool:
 
 
 def _fixed_part(template: str) -> str | None:
-    """The folder in which all targets lie, where a template names one."""
+    """The folder of all targets; None where the template does not begin with one."""
     head, brace, _ = template.partition("{")
     folder = head.rpartition("/")[0] if brace else head.rstrip("/")
     return folder if folder and not folder.endswith((":", "/")) else None
@@ -226,24 +229,21 @@ def _upload(inbox: Inbox, store: ObjectStore, path: str, entry: Entry) -> Upload
     target = inbox.names.target_of(path)
     upload = Upload(f"{store.uri}/{path}", path, target, "", inbox.work(target))
     if not entry.is_folder:
-        return replace(upload, version=_version(entry), size=entry.size)
+        return replace(upload, version=_version(entry))
     return _folder_upload(inbox, store, upload)
 
 
 def _folder_upload(inbox: Inbox, store: ObjectStore, upload: Upload) -> Upload:
     if inbox.marker is not None:
-        # One request instead of a listing: who names a marker promises to put it last.
+        # One request instead of a listing: uploaders write the marker last.
         marker = retrying(store.entry, f"{upload.path}/{inbox.marker}")
         if marker is None:
             return replace(upload, version="unmarked", lacks=f"{inbox.marker} is not there yet")
-        return replace(upload, version=_version(marker), whole=True)
+        return replace(upload, version=_version(marker), complete=True)
     listing = retrying(store.child(upload.path).objects)
-    sizes = [info.size for info in listing.values()]
     version = digest([(key, _version(info)) for key, info in listing.items()])
     lacks = "" if any(m in listing for m in MARKERS) else f"none of {', '.join(MARKERS)} is there"
-    return replace(
-        upload, version=f"listing:{version}", size=sum(sizes), objects=len(sizes), lacks=lacks
-    )
+    return replace(upload, version=f"listing:{version}", lacks=lacks)
 
 
 def _version(info: ObjectInfo) -> str:
@@ -256,4 +256,4 @@ def _version(info: ObjectInfo) -> str:
         return info.version
     etag = [value.strip('"')] if kind in ("ETag", "etag") else []
     time = [f"{info.modified:.6f}"] if info.modified is not None else []
-    return f"{'+'.join([*etag, *time])}+{info.size}".replace("@", "")
+    return f"{'+'.join([*etag, *time]) or None}+{info.size}".replace("@", "")

@@ -100,7 +100,7 @@ def _look(
         if action.error:
             uri = decision.upload.uri
             result.errors.append(f"{uri}: {action.error}")
-            records[uri] = before.get(uri) or replace(records[uri], attempt=0, parked=False)
+            records[uri] = before.get(uri) or replace(records[uri], attempt=0, phase="open")
     if records != before:
         inboxes.save_records(inbox, records)
 

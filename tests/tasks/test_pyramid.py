@@ -44,7 +44,7 @@ OPTIONS = BuildOptions(scale_factors=[2], chunks=16, shards=16, workers=1, compr
     ids=lambda error: type(error).__name__,
 )
 def test_trouble_that_may_pass_is_tried_again(error: Exception) -> None:
-    """Network trouble is nobody's fault, so Prefect runs the task again by itself."""
+    """After a network error Prefect runs the task again."""
     assert pyramid.retry_if_transient(pyramid.plan, None, failed(error))
 
 
@@ -85,7 +85,7 @@ def test_success_is_not_tried_again() -> None:
     "name", ["plan", "cache_source", "write_level", "write_metadata", "verify"]
 )
 def test_every_phase_retries_by_type_and_never_by_cache(name: str) -> None:
-    """No phase takes Prefect's cached result for what is stored; each survives trouble."""
+    """No phase uses Prefect's cached results; each is retried after transient errors."""
     task = getattr(pyramid, name)
     assert task.retries == 3
     assert task.retry_delay_seconds == [10, 20, 40]

@@ -1,4 +1,4 @@
-"""What must not grow with the number of regions: planning, and finding what remains."""
+"""Planning, and finding what remains, must not grow with the number of regions."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from tests.support.plans import plan_of
 
 @dataclass(frozen=True)
 class Found:
-    """What planning a petabyte took."""
+    """The plan of a petabyte, and what planning it took."""
 
     planned: PlannedBuild
     regions_asked: int
     tables: int
     peak_bytes: int
-    """Of memory, at most, over what the process had before."""
+    """Peak memory, over what the process had before."""
 
 
 def planned_petabyte(folder: Path) -> Found:

@@ -347,7 +347,7 @@ def test_an_unreadable_lease_that_is_renewed_stays_live(
 def test_a_lease_that_was_removed_meanwhile_is_no_obstacle(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between its reading and the look at its age; the target was removed by its builder."""
+    """Between reading it and asking for its age: its builder removed the target."""
     store.write("lease/000001.json", b"{")
     monkeypatch.setattr(store, "info", lambda key: None)
     assert current_holder(store) is None

@@ -115,7 +115,7 @@ class Odd:
 
 
 def test_anything_with_shape_dtype_and_slicing_is_an_array(pixels):
-    """What cannot be told from another is never taken for the same."""
+    """An array that cannot be identified is never taken for an earlier one."""
     source = open_source(Odd())
     assert pixels(source).sum() == 6
     assert source.identity != open_source(Odd()).identity

@@ -147,7 +147,7 @@ def test_decoders_are_looked_up_by_code() -> None:
 
 
 def test_private_parts_of_tifffile_are_used_in_one_file_only() -> None:
-    """So an update of tifffile has one file to break."""
+    """An update of tifffile can break one file only."""
     private = re.compile(r"\b(_multifile|series\._pages|TIFF\.[A-Z]+|tif\.tiff\b)")
     root = Path(ngff_core.__file__).parent
     users = {
