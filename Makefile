@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale lock clean
+.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale mutants house check-wheel test-lowest lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -14,8 +14,11 @@ RUN_STAMP := .venv/.installed-demo
 TEST_STAMP := .venv/.installed-test
 VIEWERS_STAMP := .venv/.installed-viewers
 BENCH_STAMP := .venv/.installed-bench
+MUTANTS_STAMP := .venv/.installed-mutants
+LOWEST_STAMP := .venv-lowest/.installed
 # Without its Python, removed or upgraded away, a .venv counts as not installed.
-$(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(VIEWERS_STAMP) $(BENCH_STAMP))
+$(shell test -x $(VENV) || rm -f $(RUN_STAMP) $(TEST_STAMP) $(VIEWERS_STAMP) $(BENCH_STAMP) \
+	$(MUTANTS_STAMP))
 
 # Prefect's database stays inside this folder, and no telemetry leaves it.
 demo look serve: export PREFECT_HOME := $(CURDIR)/.prefect
@@ -57,6 +60,15 @@ lint: $(TEST_STAMP) ## check style, format and types
 	$(VENV) -m mypy || status=1; \
 	exit $$status
 
+check-wheel: $(TEST_STAMP) ## build the wheel; check types of, and run, a user's script with it
+	@sh scripts/check-wheel
+
+test-lowest: $(LOWEST_STAMP) ## run the core's tests with the lowest versions that pyproject.toml allows
+	@sh scripts/test-lowest $(PYTEST_ARGS)
+
+house: $(TEST_STAMP) ## draw docs/house.md from the imports
+	@$(VENV) -m scripts.draw_house
+
 bench: $(BENCH_STAMP) ## measure pyramids beside plain copies and other tools (an hour)
 	@$(VENV) -m benchmarks.bench $(BENCH_ARGS)
 
@@ -69,19 +81,26 @@ bench-reliability: $(TEST_STAMP) ## build on buckets under faults and latency (1
 bench-scale: $(TEST_STAMP) ## plan a petabyte and build a million regions without pixels (10 minutes)
 	@$(VENV) -m benchmarks.scale
 
+# make mutants MODULES=ngff_core/records SAMPLE=100 SEED=1; without them all mutants of all three.
+mutants: $(MUTANTS_STAMP) ## change the code in small ways and see whether its tests notice (SAMPLE=20: minutes)
+	@$(VENV) -m scripts.mutants $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) \
+		$(if $(SEED),--seed $(SEED)) $(MUTANTS_ARGS)
+
 # UPGRADE=1 moves every pin to the newest fit version; without it only what pyproject.toml
 # no longer allows moves. The demo's pins bind the tests', so both run the same versions.
 COMPILE := .venv/bin/uv pip compile pyproject.toml --quiet --python $(VENV) --universal \
 	--python-version 3.12 --no-header --no-annotate --no-emit-package ngff-flows \
 	$(if $(UPGRADE),--upgrade)
-lock: $(VENV) ## pin all dependencies anew in requirements/ (UPGRADE=1: to the newest)
+lock: $(VENV) ## pin all dependencies again in requirements/ (UPGRADE=1: to the newest)
 	@test -x .venv/bin/uv || $(VENV) -m pip install --quiet uv
 	@$(COMPILE) --extra demo --output-file requirements/demo.txt
 	@$(COMPILE) --extra test --constraint requirements/demo.txt --output-file requirements/test.txt
 	@$(COMPILE) --extra bench --constraint requirements/test.txt --output-file requirements/bench.txt
+	@$(COMPILE) --extra mutants --constraint requirements/test.txt --output-file requirements/mutants.txt
+	@$(COMPILE) --extra core-test --resolution lowest-direct --output-file requirements/lowest.txt
 
 clean: ## remove everything that make made
-	rm -rf .venv .prefect demo dist build benchmarks/.data
+	rm -rf .venv .venv-lowest .mutants .prefect demo dist build benchmarks/.data
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find ngff_flows flows tasks ngff_core deployments tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -113,4 +132,15 @@ $(VIEWERS_STAMP): $(TEST_STAMP) requirements/viewers.txt
 $(BENCH_STAMP): $(TEST_STAMP) requirements/bench.txt
 	@echo "Installing what the benchmark measures (once)"
 	@sh scripts/install-into-venv requirements/bench.txt
+	@touch $@
+
+# After the test stamp for the same reason.
+$(MUTANTS_STAMP): $(TEST_STAMP) requirements/mutants.txt
+	@echo "Installing what makes the mutants (once)"
+	@sh scripts/install-into-venv requirements/mutants.txt
+	@touch $@
+
+# An environment of its own, beside .venv. Without a Python 3.12 it stays empty, and its tests are skipped.
+$(LOWEST_STAMP): $(TEST_STAMP) requirements/lowest.txt pyproject.toml scripts/install-into-venv
+	@sh scripts/test-lowest --install
 	@touch $@

@@ -1,8 +1,10 @@
-"""Pyramids side by side with other tools, in one run, taking turns; prints the table.
+"""Pyramids beside other tools: all in one run, one after another in rounds; prints the table.
 
-Run: ``make bench``, or ``.venv/bin/python -m benchmarks.bench --help``. Every single time
-is kept in ``benchmarks/results.json`` as soon as it is measured, so an interrupted bench goes
-on; once complete it only shows its table, until ``--fresh``, or another version of anything.
+Run ``make bench``, or ``.venv/bin/python -m benchmarks.bench --help``. Each time is saved in
+``benchmarks/results.json`` as soon as it is measured, so an interrupted bench continues. Once
+complete it only shows its table, until ``--fresh`` is given or a version of anything changes.
+
+``--baseline CHECKOUT`` measures only our own builds, of this checkout and of an earlier one.
 """
 
 # ruff: noqa: T201 - printing is what it is for
@@ -19,7 +21,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.pyramids.contest import REPEATS, Contestant, comparisons, contestants
+from benchmarks.pyramids.contest import (
+    REPEATS,
+    Comparison,
+    Contestant,
+    comparisons,
+    contestants,
+    duel,
+    duel_rows,
+)
 from benchmarks.pyramids.images import DATA, IMAGES, TINY, make
 from benchmarks.pyramids.results import (
     Results,
@@ -41,42 +51,60 @@ console = Console()
 
 def main(
     only: Annotated[
-        list[str] | None, typer.Option(help="Those whose name contains this; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Only contestants whose name contains this; may be repeated."),
     ] = None,
     repeats: Annotated[
-        int, typer.Option(min=1, help="Runs of each; slow peers take fewer.")
+        int, typer.Option(min=1, help="Runs of each contestant; slow tools take fewer.")
     ] = REPEATS,
-    size: Annotated[Size, typer.Option(help="small is for working on the benchmark.")] = "full",
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget earlier runs.")] = False,
-    show: Annotated[bool, typer.Option("--list", help="List the contestants and end.")] = False,
+    size: Annotated[
+        Size, typer.Option(help="Size of the images; small is for working on the benchmark.")
+    ] = "full",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard earlier results.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="List the contestants and exit.")] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Checkout of an earlier commit: measure only our own builds, now and then.",
+        ),
+    ] = None,
     write_docs: Annotated[
-        bool, typer.Option("--write-docs", help="Only put the results into docs/performance.md.")
+        bool,
+        typer.Option("--write-docs", help="Only write the saved results into docs/performance.md."),
     ] = False,
 ) -> None:
-    """Measure our builds beside copies and peers, and print one table of ratios."""
+    """Measure our builds, plain copies and other tools, and print one table of ratios."""
     if write_docs:
         return _write_docs(_path("full"))
-    # a bench that is ended takes contestant, server and half-written pyramids with it
+    # Ending the bench also ends the contestant and the server, and removes unfinished pyramids.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     on_few_cores()
     images = IMAGES[size]
-    chosen = [c for c in contestants(images) if not only or any(o in c.key for o in only)]
+    everybody = duel(images, baseline.resolve()) if baseline else contestants(images)
+    chosen = [c for c in everybody if not only or any(o in c.key for o in only)]
     if show:
         return print(*(c.key for c in chosen), sep="\n")
     for image in {c.image.name: c.image for c in chosen}.values():
         with console.status(f"Making the {image.name} image, unless it is there"):
             make(TINY[image.name])
             make(image)
-    results = Results(_path(size), images, fresh=fresh)
-    _compete(chosen, repeats, results)
-    console.print(rich_table(rows(results, comparisons())))
-    for name in ("3-D", "2-D"):
-        console.print(same_pixels(results, name))
+    path = DATA / f"baseline-{size}.json" if baseline else _path(size)
+    table = duel_rows() if baseline else comparisons()
+    results = Results(path, images, fresh=fresh or baseline is not None)
+    _compete(chosen, repeats, results, table)
+    console.print(rich_table(rows(results, table)))
+    if not baseline:
+        for name in ("3-D", "2-D"):
+            console.print(same_pixels(results, name))
     return None
 
 
-def _compete(chosen: list[Contestant], repeats: int, results: Results) -> None:
-    """Round after round, each contestant once a round while it lacks runs."""
+def _compete(
+    chosen: list[Contestant], repeats: int, results: Results, table: list[Comparison]
+) -> None:
+    """Run the contestants in rounds, each once a round until it has all its runs."""
     wanted = {c.key: min(repeats, c.repeats or repeats) for c in chosen}
     todo = {c.key: max(0, wanted[c.key] - len(results.seconds(c.key))) for c in chosen}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -91,14 +119,19 @@ def _compete(chosen: list[Contestant], repeats: int, results: Results) -> None:
                 bar.update(task, description=contestant.key)
                 if contestant.module == "our_flow" and environment is None:
                     environment = stack.enter_context(prefect_server())
-                done = _turn(contestant, environment or {}, results)
+                done = _turn(contestant, environment or {}, results, table)
                 gone = 1 if done else todo[contestant.key]
                 todo[contestant.key] -= gone
                 bar.advance(task, gone)
 
 
-def _turn(contestant: Contestant, environment: dict[str, str], results: Results) -> bool:
-    """One run of one contestant; False where there is no use in another."""
+def _turn(
+    contestant: Contestant,
+    environment: dict[str, str],
+    results: Results,
+    table: list[Comparison],
+) -> bool:
+    """Run one contestant once; False where another run would fail the same way."""
     failed = None
     if contestant.package and installed(contestant.package) is None:
         failed = f"{contestant.package} is not installed"
@@ -111,7 +144,7 @@ def _turn(contestant: Contestant, environment: dict[str, str], results: Results)
     if failed:
         results.note_failure(contestant, failed)
         console.print(f"{contestant.key}: {failed}", style="red", markup=False)
-    results.save(rows(results, comparisons()))
+    results.save(rows(results, table))
     return failed is None
 
 

@@ -31,7 +31,8 @@ import ngff_core
 from ngff_core.build.report import bytes_text
 from ngff_core.errors import TransientError
 from ngff_core.progress import Advanced
-from ngff_core.storage import open_store, transient
+from ngff_core.storage import open_store
+from ngff_core.storage.retry import retries_by_kind
 from tests.servers.proxy import Fault
 
 ROOT = Path(__file__).parents[1]
@@ -193,7 +194,7 @@ def build_through(place: Place, source: str, faults: list[Fault], kind: str) -> 
     """Build, interrupted in mid-level so that stored regions are read back too; compare."""
     target = place.uri("image.ome.zarr")
     expected = place.objects(place.uri("whole.ome.zarr"))
-    before, began = transient.met(), time.monotonic()
+    before, began = retries_by_kind(), time.monotonic()
     place.script(faults)
     commands, survived, interrupted = 0, False, False
     while not survived and commands < 5:
@@ -207,7 +208,7 @@ def build_through(place: Place, source: str, faults: list[Fault], kind: str) -> 
         interrupted = True
     seconds = time.monotonic() - began
     requests, injected = place.script([])
-    met = transient.met() - before
+    met = retries_by_kind() - before
     found = place.objects(target)
     differing = sum(found.get(key) != expected.get(key) for key in {*found, *expected})
     place.remove(target)

@@ -28,7 +28,7 @@ import zarr
 from ngff_core import BuildOptions
 from ngff_core.build.planning import PlannedBuild, plan_pyramid
 from ngff_core.build.report import bytes_text
-from ngff_core.build.streaming import Pass
+from ngff_core.build.streaming import Pass, PassLimits
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.make import make_plan
 from ngff_core.plan.pricing import price
@@ -155,8 +155,7 @@ class Simulation:
                 self.level_ios,
                 NoKernel(),  # type: ignore[arg-type]  # all that a pass asks of one
                 executor=executor,
-                in_flight=in_flight,
-                held_limit=2**40,
+                limits=PassLimits(in_flight, held_bytes=2**40),
                 check=check,
             ).run()
         for ledger in self.ledgers:
@@ -187,7 +186,7 @@ def simulate(folder: str, grid: int) -> dict[str, str]:
     left = sum(len(ledger.remaining) for ledger in build.ledgers)
     known = time.perf_counter() - began
     build.run(executor, 8)
-    assert all(ledger.whole for ledger in build.ledgers)
+    assert all(ledger.has_all_receipts for ledger in build.ledgers)
     began = time.perf_counter()
     for ledger in build.ledgers:
         ledger.finish()

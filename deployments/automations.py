@@ -1,6 +1,6 @@
-"""Automations of the server: dead runs are noticed, and crashed builds go on by themselves.
+"""Automations of the server: dead runs become Crashed, and crashed builds are resumed.
 
-Applying them again changes nothing but what differs: an automation is known by its name.
+Automations are identified by their names; applying them again updates what differs.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from prefect.events.schemas.automations import Posture
 from prefect.settings import get_current_settings
 
 RESUMES = 3
-"""A build that crashed so often once more is left for a person to look at."""
+"""A build is resumed this often; after that a person has to look at it."""
 
 REST = timedelta(seconds=60)
-"""A crash rests so long before the run goes on. A process worker reports one twice, some ten
-seconds apart; where the run was under way again by then, the second report crashed it
-again, and two processes came to run it."""
+"""Time from a crash until the run is resumed. A process worker reports a crash twice, some ten
+seconds apart; when the run had been resumed in between, the second report crashed it again, and
+two processes ran it."""
+
+_FORMER_NAMES = ("ngff: crashed builds go on",)
 
 _RUN = "prefect.flow-run.*"
 _MOVED = (
@@ -36,10 +38,10 @@ _ENDED = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused",
 
 
 def dead_runs(silence: timedelta) -> AutomationCore:
-    """A run whose heartbeat stops becomes Crashed: its process cannot say so any more."""
+    """Marks a run as Crashed when its heartbeats stop: its process is dead and cannot report it."""
     return AutomationCore(
         name="ngff: dead runs become crashed",
-        description="A flow run that sent heartbeats, sends none any more and did not end.",
+        description="A flow run stopped sending heartbeats, and did not end.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={
@@ -57,24 +59,24 @@ def dead_runs(silence: timedelta) -> AutomationCore:
                 state=StateType.CRASHED,
                 name=None,
                 force=False,
-                message="No heartbeat any more: its process or machine died. What it did is kept.",
+                message="No more heartbeats: the process or machine died. Finished work is kept.",
             )
         ],
     )
 
 
 def crashed_builds() -> AutomationCore:
-    """A crashed build runs again, as often as its count of runs allows.
+    """Resumes a crashed build, up to `RESUMES` times by its count of runs.
 
-    A run that crashed before it began counts none, and is not begun again: there is no
-    bound to how often its infrastructure may fail.
+    A run that crashed before it began has the count 0, and is not resumed: nothing would limit
+    how often its infrastructure may fail.
     """
     return AutomationCore(
-        name="ngff: crashed builds go on",
-        description=f"At most {RESUMES} times; the ledger beside the target has what was done.",
+        name="ngff: crashed builds are resumed",
+        description=f"At most {RESUMES} times; a build continues from the ledger at its target.",
         trigger=EventTrigger(
             after={"prefect.flow-run.Crashed"},
-            # whoever is quicker, a person or a worker, is left to it
+            # not where a person or a worker has already rescheduled or ended the run
             expect={f"prefect.flow-run.{name}" for name in _MOVED},
             match={
                 "prefect.resource.id": _RUN,
@@ -94,36 +96,44 @@ def crashed_builds() -> AutomationCore:
                 state=StateType.SCHEDULED,
                 name="AwaitingRetry",
                 force=False,
-                message="Crashed, and goes on from its ledger.",
+                message="Resumed after a crash; continues where it stopped.",
             )
         ],
     )
 
 
 def wanted() -> tuple[AutomationCore, ...]:
-    """The automations as they should be, for heartbeats as often as this environment says."""
+    """The automations, for the frequency of heartbeats that this environment sets."""
     often = get_current_settings().flows.heartbeat_frequency or 180
-    # Two may be late or lost on the way.
+    # Two heartbeats may be late or lost.
     return dead_runs(timedelta(seconds=2.5 * often)), crashed_builds()
 
 
 def apply(client: SyncPrefectClient) -> dict[str, str]:
-    """Create or update each automation; what was done, by its name."""
-    done = {}
+    """Create or update each automation; "created" or "updated", by name."""
+    changes = {}
     for automation in wanted():
-        found = client.read_automations_by_name(automation.name)
-        if not found:
+        existing = client.read_automations_by_name(automation.name)
+        if not existing:
             client.create_automation(automation)
-        for first in found[:1]:
+        for first in existing[:1]:
             client.update_automation(first.id, automation)
-        for double in found[1:]:
-            client.delete_automation(double.id)
-        done[automation.name] = "updated" if found else "created"
-    return done
+        for duplicate in existing[1:]:
+            client.delete_automation(duplicate.id)
+        changes[automation.name] = "updated" if existing else "created"
+    _delete_renamed(client)
+    return changes
+
+
+def _delete_renamed(client: SyncPrefectClient) -> None:
+    """Remove automations of earlier versions that have another name now."""
+    for name in _FORMER_NAMES:
+        for automation in client.read_automations_by_name(name):
+            client.delete_automation(automation.id)
 
 
 def main() -> None:
-    """Apply the automations to the server that PREFECT_API_URL names."""
+    """Apply the automations to the server at PREFECT_API_URL."""
     with get_client(sync_client=True) as client:
         for name, what in apply(client).items():
             print(f"{what}  {name}")

@@ -1,8 +1,8 @@
-"""Make a server ready: its work pool, its queues, its deployments, its automations.
+"""Prepare a server: create its work pool, queues, deployments and automations.
 
     python -m deployments.prepare [--prefect-file FILE] [--builds N]
 
-Running it again changes what differs and nothing else.
+Running it again updates only what differs.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PREFECT_FILE = ROOT / "deployments" / "prefect.yaml"
 
 BUILDS_AT_ONCE = 2
-"""Each takes all cores that it finds; two keep them busy while one waits for storage."""
+"""Each build uses all cores; two keep them busy while one waits for storage."""
 
 
 def prepare(prefect_file: Path = PREFECT_FILE, builds: int = BUILDS_AT_ONCE) -> list[str]:
-    """Make the server that PREFECT_API_URL names ready; what was done, a line each."""
+    """Prepare the server at PREFECT_API_URL; one line for each thing that was set up."""
     from prefect.client.orchestration import get_client
 
     pool = pool_of(prefect_file)
@@ -43,7 +43,7 @@ def prepare(prefect_file: Path = PREFECT_FILE, builds: int = BUILDS_AT_ONCE) -> 
 
 
 def pool_of(prefect_file: Path) -> str:
-    """The work pool that a file's deployments are for."""
+    """The name of the work pool of a file's deployments."""
     document = yaml.safe_load(prefect_file.read_text("utf-8"))
     (name,) = {deployment["work_pool"]["name"] for deployment in document["deployments"]}
     return str(name)
@@ -61,13 +61,13 @@ def _limit_builds(client: Any, pool: str, builds: int) -> None:
 
 
 def _prefect(*arguments: str) -> None:
-    """Prefect's own command, quiet unless it fails."""
+    """Run Prefect's own command; its output is shown only where it fails."""
     from prefect.settings import get_current_settings
 
     done = subprocess.run(
         [sys.executable, "-m", "prefect", *arguments],
         cwd=ROOT,
-        # also what this process was told otherwise than by its environment
+        # includes settings of this process that do not come from its environment
         env=os.environ | get_current_settings().to_environment_variables(exclude_unset=True),
         capture_output=True,
         text=True,
@@ -78,7 +78,7 @@ def _prefect(*arguments: str) -> None:
 
 
 def main() -> None:
-    """Prepare the server, and say what was done."""
+    """Prepare the server, and print what was set up."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--prefect-file", type=Path, default=PREFECT_FILE)
     parser.add_argument("--builds", type=int, default=BUILDS_AT_ONCE, help="builds at once")

@@ -1,10 +1,10 @@
-"""Everything on one machine: server, worker, deployments, automations. Ctrl-C ends it.
+"""Runs everything on one machine: server, worker, deployments, automations. Ctrl-C ends it.
 
     make serve [PORT=4300]
 
-State stays in `.prefect/` of the clone, so that it goes on where it was ended. Notifications of
-uploads are received too, by the secret in `.prefect/receiver-secret` where none of the receiver's
-own settings (NGFF_RECEIVER_…) is given.
+Its state is kept in `.prefect/` of the clone, for the next start. It also receives notifications
+of uploads. Where none of the receiver's settings (NGFF_RECEIVER_…) is given, senders are
+authenticated by the secret in `.prefect/receiver-secret`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 _HOST = "127.0.0.1"
-# The first start migrates the database, half a minute and more on a small machine.
+# The first start migrates the database, which takes half a minute and more on a small machine.
 _START_SECONDS = 180.0
 _END_SECONDS = 15.0
 
 
 def main() -> None:
-    """Serve until Ctrl-C, SIGTERM, or the end of what was started."""
-    # Ctrl-C as well: whoever starts this in the background may have it ignored.
+    """Serve until Ctrl-C, SIGTERM, or the end of one of the processes."""
+    # Ctrl-C as well: a shell that starts this in the background may make it be ignored.
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def serve(wanted: int | None = None) -> None:
-    """Serve at a port until told to end."""
+    """Serve on a port until interrupted."""
     home = Path(os.environ.get("PREFECT_HOME") or ROOT / ".prefect")
     port = _port(wanted)
     address = f"http://{_HOST}:{port}"
@@ -54,7 +54,7 @@ def serve(wanted: int | None = None) -> None:
         server = _start(home / "server.log", "server", "start", "--host", _HOST, "--port", port)
         started.append(server)
         _wait_until_healthy(f"{address}/api/health", server)
-        # Prefect reads its settings when it is imported: not before they are made.
+        # Prefect reads its settings when it is imported, so this import comes after them.
         from deployments.prepare import PREFECT_FILE, pool_of, prepare
 
         for line in prepare():
@@ -75,7 +75,7 @@ def _environment(home: Path, address: str) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "DO_NOT_TRACK": "1",
-        # with leases in memory a restart would end each build that has one, within four minutes
+        # With leases in memory a restart would end every build that has one, within four minutes.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
             "prefect.server.concurrency.lease_storage.filesystem"
         ),
@@ -83,19 +83,19 @@ def _environment(home: Path, address: str) -> dict[str, str]:
 
 
 def _port(wanted: int | None) -> str:
-    """The port that is wanted; else 4200, or a free one where somebody has it."""
+    """The wanted port; without one 4200, or a free port where 4200 is taken."""
     port = _first_free(*((4200, 0) if wanted is None else (wanted,)))
     if port is not None:
         return port
     sys.exit(
-        f"port {wanted} cannot be used: end what listens there, or give another one "
-        "(make serve PORT=4300), or none for any that is free"
+        f"port {wanted} is taken: end the program that listens there, give another port "
+        "(make serve PORT=4300), or give none to use a free one"
     )
 
 
 @contextmanager
 def _alone(home: Path, address: str) -> Iterator[None]:
-    """Two servers on one database would do everything twice."""
+    """Refuse to start beside a second server on the same database: runs would start twice."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "serve.lock").open("a+") as lock:
         try:
@@ -119,18 +119,18 @@ def _first_free(*ports: int) -> str | None:
 
 
 def _receive(home: Path) -> subprocess.Popen[bytes]:
-    """The receiver of notifications, at NGFF_RECEIVER_PORT, else at 8080 or a free port."""
+    """Start the receiver of notifications on NGFF_RECEIVER_PORT, 8080 or a free port."""
     log, secret = home / "receiver.log", home / "receiver-secret"
-    told = ""
+    hint = ""
     given = {name for name in os.environ if name.startswith("NGFF_RECEIVER_")}
     if not given - {"NGFF_RECEIVER_PORT"}:
         if not secret.exists():
             secret.touch(mode=0o600)
             secret.write_text(secrets.token_urlsafe(32))
         os.environ["NGFF_RECEIVER_SECRET"] = secret.read_text()
-        told = f", their secret: {secret}"
+        hint = f", their secret: {secret}"
     port = os.environ.get("NGFF_RECEIVER_PORT") or _first_free(8080, 0) or "8080"
-    print(f"Notifications: http://{_HOST}:{port}  (their log: {log}{told})", flush=True)
+    print(f"Notifications: http://{_HOST}:{port}  (their log: {log}{hint})", flush=True)
     return _start(log, "--host", _HOST, "--port", port, module="ngff_flows.receiver")
 
 
@@ -142,14 +142,14 @@ def _start(log: Path, *arguments: str, module: str = "prefect") -> subprocess.Po
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # A session of its own: Ctrl-C reaches it in order, and not all of it at once.
+            # In its own session, so that Ctrl-C does not reach it: it is ended in order instead.
             start_new_session=True,
         )
 
 
 @contextmanager
 def _processes() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that end with the block, the last one first, and all that they started."""
+    """A list of processes; at the end of the block each is ended, with its children, last first."""
     started: list[subprocess.Popen[bytes]] = []
     try:
         yield started
@@ -187,13 +187,13 @@ def _wait_until_healthy(url: str, server: subprocess.Popen[bytes]) -> None:
             if answer.status == 200:
                 return
         time.sleep(0.5)
-    sys.exit("the server did not start; its log says why")
+    sys.exit("the server did not start; see its log")
 
 
 def _watch(started: list[subprocess.Popen[bytes]]) -> None:
     while all(process.poll() is None for process in started):
         time.sleep(0.5)
-    sys.exit("server, worker or receiver ended by itself; its log says why")
+    sys.exit("server, worker or receiver ended unexpectedly; see its log")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

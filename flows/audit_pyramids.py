@@ -1,4 +1,4 @@
-"""The flow `audit-pyramids`: published pyramids held against their ledgers, night after night."""
+"""The flow `audit-pyramids`: checks published pyramids against their checksums, as every night."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def audit_pyramids(
 ) -> State[list[Audit]]:
     """Verify every pyramid below some prefixes; fail where one is damaged.
 
-    Each is looked at by its listing, and on one day in so many read whole: a share of them
-    each day, by their names. A pyramid that is damaged sends the event ngff.pyramid.damaged.
+    Most days a pyramid is checked by listing its objects. One day in `deep_every` all its bytes
+    are read; which day depends on its name, so each day a share of the pyramids is read. A
+    damaged pyramid sends the event ngff.pyramid.damaged.
 
     Args:
-        prefixes: Paths or URIs to look below, such as gs://images/published.
-        deep_every: Days in which every byte is read once; 1 reads all of them in each run.
-        repair: Build damaged regions anew, from the source or the level below.
-        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several of
-            them. By default those of the environment.
+        prefixes: Paths or URIs below which pyramids are published, such as gs://images/published.
+        deep_every: Days within which every byte is read once; 1 reads all bytes in each run.
+        repair: Compute damaged regions again, from the source or the larger level.
+        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several
+            blocks. By default the worker's environment.
     """
     today = datetime.now(UTC).date()
     audits = []
@@ -41,34 +42,34 @@ def audit_pyramids(
     for target in (target for prefix in prefixes for target in find_targets(prefix, options)):
         deep = maintenance.is_deep_day(target, deep_every, today)
         state = maintenance.audit(target, deep, repair, storage_block, return_state=True)
-        found = _result(target, state)
-        if found.damaged:
-            maintenance.tell_damage(found)
-        audits.append(found)
+        audit = _result(target, state)
+        if audit.damaged:
+            maintenance.emit_damaged(audit)
+        audits.append(audit)
     maintenance.show_audits(audits)
     return _state(audits, repair)
 
 
 def _result(target: str, state: State[Any]) -> Audit:
     if state.is_completed():
-        found: Audit = state.result()
-        return found
-    # Trouble with one pyramid's storage leaves the others their audit.
-    return Audit(target, "could not be looked at", (str(state.message),))
+        audit: Audit = state.result()
+        return audit
+    # One pyramid whose storage fails does not stop the audit of the others.
+    return Audit(target, "could not be checked", (str(state.message),))
 
 
 def _state(audits: list[Audit], repair: bool) -> State[list[Audit]]:
-    bad = [one for one in audits if not one.ok]
-    if not bad:
+    damaged = [one for one in audits if not one.ok]
+    if not damaged:
         finished = sum(one.finished for one in audits)
         repaired = sum(one.repaired for one in audits)
-        told = [f"{counted(finished, 'pyramids')} right"]
-        told += [f"{len(audits) - finished} not finished"] if finished < len(audits) else []
-        told += [f"{repaired} regions or documents mended"] if repaired else []
-        return Completed(message=", ".join(told), data=audits)
+        parts = [f"{counted(finished, 'pyramids')} undamaged"]
+        parts += [f"{len(audits) - finished} not finished"] if finished < len(audits) else []
+        parts += [f"{repaired} regions or documents repaired"] if repaired else []
+        return Completed(message=", ".join(parts), data=audits)
     remedy = "" if repair else "; run with repair, or: ngff-flows verify --repair TARGET"
     return Failed(
-        message=f"{len(bad)} of {counted(len(audits), 'pyramids')} damaged, the first is "
-        f"{bad[0].target} ({bad[0].findings[0]}){remedy}",
+        message=f"{len(damaged)} of {counted(len(audits), 'pyramids')} damaged, the first is "
+        f"{damaged[0].target} ({damaged[0].findings[0]}){remedy}",
         data=audits,
     )

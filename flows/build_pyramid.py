@@ -1,4 +1,4 @@
-"""The flow `build-pyramid`: from one upload to one published pyramid."""
+"""The flow `build-pyramid`: builds one published pyramid from one image."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def build_pyramid(
 ) -> BuildReport:
     """Turn an image into a published OME-Zarr pyramid.
 
-    The same run again, after whatever happened to the first, does what remains.
+    A run with the same parameters continues where an earlier one stopped.
 
     Args:
         source: Path or URI of a zarr array, an OME-Zarr image, a TIFF or an .npy file.
-        target: Path or URI of the pyramid, by custom ending in .ome.zarr.
+        target: Path or URI of the pyramid, usually ending in .ome.zarr.
         options: How the pyramid is made.
-        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several of
-            them for places of different kinds. By default those of the worker's environment.
+        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several
+            blocks where source and target need different ones. By default the worker's environment.
     """
     began = time.monotonic()
     try:
         report = _build(source, target, options, storage_block)
     except Exception as error:
-        events.tell_failed(source, target, error, time.monotonic() - began)
+        events.emit_failed(source, target, error, time.monotonic() - began)
         raise
-    events.tell_completed(report)
+    events.emit_completed(report)
     return report
 
 
@@ -52,8 +52,8 @@ def _build(source: str, target: str, options: PyramidOptions, storage_block: Blo
         if build.cache_needed:
             pyramid.cache_source(build)
         logs = pyramid.show_progress(build)
-        # The first of them sets all levels going, and the later ones find most of theirs
-        # done. Side by side in threads they would gain nothing but Prefect's own races.
+        # The first task starts all levels, so the later tasks find most of their work done.
+        # Threads would make them no faster, and would add Prefect's own races.
         for level in build.plan.levels:
             pyramid.write_level(build, level.index, logs.get(level.index))
         pyramid.write_metadata(build)

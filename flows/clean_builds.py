@@ -1,4 +1,4 @@
-"""The flow `clean-builds`: what dead builds left behind is removed, once somebody agreed."""
+"""The flow `clean-builds`: removes what dead builds left, after a dry run."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ def clean_builds(
     dry_run: bool = True,
     storage_block: str | list[str] | None = None,
 ) -> list[Leftover]:
-    """Remove forgotten caches and half-built pyramids below some prefixes.
+    """Remove caches and half-built pyramids that dead builds left below some prefixes.
 
-    Only of builds that no live process holds, whose newest object is older than so many
-    days. Pyramids whose levels are all there are never removed.
+    A build counts as dead when no live process holds its lease and its newest object is older
+    than `older_than_days`. Pyramids with all their levels are never removed.
 
     Args:
-        prefixes: Paths or URIs to look below, such as gs://images/published.
-        older_than_days: Age of the newest object from which on a build counts as dead.
-        dry_run: Only show what would be removed, and how many bytes that is.
-        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several of
-            them. By default those of the environment.
+        prefixes: Paths or URIs below which pyramids are published, such as gs://images/published.
+        older_than_days: Age of the newest object, in days, from which a build counts as dead.
+        dry_run: Only show what would be removed, and its size.
+        storage_block: A saved block with the credentials, such as gcs-bucket/lab, or several
+            blocks. By default the worker's environment.
     """
     options = storage_options(storage_block)
     targets = [target for prefix in prefixes for target in find_targets(prefix, options)]
-    found = [
+    leftovers = [
         maintenance.clean(target, older_than_days, dry_run, storage_block) for target in targets
     ]
-    maintenance.show_leftovers(found, dry_run)
-    return found
+    maintenance.show_leftovers(leftovers, dry_run)
+    return leftovers

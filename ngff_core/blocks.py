@@ -1,7 +1,7 @@
-"""The samples of a box of a level, in one array or in several that lie side by side.
+"""The samples of a box of a level, in one array or in several arrays side by side.
 
-A chunk that is decoded to a place of its own, and encoded from there, is copied once less
-on either way than one that goes into an array of the whole region.
+A chunk that is decoded into an array of its own, and encoded from there, is copied once
+less on reading and once less on writing than a chunk of one array of the whole region.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from ngff_core.geometry import (
 from ngff_core.memory import ScratchBuffer
 
 Block = npt.NDArray[Any]
+"""A numpy array of samples."""
 
 
 @runtime_checkable
 class ArrayLike(Protocol):
-    """What the core asks of an array: numpy, dask, zarr and opened files have it.
+    """What the core needs of an array: numpy, dask, zarr and opened files have it.
 
-    ``array[slices]`` with one step-less slice per axis gives a numpy array, or
+    ``array[slices]``, with one slice without a step per axis, gives a numpy array, or
     something that ``numpy.asarray`` turns into one.
     """
 
@@ -48,67 +49,73 @@ class ArrayLike(Protocol):
     def __getitem__(self, key: Any, /) -> Any: ...
 
 
-Piece = tuple[Region, Block]
+PlacedBlock = tuple[Region, Block]
+"""A box of a level, and an array of the box's shape with its samples."""
 
 
 @dataclass(frozen=True, eq=False)
 class BlockedArray:
-    """``blocks`` tile ``box``: the cells of a grid of ``cell`` from its start, in C order."""
+    """The samples of ``box``, in one array for each cell of a grid from the box's start."""
 
     box: Region
     cell: Shape
+    """Shape of a cell; the last cell on each axis is cut at the end of the box."""
     blocks: tuple[Block, ...]
+    """The arrays of the cells, in C order, all of one dtype."""
 
     @classmethod
     def of(cls, box: Region, block: Block) -> Self:
-        """A box in one array."""
+        """The samples of ``box`` in the one array ``block``."""
         return cls(box, box.shape, (block,))
 
     @property
     def shape(self) -> Shape:
-        """Lengths of the box; those of the one array are what they are."""
+        """Shape of the one array as it is (a caller may check it); else that of the box."""
         return self.blocks[0].shape if len(self.blocks) == 1 else self.box.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The dtype of every array."""
         return self.blocks[0].dtype
 
     @cached_property
     def nbytes(self) -> int:
+        """Bytes of all arrays."""
         return sum(block.nbytes for block in self.blocks)
 
     @cached_property
-    def pieces(self) -> tuple[Piece, ...]:
-        """Each array with the box that it holds."""
+    def placed_blocks(self) -> tuple[PlacedBlock, ...]:
+        """Each array with the box whose samples it holds, in C order."""
         return tuple(zip(blocks(self.box, self.cell), self.blocks, strict=True))
 
     def astype(self, dtype: np.dtype[Any]) -> BlockedArray:
-        """The same as ``dtype``; no copy where it is."""
+        """The samples as ``dtype``; ``self`` if they have that dtype already."""
         if self.dtype == dtype:
             return self
         blocks = tuple(block.astype(dtype, copy=False) for block in self.blocks)
         return BlockedArray(self.box, self.cell, blocks)
 
     def part(self, box: Region) -> Block:
-        """A view of a box inside, or a copy where it lies in several arrays."""
+        """The samples of a box inside: a view if one array holds them all, else a copy."""
         index, inner = 0, []
         axes = zip(box.start, box.stop, self.box.start, self.cell, self._grid, strict=True)
         for start, stop, origin, cell, cells in axes:
             at = (start - origin) // cell
             first = origin + at * cell
             if stop > first + cell:
-                return assemble(box, self._crossed(box))
+                return assemble(box, self._overlapping(box))
             index = index * cells + at
             inner.append(slice(start - first, stop - first))
         return self.blocks[index][tuple(inner)]
 
-    def _crossed(self, box: Region) -> list[Piece]:
-        """The pieces that a box inside meets."""
+    def _overlapping(self, box: Region) -> list[PlacedBlock]:
+        """The arrays, with their boxes, that hold any sample of a box inside."""
         axes = zip(box.start, box.stop, self.box.start, self.cell, strict=True)
         spans = (range((a - o) // c, ceil_div(b - o, c)) for a, b, o, c in axes)
         strides = [math.prod(self._grid[axis + 1 :]) for axis in range(len(self._grid))]
         return [
-            self.pieces[sum(map(operator.mul, at, strides))] for at in itertools.product(*spans)
+            self.placed_blocks[sum(map(operator.mul, at, strides))]
+            for at in itertools.product(*spans)
         ]
 
     @cached_property
@@ -116,27 +123,34 @@ class BlockedArray:
         return grid_shape(self.box.shape, self.cell)
 
 
-def carve(box: Region, cell: Shape, memory: Block) -> list[Piece]:
-    """Places in flat ``memory`` for the cells of a box, one after another, in C order."""
-    found, end = [], 0
-    for region in blocks(box, cell):
-        found.append((region, memory[end : end + region.size].reshape(region.shape)))
-        end += region.size
-    return found
+def carve(box: Region, cell: Shape, memory: Block) -> list[PlacedBlock]:
+    """Cut flat ``memory`` into an array for each cell of ``box``, one after another.
 
-
-def assemble(box: Region, pieces: Sequence[Piece], room: ScratchBuffer | None = None) -> Block:
-    """The samples of ``box``, which ``pieces`` cover; no copy where one piece does.
-
-    A copy lies in ``room``, if that is given, until it is used again.
+    ``memory`` is 1-D, with at least ``box.size`` samples. The cells are those of a grid of
+    ``cell`` from the box's start, in C order; each array is a C-contiguous view.
     """
-    for region, block in pieces:
+    placed, end = [], 0
+    for region in blocks(box, cell):
+        placed.append((region, memory[end : end + region.size].reshape(region.shape)))
+        end += region.size
+    return placed
+
+
+def assemble(
+    box: Region, placed_blocks: Sequence[PlacedBlock], scratch: ScratchBuffer | None = None
+) -> Block:
+    """The samples of ``box``, which ``placed_blocks`` cover together.
+
+    Where one array holds all of the box, the result is a view of it. Else it is a copy: in
+    ``scratch`` if given, where it is valid until this thread uses that buffer again.
+    """
+    for region, block in placed_blocks:
         if contains(region, box):
             return block[within(box, region)]
-    dtype = pieces[0][1].dtype
-    found = np.empty(box.shape, dtype) if room is None else room.array(box.shape, dtype)
-    for region, block in pieces:
+    dtype = placed_blocks[0][1].dtype
+    out = np.empty(box.shape, dtype) if scratch is None else scratch.array(box.shape, dtype)
+    for region, block in placed_blocks:
         common = intersection(region, box)
         if is_box(common):
-            found[within(common, box)] = block[within(common, region)]
-    return found
+            out[within(common, box)] = block[within(common, region)]
+    return out

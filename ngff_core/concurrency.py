@@ -1,4 +1,4 @@
-"""Runs many pieces of work on an executor, a bounded number of them in flight."""
+"""Run many items of work on an executor, with a bounded number of them in flight."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ def run_bounded[Item, Result](
     in_flight: int,
     on_done: Callable[[Result], None],
 ) -> None:
-    """Run ``work`` on every item, at most ``in_flight`` at a time.
+    """Call ``work`` on every item, at most ``in_flight`` at a time.
 
-    ``on_done`` is called in the caller's thread, once per result, in the order they come.
-    If a piece fails (or the caller is interrupted) nothing more is begun; what is under
-    way is waited for and counted, and the first error is raised then.
+    ``on_done`` is called in the caller's thread, once for each result, in the order in which
+    results arrive. If an item fails, or the caller is interrupted, no further item is
+    started; items in flight are waited for and their results passed to ``on_done``, and then
+    the first error is raised.
     """
     queue = iter(items)
     running: set[Future[Result]] = set()
@@ -37,7 +38,7 @@ def run_bounded[Item, Result](
 
 
 def _drain[Result](running: set[Future[Result]], on_done: Callable[[Result], None]) -> None:
-    """Let what is under way end, and count what succeeded."""
+    """Cancel items that have not started, wait for the others, and deliver their results."""
     for future in running:
         future.cancel()
     for future in wait(running).done:

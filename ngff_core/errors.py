@@ -1,81 +1,86 @@
-"""What can go wrong, by whose fault it is.
+"""The errors of this package, in three families by whose fault they are.
 
-Three families, each member also a builtin so that callers who know nothing of this
-package can still catch it:
+Each is also a builtin error, so code that does not know this package can catch it too.
 
-* ``CallerError``: the value, the source or the target the caller named cannot be
-  used. Trying again changes nothing; the message says what to change.
-* ``StoredDataError``: bytes that were stored do not say what they should.
-* ``TransientError``: the network, another builder, or a machine stood in the way.
-  Running the same command again goes on from where it stopped.
+* ``CallerError``: the value, the source or the target that the caller named cannot be used.
+  Trying again changes nothing. The message says what to change.
+* ``StoredDataError``: stored bytes are not what they should be. The message says which, and
+  how to repair them.
+* ``TransientError``: the network, another builder or a machine failed. Run the same command
+  again: it continues where it stopped.
 """
 
 from __future__ import annotations
 
 
 class NgffError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error that this package raises on purpose."""
 
 
 class CallerError(NgffError):
-    """The caller asked for something that cannot be done as asked."""
+    """The caller asked for something that cannot be done. Change the call as the message says."""
 
 
 class InvalidOptionError(CallerError, ValueError):
-    """An option has a value that makes no sense; the message names the option."""
+    """An option has an invalid value. The message names the option and what it accepts."""
 
 
 class UnsupportedDtypeError(CallerError, TypeError):
-    """The method cannot give right samples for this dtype."""
+    """The method cannot compute correct samples for this dtype. Choose another method."""
 
 
 class MemoryLimitError(CallerError, MemoryError):
-    """The memory limit is below what one unit of work needs; the message has both."""
+    """The memory limit is less than one unit of work needs. The message has both numbers: raise
+    the limit, or choose smaller chunks or shards."""
 
 
 class SourceNotFoundError(CallerError, FileNotFoundError):
-    """Nothing is stored at the source's path or URI."""
+    """Nothing is stored at the source's path or URI. Correct it, or upload the source."""
 
 
 class SourceFormatError(CallerError, ValueError):
-    """The source exists, and is not an image this package can decode."""
+    """The source exists, but is not an image that this package can read. Convert it."""
 
 
 class SourceChangedError(CallerError, ValueError):
-    """The source is no longer the one that the build at the target began with."""
+    """The source is not the one that the build at the target began with. Build from scratch with
+    ``overwrite``, or restore the source."""
 
 
 class TargetExistsError(CallerError, FileExistsError):
-    """The target holds something that this build must not touch."""
+    """The target holds something that this build must not change. Choose another target, or
+    replace what is there with ``overwrite``."""
 
 
 class TargetNotFoundError(CallerError, FileNotFoundError):
-    """There is no build at the target."""
+    """There is no build at the target. Correct its path or URI."""
 
 
 class ClusterUnfitError(CallerError, ValueError):
-    """The dask cluster cannot do this build as it is; the message says what to change."""
+    """The dask cluster cannot run this build as it is. The message says what to change there."""
 
 
 class StoredDataError(NgffError, ValueError):
-    """Stored bytes contradict the plan or the ledger."""
+    """Stored bytes contradict the plan or the ledger. Repair the pyramid, or build it again."""
 
 
 class UnlistableError(CallerError, PermissionError):
-    """The store does not list what it holds; what is known by name can still be had."""
+    """The store does not allow listing. Objects can be read by name; grant the permission to
+    list for everything else."""
 
 
 class TransientError(NgffError, OSError):
-    """Trouble that the same command, run again, may not meet."""
+    """A failure that may pass. Run the same command again: it continues where it stopped."""
 
 
 class TargetBusyError(TransientError):
-    """Another live process is building this target."""
+    """Another live process is building this target. Wait for it, or stop it, and run again."""
 
 
 class LeaseLostError(TransientError):
-    """This process was taken for dead, and another one builds the target now."""
+    """Another process took over this build, because this one had not renewed its lease in time.
+    Run again only after the other one has ended."""
 
 
 class ClusterError(TransientError):
-    """The dask cluster was lost, or all of its workers were."""
+    """The dask cluster, or every worker of it, was lost. Run again once the cluster is up."""

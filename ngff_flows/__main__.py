@@ -1,4 +1,4 @@
-"""`python -m ngff_flows` is the command `ngff-flows`."""
+"""`python -m ngff_flows` runs the command `ngff-flows`."""
 
 from ngff_flows.cli.main import main
 

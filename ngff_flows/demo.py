@@ -1,7 +1,7 @@
-"""The demonstration: a real photograph, from upload to published pyramid.
+"""The demonstration: builds a published pyramid from a photograph.
 
-The picture is scikit-image's bundled retina (1411 by 1411, three colours), written once
-as an OME-TIFF in strips, the way many instruments write.
+The picture is the retina that comes with scikit-image (1411 by 1411 pixels, three colours),
+written once as an OME-TIFF in strips, as many instruments do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TARGET = Path("demo/published/retina.ome.zarr")
 
 
 def write_upload(path: Path) -> None:
-    """Write the picture as an OME-TIFF; whole or not at all."""
+    """Write the picture as an OME-TIFF; an interrupted write leaves nothing at ``path``."""
     import tifffile
     from PIL import Image
 
@@ -38,7 +38,7 @@ def write_upload(path: Path) -> None:
 
 
 def main() -> None:
-    """Build the demonstration's pyramid, or find it done."""
+    """Build the demonstration's pyramid, unless it is finished."""
     if not UPLOAD.exists():
         print("Writing the upload", UPLOAD, flush=True)
         write_upload(UPLOAD)
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def _finished() -> BuildReport | None:
-    """The report of a build that is done, without waiting for Prefect to start."""
+    """The report of a finished build, without waiting for Prefect to start."""
     try:
         if not build_status(TARGET).finished:
             return None
@@ -59,9 +59,9 @@ def _finished() -> BuildReport | None:
 
 
 def _build() -> BuildReport:
-    print("Compiling the kernels, or loading them where that was done before", flush=True)
+    print("Compiling the kernels, or loading them from an earlier run", flush=True)
     warm()
-    print("Building", TARGET, "by the flow build-pyramid")
+    print("Building", TARGET, "with the flow build-pyramid")
     print("(the first time Prefect sets up its database, which takes half a minute)", flush=True)
     report, _ = run_flow(str(UPLOAD), str(TARGET), BuildOptions())
     return report

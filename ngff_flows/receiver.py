@@ -1,22 +1,22 @@
-"""A small receiver of storage's notifications: they become Prefect events.
+"""A small web server that turns notifications of object storage into Prefect events.
 
 ::
 
     NGFF_RECEIVER_SECRET=… PREFECT_API_URL=… python -m ngff_flows.receiver --port 8080
 
-| POST | from | vouched for by |
+| POST | from | authenticated by |
 |---|---|---|
 | ``/gcs`` | Google Pub/Sub push | the token of a service account, for an audience |
 | ``/gcs/SECRET`` | the same | the secret |
 | ``/sns`` | Amazon SNS; confirms subscriptions of its topics | Amazon's signature |
 | ``/s3/SECRET`` | S3 messages of MinIO, EventBridge, any webhook | the secret |
 
-204: taken, or of no interest. 400: no notification. 401: nobody vouches for the sender.
-413: too large. 503: Prefect did not take the event; senders try again.
+Status 204: passed on, or not about an upload of ours. 400: not a notification. 401: the sender is
+not authenticated. 413: too large. 503: Prefect did not accept the event; senders try again.
 
-An event starts no build. It triggers `watch-uploads` for its upload, which asks for a build
-under an idempotency key: an automation could not give one, and notifications come twice.
-What is lost here the watcher's next look finds.
+An event starts no build itself. It triggers `watch-uploads` for its upload, which asks for a build
+under an idempotency key: an automation cannot give such a key, and notifications can arrive twice.
+An upload whose notification is lost is found by the watcher's next regular run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from tasks.reporting.events import upload_event
 logger = logging.getLogger(__name__)
 
 Publish = Callable[[list[dict[str, Any]]], Awaitable[None]]
-"""Hand events to Prefect; returns once it has them."""
+"""Sends events to Prefect; returns once Prefect has stored them."""
 
 _VARIABLE = "NGFF_RECEIVER_"
 _SHORTEST_SECRET = 24
@@ -61,7 +61,7 @@ _FETCH_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Receiver:
-    """Whom the receiver believes, and what it passes on."""
+    """How the receiver authenticates senders, and which notifications it passes on."""
 
     secret: str | None = field(default=None, repr=False)
     audience: str | None = None
@@ -73,57 +73,60 @@ class Receiver:
     def __post_init__(self) -> None:
         if self.secret is not None and len(self.secret) < _SHORTEST_SECRET:
             raise InvalidOptionError(
-                f"{_VARIABLE}SECRET is shorter than {_SHORTEST_SECRET} characters; take one from "
+                f"{_VARIABLE}SECRET is shorter than {_SHORTEST_SECRET} characters; make one with "
                 "`openssl rand -hex 24`"
             )
         if (self.audience is None) != (self.email is None):
             raise InvalidOptionError(
-                f"{_VARIABLE}PUBSUB_AUDIENCE and {_VARIABLE}PUBSUB_EMAIL belong together: "
-                "anybody can have a token of Google for an audience"
+                f"set both {_VARIABLE}PUBSUB_AUDIENCE and {_VARIABLE}PUBSUB_EMAIL, or neither: "
+                "anybody can get a token of Google for an audience"
             )
         if self.secret is None and self.audience is None and not self.topics:
             raise InvalidOptionError(
-                f"nobody could be believed: set {_VARIABLE}SECRET, {_VARIABLE}PUBSUB_AUDIENCE "
-                f"with {_VARIABLE}PUBSUB_EMAIL, or {_VARIABLE}SNS_TOPICS"
+                f"no sender could be authenticated: set {_VARIABLE}SECRET, {_VARIABLE}SNS_TOPICS, "
+                f"or {_VARIABLE}PUBSUB_AUDIENCE with {_VARIABLE}PUBSUB_EMAIL"
             )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Receiver:
-        """The settings in ``NGFF_RECEIVER_…``; lists have commas between their parts."""
+        """The settings in the variables ``NGFF_RECEIVER_…``; lists are separated by commas."""
 
-        def told(name: str) -> str | None:
+        def text(name: str) -> str | None:
             return environment.get(_VARIABLE + name, "").strip() or None
 
         def listed(name: str, default: Sequence[str] = ()) -> tuple[str, ...]:
-            parts = tuple(part.strip() for part in (told(name) or "").split(",") if part.strip())
+            parts = tuple(part.strip() for part in (text(name) or "").split(",") if part.strip())
             return parts or tuple(default)
 
         plain = Interest()
         return cls(
-            secret=told("SECRET"),
-            audience=told("PUBSUB_AUDIENCE"),
-            email=told("PUBSUB_EMAIL"),
+            secret=text("SECRET"),
+            audience=text("PUBSUB_AUDIENCE"),
+            email=text("PUBSUB_EMAIL"),
             topics=listed("SNS_TOPICS"),
             interest=Interest(
                 prefixes=listed("PREFIXES"),
                 folders=listed("FOLDERS", plain.folders),
                 markers=listed("MARKERS", plain.markers),
             ),
-            max_bytes=int(told("MAX_BYTES") or cls.max_bytes),
+            max_bytes=int(text("MAX_BYTES") or cls.max_bytes),
         )
 
 
 class _TooLargeError(Exception):
-    """A body that no notification has."""
+    """The body is larger than any notification."""
 
 
 def make_app(
     receiver: Receiver, publish: Publish | None = None, fetch: Fetch | None = None
 ) -> FastAPI:
-    """The receiver as an ASGI application; tests give their own ways out."""
+    """The receiver as an ASGI application.
+
+    By default it publishes to Prefect and fetches over HTTP; tests replace both.
+    """
     get = fetch or _fetch
     endpoints = _Endpoints(receiver, publish, get, CachedFetch(get))
-    # No pages that tell a stranger what is here.
+    # No documentation pages: they would show strangers what runs here.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=endpoints.lifespan)
     for path, taken in (
         ("/gcs", endpoints.gcs_by_token),
@@ -138,7 +141,7 @@ def make_app(
 
 @dataclass
 class _Endpoints:
-    """Where notifications are taken in: who is it, what is it, pass it on."""
+    """One method for each kind of notification: authenticate the sender, parse the body."""
 
     receiver: Receiver
     publish: Publish | None
@@ -158,7 +161,7 @@ class _Endpoints:
     async def gcs_by_token(self, request: Request, body: bytes) -> tuple[UploadCreated, ...]:
         receiver = self.receiver
         if receiver.audience is None or receiver.email is None:
-            raise NotAuthenticError("tokens of Google are not expected here")
+            raise NotAuthenticError("this receiver is not set up for tokens of Google")
         header = request.headers.get("authorization")
         await asyncio.to_thread(
             authentication.check_google_token,
@@ -183,21 +186,23 @@ class _Endpoints:
         )
         if message["Type"] == "SubscriptionConfirmation":
             await asyncio.to_thread(self.fetch, authentication.confirmation_url(message))
-            logger.info("the subscription to %s is confirmed", message["TopicArn"])
+            logger.info("confirmed the subscription to %s", message["TopicArn"])
         if message["Type"] != "Notification":
             return ()
         return parse_s3(message.get("Message", ""), "sns")
 
-    async def pass_on(self, news: tuple[UploadCreated, ...]) -> None:
-        """Hand the uploads among the news to Prefect."""
-        found = uploads_of(news, self.receiver.interest)
-        if not found:
+    async def pass_on(self, objects: tuple[UploadCreated, ...]) -> None:
+        """Send an event to Prefect for each upload that the new objects belong to."""
+        uploads = uploads_of(objects, self.receiver.interest)
+        if not uploads:
             return
         if self.publish is None:
-            raise RuntimeError("the application's lifespan has not begun")
+            raise RuntimeError(
+                "the application has not been started: its lifespan opens the client"
+            )
         async with asyncio.timeout(_PUBLISH_SECONDS):
-            await self.publish([upload_event(upload) for upload in found])
-        for upload in found:
+            await self.publish([upload_event(upload) for upload in uploads])
+        for upload in uploads:
             logger.info("passed on: %s %s", upload.uri, upload.generation)
 
 
@@ -205,7 +210,7 @@ Taken = Callable[[Request, bytes], Awaitable[tuple[UploadCreated, ...]]]
 
 
 async def _answer(endpoints: _Endpoints, taken: Taken, request: Request) -> Response:
-    """The status that makes a sender forget, give up, or try again."""
+    """Answer with the status that makes the sender stop, give up, or try again."""
     try:
         body = await _read(request, endpoints.receiver.max_bytes)
         await endpoints.pass_on(await taken(request, body))
@@ -218,13 +223,13 @@ async def _answer(endpoints: _Endpoints, taken: Taken, request: Request) -> Resp
         logger.warning("not understood: %s", error)
         return Response(str(error), status_code=400, media_type="text/plain")
     except (OSError, httpx.HTTPError, google_errors.TransportError) as error:
-        logger.error("not passed on, the sender is to try again: %r", error)
+        logger.error("not passed on, the sender will try again: %r", error)
         return Response(status_code=503)
     return Response(status_code=204)
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, not one chunk further than the limit."""
+    """The body; reading stops at the first chunk beyond the limit."""
     parts: list[bytes] = []
     size = 0
     async for part in request.stream():
@@ -241,10 +246,10 @@ async def _health() -> Response:
 
 @asynccontextmanager
 async def prefect_publisher() -> AsyncIterator[Publish]:
-    """A way to Prefect's events that says whether they have arrived.
+    """A function that sends events to Prefect and fails where they do not arrive.
 
-    `prefect.events.emit_event` queues and returns: a sender would be told that all is well
-    while an event is lost, and would not send it again.
+    `prefect.events.emit_event` only queues: a lost event would be reported to the sender as
+    accepted, and would not be sent again.
     """
     from prefect.client.orchestration import get_client
 
@@ -258,35 +263,38 @@ async def prefect_publisher() -> AsyncIterator[Publish]:
 
 
 def _fetch(url: str) -> bytes:
-    # No redirects: the host was checked, and another one was not.
+    # No redirects: only this host was checked.
     answer = httpx.get(url, timeout=_FETCH_SECONDS, follow_redirects=False)
     answer.raise_for_status()
     if answer.is_redirect:
-        raise OSError(f"{url} leads elsewhere")
+        raise OSError(f"{url} redirects to another address")
     return answer.content
 
 
 def main(
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen at.", min=0)] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0)] = 8080,
 ) -> None:
-    """Receive notifications of object storage, and emit them as Prefect events.
+    """Receive notifications of object storage and send them to Prefect as events.
 
-    Settings are in the environment: NGFF_RECEIVER_SECRET, _PUBSUB_AUDIENCE, _PUBSUB_EMAIL,
-    _SNS_TOPICS, _PREFIXES, _FOLDERS, _MARKERS, _MAX_BYTES; and PREFECT_API_URL.
+    Settings are environment variables: NGFF_RECEIVER_SECRET, _PUBSUB_AUDIENCE, _PUBSUB_EMAIL,
+    _SNS_TOPICS, _PREFIXES, _FOLDERS, _MARKERS, _MAX_BYTES (see docs/settings.md), and
+    PREFECT_API_URL.
     """
     import uvicorn
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # A line of its own for each notification is enough.
+    # One line for each notification is enough.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         receiver = Receiver.from_environment()
         if not os.environ.get("PREFECT_API_URL"):
-            raise InvalidOptionError("set PREFECT_API_URL: events go to a server that stays")
+            raise InvalidOptionError(
+                "set PREFECT_API_URL to the address of the Prefect server that takes the events"
+            )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    # No access log: it would hold the secret.
+    # No access log: it would contain the secret.
     uvicorn.run(make_app(receiver), host=host, port=port, access_log=False)
 
 

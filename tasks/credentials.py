@@ -1,7 +1,7 @@
-"""Credentials of a run: those of a saved Prefect block, or of whoever started it here.
+"""Storage options of a run: from saved Prefect blocks, or from the process that runs it.
 
-What a block holds is read where storage is opened, and handed on to fsspec. It is no
-parameter of a run: Prefect keeps those, and shows them.
+A run's parameters name a block. The values in the block are read where storage is opened, and
+go to fsspec only: Prefect stores the parameters of a run, and shows them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
 from typing import Any
 
 from ngff_core.errors import InvalidOptionError
@@ -19,67 +19,66 @@ Blocks = str | Sequence[str] | None
 """Names of saved blocks, such as ``gcs-bucket/lab``."""
 
 
-@dataclass
-class _Terminal:
-    """Options that the command line was given for the runs of this process."""
-
-    options: StorageOptions | None = None
-
-
-_terminal = _Terminal()
+# Prefect runs each task in a copy of its flow's context, in whatever thread.
+_of_run: ContextVar[StorageOptions | None] = ContextVar("storage options of a run", default=None)
 
 
 @contextmanager
-def given(options: StorageOptions | None) -> Iterator[None]:
-    """Runs in this process use ``options`` where they name no block."""
-    _terminal.options = options
+def credentials_of_run(options: StorageOptions | None) -> Iterator[None]:
+    """Runs started within this context use ``options`` where they name no block."""
+    token = _of_run.set(options)
     try:
         yield
     finally:
-        _terminal.options = None
+        _of_run.reset(token)
 
 
 def storage_options(blocks: Blocks) -> StorageOptions | None:
-    """What fsspec's filesystems are to be given, by protocol where the blocks say of which.
+    """Options for fsspec's filesystems, by protocol where the blocks name one.
 
-    Raises InvalidOptionError for a block that is not saved, or not of a kind known here.
+    Without ``blocks``, those of `credentials_of_run`. Raises InvalidOptionError for a block
+    that does not exist or has an unknown kind.
     """
     names = [blocks] if isinstance(blocks, str) else list(blocks or ())
     if not names:
-        return _terminal.options
-    found = [_of_block(name) for name in names]
-    if len(found) == 1 and not found[0][0]:
-        return found[0][1]
+        return _of_run.get()
+    by_block = [_from_block(name) for name in names]
+    if len(by_block) == 1 and not by_block[0][0]:
+        return by_block[0][1]
     merged: dict[str, Any] = {}
-    for name, (protocol, options) in zip(names, found, strict=True):
+    for name, (protocol, options) in zip(names, by_block, strict=True):
         more = {protocol: options} if protocol else dict(options)
         if not all(isinstance(value, Mapping) for value in more.values()):
             raise InvalidOptionError(
-                f"storage_block: {name} does not say of which protocol its options are; beside "
-                'other blocks write them as {"s3": {…}}'
+                f"storage_block: {name} does not name the protocol of its options; beside other "
+                'blocks write them as {"s3": {…}}'
             )
         if merged.keys() & more.keys():
-            raise InvalidOptionError(f"storage_block: {name} and another are of one protocol")
+            raise InvalidOptionError(
+                f"storage_block: {name} and another block have options for the same protocol; "
+                "name one of them"
+            )
         merged |= more
     return merged
 
 
-def _of_block(name: str) -> tuple[str, StorageOptions]:
-    """The protocol that a block's options are for, if it says so, and the options."""
+def _from_block(name: str) -> tuple[str, StorageOptions]:
+    """The protocol of a block's options, "" where it names none, and the options."""
     slug, slash, document = name.partition("/")
     if not (slug and slash and document):
         raise InvalidOptionError(
-            f"storage_block: {name!r} is no name of a block; write KIND/NAME, such as s3-bucket/lab"
+            f"storage_block: {name!r} is not the name of a block; write KIND/NAME, such as "
+            "s3-bucket/lab"
         )
     if slug not in _KINDS:
         raise InvalidOptionError(
-            f"storage_block: {slug} is none of the kinds {', '.join(sorted(_KINDS))}"
+            f"storage_block: {slug!r} is not one of the kinds {', '.join(sorted(_KINDS))}"
         )
     return _KINDS[slug](name, _read(name, slug, document))
 
 
 def _read(name: str, slug: str, document: str) -> Mapping[str, Any]:
-    # The document and not the block itself: its class is in a package that need not be here.
+    # The document, not the block: the block's class is in a package that may not be installed.
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -87,7 +86,10 @@ def _read(name: str, slug: str, document: str) -> Mapping[str, Any]:
         try:
             found = client.read_block_document_by_name(document, slug)
         except ObjectNotFound:
-            raise InvalidOptionError(f"storage_block: no block {name} is saved") from None
+            raise InvalidOptionError(
+                f"storage_block: there is no block {name}; save it first, or choose one from "
+                "`prefect block ls`"
+            ) from None
     data: Mapping[str, Any] = found.data
     return data
 
@@ -116,7 +118,7 @@ def _amazon(_name: str, data: Mapping[str, Any]) -> tuple[str, StorageOptions]:
 
 
 def _verify(client: Mapping[str, Any]) -> Any:
-    """What botocore is told about certificates, where that is not its default."""
+    """How botocore checks certificates, None for its default."""
     if client.get("verify") is False:
         return False
     path = client.get("verify_cert_path")
@@ -144,12 +146,12 @@ _KINDS = {
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any] | None:
-    """A JSON object, as such or as text."""
+    """A JSON object, given as a mapping or as text."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
         except ValueError:
-            # Without its cause: that holds the text.
+            # Without its cause, which quotes the text.
             raise InvalidOptionError(f"storage_block: {name} does not hold JSON") from None
     if value is not None and not isinstance(value, Mapping):
         raise InvalidOptionError(f"storage_block: {name} does not hold a JSON object")

@@ -1,4 +1,4 @@
-"""Looking after pyramids as Prefect tasks: audits, repairs, and the removal of leftovers."""
+"""Maintenance of pyramids as Prefect tasks: audits, repairs, and clean-up after dead builds."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ DAMAGED = "ngff.pyramid.damaged"
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found of one pyramid, and what it did about it."""
+    """The result of auditing one pyramid: its damage, and what was repaired."""
 
     target: str
     verdict: str
     findings: tuple[str, ...] = ()
+    """The damage that is still there."""
     repaired: int = 0
+    """Number of regions and documents that were repaired."""
     finished: bool = True
 
     @property
     def damaged(self) -> bool:
-        """Whether something is wrong, or was until it was mended."""
+        """Whether the pyramid is damaged, or was until the repair."""
         return bool(self.findings) or self.repaired > 0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong any more."""
+        """Whether the pyramid is undamaged now."""
         return not self.findings
 
 
 def is_deep_day(target: str, every: int, day: date) -> bool:
-    """Whether a pyramid's turn for a deep look is on a day: once in any ``every`` days.
+    """Whether all bytes of a pyramid are read on ``day``: one day in any ``every`` days.
 
     >>> days = [date(2030, 1, n) for n in range(1, 8)]
     >>> sum(is_deep_day("gs://images/brain.ome.zarr", 7, day) for day in days)
@@ -59,30 +61,30 @@ def is_deep_day(target: str, every: int, day: date) -> bool:
 
 @task(name="audit", task_run_name="audit-{target}", cache_policy=NO_CACHE, **RETRIES)
 def audit(target: str, deep: bool, repair: bool, storage_block: Blocks = None) -> Audit:
-    """Hold one pyramid against its ledger, and mend it where that is asked for."""
+    """Check one pyramid against its plan and checksums; repair it where ``repair`` is true."""
     log = RunLog(get_run_logger())
-    # Named, and looked up here: Prefect shows what a task is given.
+    # Read from the block here: Prefect shows the parameters of a task.
     options = storage_options(storage_block)
     try:
         status = build_status(target, storage_options=options)
         if not all(level.done == level.total for level in status.levels):
             return Audit(target, _unfinished(status.builder is not None), finished=False)
-        found = verify_pyramid(target, deep=deep, progress=log, storage_options=options)
-        if found.ok or not repair:
-            return Audit(target, _verdict(found.deep, found.findings), _texts(found.findings))
-        # A deep look first: what a shallow one finds may not be all.
+        checked = verify_pyramid(target, deep=deep, progress=log, storage_options=options)
+        if checked.ok or not repair:
+            return Audit(target, _verdict(checked.deep, checked.findings), _texts(checked.findings))
+        # The repair reads every byte first: a check by listing may not find all damage.
         done = repair_pyramid(target, progress=log, storage_options=options)
     except NgffError as error:
         if is_transient(error):
             raise
         return Audit(target, "cannot be verified", (str(error),))
     left = tuple(f"{one.finding.key}: {one.finding.what}: {one.why}" for one in done.left)
-    verdict = f"{len(done.repaired)} mended, {len(left)} left"
+    verdict = f"{len(done.repaired)} repaired, {len(left)} not repaired"
     return Audit(target, verdict, left, len(done.repaired))
 
 
-def tell_damage(audit: Audit) -> None:
-    """An event for automations: a mail, a ticket, a repair."""
+def emit_damaged(audit: Audit) -> None:
+    """Emit ``ngff.pyramid.damaged``, on which automations can send mail or open a ticket."""
     emit_event(
         DAMAGED,
         resource={
@@ -92,14 +94,14 @@ def tell_damage(audit: Audit) -> None:
         },
         payload={
             "verdict": audit.verdict,
-            "mended": audit.repaired,
+            "repaired": audit.repaired,
             "findings": list(audit.findings[:20]),
         },
     )
 
 
 def show_audits(audits: Sequence[Audit]) -> None:
-    """The table of results, the damaged first."""
+    """Create the table of audits, damaged pyramids first."""
     create_table_artifact(
         key="audit",
         table=[
@@ -118,23 +120,23 @@ def show_audits(audits: Sequence[Audit]) -> None:
 def clean(
     target: str, older_than_days: float, dry_run: bool, storage_block: Blocks = None
 ) -> Leftover:
-    """Remove what a dead build left at one target, or say what would be removed."""
-    found = clean_build(
+    """Remove the leftovers of a dead build at one target; with ``dry_run`` only report them."""
+    leftover = clean_build(
         target,
         older_than_days=older_than_days,
         dry_run=dry_run,
         storage_options=storage_options(storage_block),
     )
-    if found.kind:
-        get_run_logger().info(f"{target}: {_fate(found)}")
-    return found
+    if leftover.kind:
+        get_run_logger().info(f"{target}: {_fate(leftover)}")
+    return leftover
 
 
-def show_leftovers(found: Sequence[Leftover], dry_run: bool) -> None:
-    """The table of what was removed, or would be, and of what is kept and why."""
-    gone = [one for one in found if one.kind and not one.kept]
-    nbytes = bytes_text(sum(one.nbytes for one in gone))
-    told = "would be removed (a dry run)" if dry_run else "removed"
+def show_leftovers(leftovers: Sequence[Leftover], dry_run: bool) -> None:
+    """Create the table of leftovers: removed, to be removed, or kept with the reason."""
+    removable = [one for one in leftovers if one.kind and not one.kept]
+    nbytes = bytes_text(sum(one.nbytes for one in removable))
+    action = "would be removed (a dry run)" if dry_run else "removed"
     create_table_artifact(
         key="leftovers",
         table=[
@@ -146,27 +148,27 @@ def show_leftovers(found: Sequence[Leftover], dry_run: bool) -> None:
                 "objects": one.objects,
                 "days": "" if one.days is None else round(one.days, 1),
             }
-            for one in sorted(found, key=lambda one: -one.nbytes)
+            for one in sorted(leftovers, key=lambda one: -one.nbytes)
             if one.kind or one.kept
         ],
-        description=f"{counted(len(gone), 'leftovers')}, {nbytes} {told}",
+        description=f"{counted(len(removable), 'leftovers')}, {nbytes} {action}",
     )
 
 
-def _fate(found: Leftover) -> str:
-    if found.kept:
-        return f"kept: {found.kept}"
-    return f"{found.kind} removed" if found.removed else f"{found.kind} would be removed"
+def _fate(leftover: Leftover) -> str:
+    if leftover.kept:
+        return f"kept: {leftover.kept}"
+    return f"{leftover.kind} removed" if leftover.removed else f"{leftover.kind} would be removed"
 
 
 def _unfinished(held: bool) -> str:
-    return "being built" if held else "not finished: build it again, or clean it away"
+    return "being built" if held else "not finished: build it again, or clean it up"
 
 
 def _verdict(deep: bool, findings: Sequence[Finding]) -> str:
     if findings:
         return counted(len(findings), "findings")
-    return "right, every byte read" if deep else "right, objects counted"
+    return "undamaged, every byte read" if deep else "undamaged, objects counted"
 
 
 def _texts(findings: Sequence[Any]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""The phases of a build as Prefect tasks: names, retries and artifacts around the core.
+"""The phases of a build as Prefect tasks: names, retries and artifacts around `ngff_core`.
 
-Results are never cached by Prefect: with the output deleted its cache still says done.
-What is done is what the ledger beside the target says, so each task asks the build.
+Prefect caches no results: its cache would still report a build as done after the output was
+deleted. Each task asks the build instead, which reads the ledger beside the target.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from tasks.reporting.artifacts import artifact_key, show_levels, show_report, sh
 from tasks.reporting.progress import RunLog, counted, progress_artifact
 
 
-def trouble_may_pass(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Retry by the exception's type: a refusal is the same the next time.
+def retry_if_transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Whether Prefect may retry a task, by the type of its exception.
 
-    A lost lease is not got back by this run; the next one waits for its turn.
+    Not after a refusal, which would be the same again; nor after a lost lease, which this run
+    cannot get back: the next run waits for its turn.
     """
     try:
         state.result()
     except LeaseLostError:
         return False
-    except Exception as error:  # noqa: BLE001 - whatever the task raised is looked at
+    except Exception as error:  # noqa: BLE001 - decides by whatever the task raised
         return is_transient(error)
     return False
 
@@ -42,13 +43,13 @@ RETRIES: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(backoff_factor=10),
     "retry_jitter_factor": 0.5,
-    "retry_condition_fn": trouble_may_pass,
+    "retry_condition_fn": retry_if_transient,
 }
 
 
 @task(name="plan", task_run_name="plan", cache_policy=NO_CACHE, **RETRIES)
 def plan(source: str, target: str, options: BuildOptions, storage_block: Blocks = None) -> Build:
-    """Plan the build and claim the target; the open build is for the tasks that follow."""
+    """Plan the build and take the target's lease; the later tasks use the open build."""
     logger = get_run_logger()
     build = Build.open(
         source,
@@ -68,18 +69,18 @@ def plan(source: str, target: str, options: BuildOptions, storage_block: Blocks 
 
 @task(name="cache-source", task_run_name="cache-source", cache_policy=NO_CACHE, **RETRIES)
 def cache_source(build: Build) -> None:
-    """Rewrite a source that cannot be read region by region."""
+    """Copy a source that cannot be read region by region into one that can."""
     show = progress_artifact(
         artifact_key("cache-source", build.planned.target),
-        f"Source rewritten for reading by region, for {build.planned.target}",
+        f"Copying the source into chunks that can be read by region, for {build.planned.target}",
     )
     build.write_cache(RunLog(get_run_logger(), show))
 
 
 def show_progress(build: Build) -> dict[int, RunLog]:
-    """A progress artifact for each level that is not done, and the run's log told of all of them.
+    """Report each unfinished level in the run's log and in a progress artifact of its own.
 
-    Levels are written side by side, so all of them move before the later tasks begin.
+    Levels are written side by side, so all of them advance before the later tasks begin.
     """
     logger = get_run_logger()
     target = build.planned.target
@@ -97,48 +98,51 @@ def show_progress(build: Build) -> dict[int, RunLog]:
 def write_level(
     build: Build, index: int, log: RunLog | None = None
 ) -> LevelReport | State[LevelReport]:
-    """Write what remains of one level; Skipped where earlier runs did it all.
+    """Write the rest of one level; its state is Skipped where earlier runs wrote all of it.
 
-    The first level's task sets all levels going, and each waits for its own. ``log`` is who
-    hears of the level already.
+    The first level's task starts all levels, and each task waits for its own. ``log`` reports
+    the level already, see `show_progress`.
     """
     if log is None:
         report = build.write_level(index, RunLog(get_run_logger()))
     else:
-        # A log of its own would begin to count in the middle, and tell rates of nowhere.
+        # A new log would start to count in the middle of the level, and show wrong rates.
         log.write_to(get_run_logger())
         report = build.write_level(index)
     if not report.fresh:
-        return Completed(name="Skipped", message="everything was done before", data=report)
+        return Completed(name="Skipped", message="already done by an earlier run", data=report)
     return report
 
 
 @task(name="write-metadata", task_run_name="write-metadata", cache_policy=NO_CACHE, **RETRIES)
 def write_metadata(build: Build) -> State[None] | None:
-    """Make the store an image."""
+    """Write the group documents, which make the target a readable image."""
     before = build.finished
     build.publish()
-    return Completed(name="Skipped", message="published before") if before else None
+    return (
+        Completed(name="Skipped", message="already published by an earlier run") if before else None
+    )
 
 
 @task(name="verify", task_run_name="verify", cache_policy=NO_CACHE, **RETRIES)
 def verify(build: Build) -> Verification:
-    """Hold what was published against plan and ledger; fail where it does not hold."""
-    found = build.verify(listener=RunLog(get_run_logger()))
+    """Check the pyramid against its plan and checksums; fail where they differ."""
+    verification = build.verify(listener=RunLog(get_run_logger()))
     build.clean()
-    if not found.ok:
-        first = found.findings[0]
+    if not verification.ok:
+        target, first = build.planned.target, verification.findings[0]
         raise StoredDataError(
-            f"{build.planned.target} does not hold against its ledger: {first.key}: {first.what} "
-            f"({len(found.findings)} findings in all); mend it by `ngff-flows verify --repair`"
+            f"{target} differs from its plan and checksums: {first.key}: {first.what} "
+            f"({counted(len(verification.findings), 'findings')} in all); run "
+            f"`ngff-flows verify --repair {target}`"
         )
-    return found
+    return verification
 
 
 def show_results(
     build: Build, public_url: str | None = None, chosen: Mapping[str, Any] | None = None
 ) -> BuildReport:
-    """Leave the artifacts of a finished build in the UI; ``chosen`` are its options."""
+    """Create the artifacts of a finished build; ``chosen`` are its options."""
     report = build.report()
     show_levels(report)
     show_report(report, public_url, chosen)

@@ -1,12 +1,15 @@
-"""Builds as Prefect knows them: asked for under an idempotency key, and found again."""
+"""Builds of uploads as Prefect's flow runs: started under an idempotency key, found by a tag."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import batched
 from typing import Any, cast
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun
@@ -32,16 +35,47 @@ _OUTCOMES: dict[str, Outcome] = {
 
 
 class NoSuchDeploymentError(NgffError, LookupError):
-    """The deployment that builds pyramids is not there."""
+    """Prefect has no deployment of the name that builds pyramids."""
+
+
+class PrefectRequestError(NgffError, OSError):
+    """A request to Prefect's API failed."""
+
+
+@dataclass(frozen=True)
+class PrefectBuilds:
+    """The builds of one watched prefix: runs of ``deployment``."""
+
+    deployment: str
+    parameters: Callable[[Decision], dict[str, Any]]
+    """The parameters of the flow run that carries out a decision."""
+
+    def find(self, uploads: Iterable[Upload]) -> tuple[Run, ...]:
+        """All runs that were ever started for ``uploads``, with their outcomes."""
+        with _request_errors():
+            return find_runs(uploads)
+
+    def start(self, decision: Decision) -> str:
+        """Ask Prefect for a run of the decision's job, without waiting for it; the run's id."""
+        with _request_errors():
+            return start_build(decision, self.deployment, self.parameters(decision))
+
+
+@contextmanager
+def _request_errors() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise PrefectRequestError(f"Prefect's API: {error}") from error
 
 
 def upload_tag(uri: str) -> str:
-    """The tag by which the runs of one upload are found."""
+    """The tag of all runs of one upload."""
     return f"{TAG}:{digest(uri)}"
 
 
 def find_runs(uploads: Iterable[Upload]) -> tuple[Run, ...]:
-    """All runs that were ever started for these uploads, and what became of them."""
+    """All runs that were ever started for these uploads, with their outcomes."""
     tags = sorted({upload_tag(upload.uri) for upload in uploads})
     with get_client(sync_client=True) as client:
         return tuple(
@@ -53,7 +87,7 @@ def find_runs(uploads: Iterable[Upload]) -> tuple[Run, ...]:
 
 
 def run_of(found: FlowRun) -> Run | None:
-    """A flow run as the planner sees it; None where no watcher started it."""
+    """A flow run as `ngff_core.uploads.decisions` takes it; None where no watcher started it."""
     job = Job.parse(found.idempotency_key or "")
     if job is None:
         return None
@@ -64,7 +98,7 @@ def run_of(found: FlowRun) -> Run | None:
 
 
 def plain_reason(message: str) -> str:
-    """The first line of a state's message, without what Prefect and Python put before it.
+    """The first line of a state's message, without the words that Prefect puts before it.
 
     >>> plain_reason("Flow run encountered an exception: SourceFormatError: a.tif: truncated")
     'a.tif: truncated'
@@ -73,35 +107,33 @@ def plain_reason(message: str) -> str:
     return _BEFORE_REASON.sub("", line)
 
 
-def start_build(
-    decision: Decision, deployment: str, parameters: Callable[[Decision], dict[str, Any]]
-) -> str:
-    """Ask Prefect for the decision's job, without waiting for it; the id of its run."""
+def start_build(decision: Decision, deployment: str, parameters: dict[str, Any]) -> str:
+    """Ask Prefect for a run of the decision's job, without waiting for it; the run's id."""
     job = decision.job
     if job is None:
-        raise ValueError(f"{decision.upload.uri} is not to be started")
+        raise ValueError(f"the decision for {decision.upload.uri} has no job to start")
     try:
         run = run_deployment(
             deployment,
-            parameters=parameters(decision),
-            # As the build calls itself once it begins: until then the list of runs has it too.
+            parameters=parameters,
+            # The name that the run gives itself when it begins, so the list of runs always has it.
             flow_run_name=f"{deployment.partition('/')[0]}/{last_part(decision.upload.target)}",
             idempotency_key=job.key(),
             tags=[TAG, upload_tag(job.uri)],
             timeout=0,
-            # A run of its own: it outlives the look that started it.
+            # A run of its own, which outlives the run of the watcher.
             as_subflow=False,
         )
     except ObjectNotFound as error:
         raise NoSuchDeploymentError(
             f"Prefect has no deployment {deployment}: deploy it, or name another one in the "
-            "parameter `deployment`"
+            "parameter `deployment` of watch-uploads"
         ) from error
     return str(cast(FlowRun, run).id)
 
 
 def last_part(uri: str) -> str:
-    """What runs are named after: the name of a pyramid, an upload or a prefix, and no path."""
+    """The last part of a path or URI, which runs are named after."""
     return uri.rstrip("/").rpartition("/")[2]
 
 
@@ -109,7 +141,7 @@ def _pages(client: SyncPrefectClient, tags: Sequence[str]) -> Iterator[FlowRun]:
     wanted = FlowRunFilter(tags=FlowRunFilterTags(any_=list(tags)))
     offset = 0
     while True:
-        # In an order that new runs do not change, or a page would show some twice.
+        # In an order that new runs do not change: otherwise a run could be on two pages.
         page = client.read_flow_runs(
             flow_run_filter=wanted,
             limit=_PAGE,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.servers.s3 import S3Server
 
 # Asserts outside of test files explain themselves only when asked to.
-pytest.register_assert_rewrite("tests.support.oracles")
+pytest.register_assert_rewrite("tests.support.oracles", "tests.support.command")
 
 # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

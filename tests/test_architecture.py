@@ -34,8 +34,8 @@ FLOORS = (
     "storage",
     "plan",
     "sources",
-    "uploads",
     "records",
+    "uploads",
     "pyramid",
     "build",
     "lazy",
@@ -59,6 +59,21 @@ ONLY_IN = {
     "distributed": {"build"},
     "itkwasm": {"kernels"},
     "itkwasm_downsample": {"kernels"},
+}
+
+
+# What may import the packages of an extra: all else must work without it, as in a notebook
+# after `pip install ngff-flows`.
+EXTRAS = {
+    "flows": {
+        "flows",
+        "tasks",
+        "ngff_core/uploads/authentication.py",
+        "ngff_flows/cli/run_flow.py",
+        "ngff_flows/receiver.py",
+    },
+    "cluster": {"ngff_core/build"},
+    "demo": {"ngff_flows/demo.py"},
 }
 
 
@@ -198,20 +213,34 @@ def distributions() -> Mapping[str, list[str]]:
 def undeclared(root: Path) -> list[str]:
     """Imports of packages that pyproject.toml does not ask for.
 
-    A package that only comes along with another goes when that one drops it.
+    A package that is installed only because another one needs it goes when that one drops it. The
+    base of the project must be enough for ngff_core and the command line; a file may need an extra
+    only if it is in EXTRAS.
     """
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *extras["cluster"], *extras["demo"]]
-    declared = {canonical(re.split(r"[^\w.-]", requirement)[0]) for requirement in asked}
     installed = distributions()
-    return [
-        f"{where}: {name} is not among the dependencies in pyproject.toml"
-        for package in PACKAGES
-        for where, _, name in all_imports(root, package)
-        if (top := name.split(".")[0]) not in {*sys.stdlib_module_names, *PACKAGES}
-        and declared.isdisjoint(map(canonical, installed.get(top, [top])))
-    ]
+    findings = []
+    for package in PACKAGES:
+        for where, file, name in all_imports(root, package):
+            top = name.split(".")[0]
+            if top in {*sys.stdlib_module_names, *PACKAGES}:
+                continue
+            allowed = extras_of(file.relative_to(root))
+            asked = [*project["dependencies"], *(r for extra in allowed for r in extras[extra])]
+            declared = {canonical(re.split(r"[^\w.-]", requirement)[0]) for requirement in asked}
+            if declared.isdisjoint(map(canonical, installed.get(top, [top]))):
+                beside = f" or its extra {' or '.join(allowed)}" if allowed else ""
+                findings.append(
+                    f"{where}: {name} is not among the dependencies in pyproject.toml{beside}"
+                )
+    return findings
+
+
+def extras_of(file: Path) -> tuple[str, ...]:
+    """The extras that a file may need: those of its own path or of a folder above it."""
+    paths = {path.as_posix() for path in (file, *file.parents)}
+    return tuple(extra for extra, places in EXTRAS.items() if not paths.isdisjoint(places))
 
 
 def canonical(distribution: str) -> str:
@@ -302,6 +331,9 @@ def made_up_tree(root: Path, files: Mapping[str, str]) -> None:
         (hiding_names, "flows/tasks.py", ""),
         (undeclared, "ngff_core/storage/base.py", "import surely_not_declared.part"),
         (undeclared, "tasks/level.py", "def f():\n    from pytest import fixture"),
+        (undeclared, "ngff_flows/cli/options.py", "def f():\n    import uvicorn"),
+        (undeclared, "ngff_core/uploads/notifications.py", "from google.auth import exceptions"),
+        (undeclared, "ngff_core/pyramid/level.py", "def f():\n    import distributed"),
     ],
 )
 def test_a_wrong_import_is_found(
@@ -340,6 +372,8 @@ def test_a_circle_inside_a_package_is_found(tmp_path: Path) -> None:
         ("tasks/level.py", "from prefect import task\nfrom ngff_core.build.api import run"),
         ("flows/build_pyramid.py", "from tasks.level import level_task\nimport ngff_core"),
         ("ngff_flows/cli/main.py", "from flows.build_pyramid import build_pyramid"),
+        ("ngff_flows/cli/run_flow.py", "def f():\n    from prefect.logging import handlers"),
+        ("ngff_core/build/cluster.py", "def f():\n    import distributed"),
     ],
 )
 def test_a_right_import_passes(file: str, source: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.pyramids.contest import Comparison, comparisons, contestants
+from benchmarks.pyramids.contest import Comparison, comparisons, contestants, duel, duel_rows
 from benchmarks.pyramids.images import IMAGES, coefficients, photons
 from benchmarks.pyramids.results import Results, rows
 
@@ -74,3 +74,14 @@ def test_neighbouring_boxes_of_an_image_fit_together() -> None:
     assert (photons(grid, left, 0) == near).all()
     edge = np.abs(near[:, -2:].mean(axis=1) - beyond[:, :2].mean(axis=1))
     assert edge.mean() < 40
+
+
+def test_a_duel_sets_this_checkout_beside_the_baseline(tmp_path: Path) -> None:
+    """Each row divides our time by the baseline's; no other tool takes part."""
+    found = duel(IMAGES["small"], tmp_path)
+    assert {contestant.module for contestant in found} == {"ours", "our_flow"}
+    keys = {contestant.key: contestant.checkout for contestant in found}
+    for row in duel_rows():
+        assert keys[row.one[0]] is None
+        assert keys[row.other[0]] == tmp_path
+    assert len(keys) == 2 * len(duel_rows())

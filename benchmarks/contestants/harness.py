@@ -1,4 +1,4 @@
-"""What every contestant shares: a job from the command line, warmed up, timed, told as JSON.
+"""Shared by all contestants: a job from the command line, warmed up, timed, printed as JSON.
 
 ``python -m benchmarks.contestants.NAME JOB`` where JOB is the JSON of a `Job`. The last
 line of standard output is ``{"seconds": …}``.
@@ -23,18 +23,18 @@ _TOUCHED_BYTES = 3 * 2**30
 
 @dataclass(frozen=True)
 class Job:
-    """One pyramid to write. What is None is left to the tool's own defaults."""
+    """One pyramid to write. Fields that are None are left to the tool's own defaults."""
 
     source: str
     target: str
     tiny: str
-    """An image of the same kind, for the job that does not count."""
+    """An image of the same kind, for the warm-up that is not timed."""
     dims: str
     factors: tuple[int, ...]
-    """Of each level, relative to the full image and the same along all axes."""
+    """Of each level: relative to the full image, the same for all axes."""
     threads: int
     workers: int | None = None
-    """Of ours, where it is not one per thread that everybody has."""
+    """Workers of our build, where they differ from ``threads``."""
     method: str | None = None
     chunks: tuple[int, ...] | None = None
     shards: tuple[int, ...] | None = None
@@ -42,7 +42,7 @@ class Job:
 
     @classmethod
     def parse(cls, text: str) -> Job:
-        """The job as the command line has it."""
+        """Read a job from the JSON of the command line."""
         given = json.loads(text)
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
 
@@ -64,11 +64,11 @@ def blosc(compressor: str) -> dict[str, str | int]:
 
 
 def _touch_memory() -> None:
-    """Have the machine's memory at hand when the clock starts, for whoever comes.
+    """Use 3 GiB of memory once before the clock starts, for every contestant alike.
 
-    Under a hypervisor that takes back what is free, a page's first use after some idle
-    seconds costs five to ten times the second one: writing 400 MiB into the page cache took
-    0.15 s or 1.2 s, as it happened, which is more than the contestants differ by.
+    A hypervisor may take back free memory. The first use of a page after some idle seconds
+    then costs five to ten times the second: writing 400 MiB into the page cache took 0.15 s or
+    1.2 s by chance, which is more than the contestants differ by.
     """
     with mmap.mmap(-1, _TOUCHED_BYTES) as memory:
         for page in range(0, _TOUCHED_BYTES, mmap.PAGESIZE):
@@ -76,11 +76,11 @@ def _touch_memory() -> None:
 
 
 def compete(work: Callable[[Job], object]) -> None:
-    """Do the job of the command line and say how long it took.
+    """Do the job of the command line and print how long it took.
 
-    Imports, compilation and first calls are not counted: the same work is done on a tiny
-    image before. Pages that others left unwritten are written before, and the source is
-    in the page cache.
+    Imports, compilation and first calls are not counted, since the same work is done on a tiny
+    image first. Unwritten pages of earlier processes are flushed first, and the source is read
+    into the page cache.
     """
     job = Job.parse(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:

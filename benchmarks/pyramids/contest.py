@@ -1,12 +1,13 @@
-"""Who competes, and what is compared with what: tables, and nothing else.
+"""The contestants and the comparisons: tables, and nothing else.
 
-A comparison divides the median of one side by the median of the other; where a side has
+A comparison divides the median of one side by the median of the other. Where a side has
 several contestants, the fastest of them counts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.pyramids.images import Image
@@ -28,7 +29,9 @@ class Contestant:
     package: str = ""
     """The package that must be installed."""
     repeats: int | None = None
-    """Fewer than the rest, where one takes minutes."""
+    """Fewer runs than the others, where one run takes minutes."""
+    checkout: Path | None = None
+    """Another checkout of this project whose code runs; None for this one."""
 
     @property
     def key(self) -> str:
@@ -49,7 +52,7 @@ class Comparison:
 
 
 BIN, GAUSSIAN, LABEL = "itkwasm_bin_shrink", "itkwasm_gaussian", "itkwasm_label_image"
-# What ome_zarr_pyramid takes for an array that brings no compressor it keeps.
+# The compressor that ome_zarr_pyramid uses where the source has none that it can keep.
 OZP = "blosc:lz4:5:shuffle"
 
 
@@ -62,7 +65,7 @@ def our_layout(image: Image) -> dict[str, Any]:
 
 
 def contestants(images: dict[str, Image]) -> list[Contestant]:
-    """Everybody, in the order in which they take turns."""
+    """All contestants, in the order of their turns."""
     return [
         found
         for image in images.values()
@@ -91,6 +94,39 @@ def _on_intensities(image: Image) -> list[Contestant]:
         ("ome-zarr-py", "ome_zarr_py", {}, "ome-zarr", 3),
     ]
     return [Contestant(name, image, *rest) for name, *rest in table]
+
+
+def duel(images: dict[str, Image], baseline: Path) -> list[Contestant]:
+    """Our own contestants, of this checkout and of an earlier one, taking turns."""
+    table: list[tuple[str, str, dict[str, Any]]] = [
+        ("bin shrink", "ours", {"method": BIN}),
+        ("Gaussian", "ours", {"method": GAUSSIAN}),
+        ("Gaussian, one worker", "ours", {"method": GAUSSIAN, "workers": 1}),
+        ("Gaussian, flow", "our_flow", {"method": GAUSSIAN}),
+    ]
+    return [
+        Contestant(f"{name}, {whose}", image, module, options, checkout=checkout)
+        for image in images.values()
+        if not image.labels
+        for name, module, options in table
+        for whose, checkout in (("now", None), ("baseline", baseline))
+    ]
+
+
+def duel_rows() -> list[Comparison]:
+    """This checkout's times divided by the baseline's."""
+    names = ("bin shrink", "Gaussian", "Gaussian, one worker", "Gaussian, flow")
+    return [
+        Comparison(
+            image,
+            f"{name}, now / baseline",
+            (f"{image} {name}, now",),
+            (f"{image} {name}, baseline",),
+            at_most=1.03,
+        )
+        for image in ("3-D", "2-D")
+        for name in names
+    ]
 
 
 def _on_labels(image: Image) -> list[Contestant]:

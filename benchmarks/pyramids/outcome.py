@@ -1,4 +1,4 @@
-"""What a contestant wrote, looked at after the clock has stopped."""
+"""Examining the output of a contestant, after the clock has stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stored_bytes(target: Path) -> int:
 
 
 def levels_of(target: Path) -> list[zarr.Array[Any]]:
-    """Its levels: as OME-Zarr says, or as bare arrays named by numbers."""
+    """Its levels: those of the OME-Zarr metadata, or else arrays named by numbers."""
     group = zarr.open_group(target, mode="r") if (target / "zarr.json").exists() else None
     if group is not None and "ome" in group.attrs:
         datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
@@ -45,7 +45,7 @@ def _checksum_of_source(image: Image) -> int:
 
 
 def examine(target: Path, image: Image) -> dict[str, Any]:
-    """Shapes, layout and checksums of the levels; AssertionError where they are not sane."""
+    """Shapes, layout and checksums of the levels; AssertionError where they are not plausible."""
     levels = levels_of(target)
     shapes = [level.shape for level in levels]
     wanted = [tuple(n // f for n in image.shape) for f in (1, *image.factors)]

@@ -1,4 +1,4 @@
-"""Results on disk, kept after every run, and the table that they give."""
+"""Results on disk, saved after every run, and the table made from them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def installed(package: str) -> str | None:
 
 
 def circumstances(images: dict[str, Image]) -> dict[str, Any]:
-    """What must be the same for results to stand in one table."""
+    """What must be equal for results to be in one table: images, machine, versions."""
     return {
         "source": _git("rev-parse", "HEAD:ngff_core"),
         "changed since": bool(_git("status", "--porcelain", "ngff_core", "flows", "tasks")),
@@ -69,7 +69,7 @@ def _machine() -> dict[str, Any]:
 
 
 class Results:
-    """Every run so far; where circumstances have changed, none."""
+    """Every run so far; empty where circumstances have changed."""
 
     def __init__(self, path: Path, images: dict[str, Image], *, fresh: bool = False) -> None:
         self.path = path
@@ -84,18 +84,18 @@ class Results:
         return self.runs.get(key, {}).get("seconds", [])
 
     def note(self, contestant: Contestant, found: dict[str, Any]) -> None:
-        """Keep one run."""
+        """Add one run."""
         entry = self.runs.setdefault(contestant.key, {"seconds": []})
         entry.pop("failed", None)
         entry["seconds"].append(found.pop("seconds"))
         entry.update(found)
 
     def note_failure(self, contestant: Contestant, why: str) -> None:
-        """Keep that it failed, and why."""
+        """Record a failure and its reason."""
         self.runs.setdefault(contestant.key, {"seconds": []})["failed"] = why
 
     def save(self, rows: list[Row]) -> None:
-        """Write everything, whole or not at all."""
+        """Write all results atomically."""
         document = {
             "of": self.of,
             "table": [vars(row) for row in rows],
@@ -132,7 +132,7 @@ HEADINGS = ("", "what", "one", "other", "ratio", "target", "met")
 
 
 def rows(results: Results, comparisons: list[Comparison]) -> list[Row]:
-    """The table; a row of which something is missing says what."""
+    """The table; a row that lacks a measurement says which."""
     return [_row(results, comparison) for comparison in comparisons]
 
 
@@ -182,7 +182,7 @@ def _met(row: Comparison, value: float) -> str:
 
 
 def same_pixels(results: Results, image: str) -> str:
-    """Whether our Gaussian's levels are those of ngff-zarr."""
+    """Whether our Gaussian's levels equal ngff-zarr's."""
     keys = (f"{image} ours, Gaussian", f"{image} ngff-zarr, Gaussian")
     wrote = [results.runs.get(key, {}).get("wrote") for key in keys]
     if not all(wrote):

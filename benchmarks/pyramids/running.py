@@ -1,4 +1,4 @@
-"""Running contestants: one process each, its output looked at and removed."""
+"""Running contestants: one process each, whose output is examined and removed."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from benchmarks.pyramids.outcome import examine, stored_bytes
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 3600
-"""Seconds after which a contestant is given up."""
+"""Seconds after which a contestant counts as failed."""
 
 
 class FailedError(Exception):
-    """A contestant failed; the message is the last thing it said."""
+    """A contestant failed; the message is the last line of its error output."""
 
 
 def on_few_cores() -> None:
-    """Keep this process, and all it starts, to as many cores as contestants have threads."""
+    """Pin this process and its children to as many cores as contestants have threads."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
 
 
 def run(contestant: Contestant, environment: dict[str, str], *, look: bool) -> dict[str, Any]:
-    """One timed run, and with ``look`` what `examine` found in what it wrote."""
+    """One timed run; with ``look``, also what `examine` finds in its output."""
     with tempfile.TemporaryDirectory(dir=DATA, prefix="out-") as folder:
         target = Path(folder, "target.ome.zarr")
         found = _process(contestant, _job(contestant, target), environment)
@@ -67,7 +67,7 @@ def _process(contestant: Contestant, job: str, environment: dict[str, str]) -> d
     try:
         done = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=contestant.checkout or ROOT,
             env=os.environ | environment,
             capture_output=True,
             text=True,
@@ -85,7 +85,7 @@ def _process(contestant: Contestant, job: str, environment: dict[str, str]) -> d
 
 @contextlib.contextmanager
 def prefect_server() -> Iterator[dict[str, str]]:
-    """A Prefect server with a database of its own; yields the environment that leads to it."""
+    """Start a Prefect server with its own database; yields the environment variables to use it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -110,7 +110,7 @@ def prefect_server() -> Iterator[dict[str, str]]:
             _wait_for(f"{address}/health", server)
             yield environment
         finally:
-            # the command starts the server proper as a process of its own
+            # The command starts the actual server as another process.
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(30)
 

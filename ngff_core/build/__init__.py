@@ -1,1 +1,1 @@
-"""The job: planning, a session on the target, the driver, its passes and workers, the report."""
+"""The build of a pyramid: planning, session, driver, passes, workers, report, public API."""

@@ -8,15 +8,16 @@ from typing import Any
 from ngff_core.build.build import Build
 from ngff_core.build.planning import PlannedBuild, plan_pyramid
 from ngff_core.build.report import BuildReport
-from ngff_core.build.takeover import target_kind
+from ngff_core.build.takeover import inspect_target
 from ngff_core.kernels.methods import Methods
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
-from ngff_core.plan.options import BuildOptions
+from ngff_core.plan.options import BuildOptions, documents_options
 from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH
 from ngff_core.plan.scale_factors import ScaleFactors
 from ngff_core.plan.source_cache import CacheMode
 from ngff_core.progress import Listener, silent
 from ngff_core.records.build_folder import target_stores
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import StorageOptions
 
 
@@ -27,16 +28,40 @@ def check_build(
     *,
     storage_options: StorageOptions | None = None,
 ) -> PlannedBuild:
-    """Plan a build and see whether the target is free for it; nothing is written.
+    """Plan a build and check whether its target can be used; nothing is written.
 
-    Raises what `build_pyramid` would raise before its first write.
+    Parameters
+    ----------
+    source, target, storage_options
+        As of `build_pyramid`.
+    options
+        The other arguments of `build_pyramid`; by default its defaults.
+
+    Returns
+    -------
+    PlannedBuild
+        The plan, and a projection of memory and requests.
+
+    Raises
+    ------
+    CallerError
+        Whatever `build_pyramid` would raise before its first write.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> planned = check_build(np.zeros((512, 512), "uint8"), "memory://docs/planned.ome.zarr")
+    >>> planned.plan.levels[0].shape, planned.cached
+    ((512, 512), False)
     """
     options = options or BuildOptions()
     planned = plan_pyramid(source, target, options, storage_options=storage_options)
-    target_kind(*target_stores(planned.target, storage_options), planned.plan, options.overwrite)
+    stores = target_stores(planned.target, storage_options)
+    inspect_target(StoredBuild.begin(*stores, planned.plan), options.overwrite)
     return planned
 
 
+@documents_options
 def build_pyramid(
     source: Any,
     target: str | os.PathLike[str],
@@ -56,34 +81,47 @@ def build_pyramid(
     storage_options: StorageOptions | None = None,
     progress: Listener | None = None,
 ) -> BuildReport:
-    """Build the OME-Zarr pyramid of ``source`` at ``target``, or what remains of it.
+    """Build the OME-Zarr pyramid of ``source`` at ``target``, or the rest of it.
 
-    ``source`` is a path or URI of a zarr array, an OME-Zarr image, a TIFF or an
-    ``.npy``, or an `NgffImage`, or any array. ``target`` is a path or URI, by custom
-    ending in ``.ome.zarr``; the plan and the ledger stay beside it in
-    ``TARGET.build``. ``progress`` is called with the events of `ngff_core.progress`.
-    With ``dask_address``, a scheduler's, a dask cluster builds the regions; with
-    ``dask_workers`` so many processes that are started here. ``workers`` and
-    ``memory_limit`` are those of one worker process then, and the bytes are the same.
+    Run the same call again after an error or a kill: it continues where it stopped.
 
-    Raises a `CallerError` for what the caller can mend, a `StoredDataError` where
-    stored bytes are damaged, and an OSError for trouble with storage. After any of
-    them, or a kill, the same call goes on with what was done.
+    Parameters
+    ----------
+    source : str, path, NgffImage or array
+        Path or URI of a zarr array, an OME-Zarr image, a TIFF or an ``.npy`` file; or an
+        `NgffImage`; or any array.
+    target : str or path
+        Path or URI of the pyramid, usually ending in ``.ome.zarr``. The plan and the ledger
+        are kept beside it, in ``TARGET.build``.
+    {options}
+    storage_options : mapping, optional
+        Options for fsspec's filesystems, such as credentials; by protocol where source and
+        target differ.
+    progress : callable, optional
+        Called with each event of `ngff_core.progress`.
+
+    Returns
+    -------
+    BuildReport
+        The levels, what this call wrote of them, and the result of the verification.
+
+    Raises
+    ------
+    CallerError
+        An argument, the source or the target cannot be used; the message says what to change.
+    StoredDataError
+        Stored bytes are damaged.
+    OSError
+        A request to storage failed, also after retries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> report = build_pyramid(np.ones((512, 512), "uint8"), "memory://examples/ones.ome.zarr")
+    >>> [level.shape for level in report.levels]
+    [(512, 512), (256, 256)]
     """
-    options = BuildOptions(
-        method,
-        scale_factors,
-        chunks,
-        shards,
-        compressor,
-        ome_zarr_version,
-        workers,
-        memory_limit,
-        cache,
-        overwrite,
-        dask_address,
-        dask_workers,
-    )
+    options = BuildOptions.select(locals())
     return run_build(
         source, target, options, storage_options=storage_options, listener=progress or silent
     )
@@ -97,7 +135,7 @@ def run_build(
     storage_options: StorageOptions | None = None,
     listener: Listener = silent,
 ) -> BuildReport:
-    """`build_pyramid` with its options in one object."""
+    """`build_pyramid` with its options in one object, and ``listener`` for ``progress``."""
     with Build.open(
         source, target, options, storage_options=storage_options, listener=listener
     ) as build:

@@ -1,10 +1,6 @@
-"""Building a pyramid: the job as one function, and as the phases that a flow calls.
+"""A build as an object: opened, taken through its phases one by one, and closed.
 
-::
-
-    report = build_pyramid("upload.ome.tif", "brain.ome.zarr")
-
-The same call again, after whatever happened to the first, does what remains.
+`ngff_core.build.api.run_build` does all phases in one call.
 """
 
 from __future__ import annotations
@@ -20,74 +16,76 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate
 
-from ngff_core.build.cluster import Cluster, ClusterRunner
+from ngff_core.build.cache_phase import CachePhase
+from ngff_core.build.cluster import Cluster
+from ngff_core.build.cluster_pass import ClusterRunner
 from ngff_core.build.driver import Driver
+from ngff_core.build.pass_runner import PassRunner
 from ngff_core.build.planning import PlannedBuild, plan_opened, planned_for_cluster
 from ngff_core.build.report import BuildReport, LevelReport
 from ngff_core.build.session import Session
-from ngff_core.build.takeover import remove_cache, target_kind
+from ngff_core.build.source_check import CheckedSource
+from ngff_core.build.takeover import inspect_target
 from ngff_core.errors import StoredDataError, UnlistableError
-from ngff_core.plan import source_cache as cache_pass
+from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.options import BuildOptions
-from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Listener, silent
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.pyramid.publish import publish
 from ngff_core.pyramid.thumbnail import thumbnail
-from ngff_core.pyramid.verify import Verification, stored_bytes, verify_store
+from ngff_core.pyramid.verify import Verification, stored_bytes, verify_build
 from ngff_core.records.build_folder import target_stores
 from ngff_core.records.halo_files import remove_halos
-from ngff_core.sources import Source, open_source
-from ngff_core.storage import ObjectStore, StorageOptions, for_each, retrying
+from ngff_core.records.stored_build import StoredBuild
+from ngff_core.sources import open_source
+from ngff_core.storage import ObjectStore, StorageOptions, retrying
 from ngff_core.storage.retry import counting_retries
 
 
-def _beside_the_levels[**P, T](
+def _counting_own_retries[**P, T](
     phase: Callable[Concatenate[Build, P], T],
 ) -> Callable[Concatenate[Build, P], T]:
-    """A phase of a build whose own retries are no level's."""
+    """Count what a phase tries again among the retries that belong to no level."""
 
     @wraps(phase)
     def counted(build: Build, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with counting_retries(build._met):
+        with counting_retries(build._retries):
             return phase(build, *args, **kwargs)
 
     return counted
 
 
 class Build:
-    """A build under way: its plan, its source, its target, and the lease on it.
+    """A build of one pyramid: its plan, its source, and exclusive use of its target.
 
-    Made by `open`; its phases are called in order: `write_cache` if `cache_needed`,
-    `write_level` for each level, `publish`, `verify`, `clean`. Each does what remains.
+    Made by `open`. Its phases are called in order: `write_cache` if `cache_needed`,
+    `write_level` for each level, `publish`, `verify`, `clean`. Each phase does what remains.
     """
 
     def __init__(
         self,
-        source: Source,
-        planned: PlannedBuild,
         session: Session,
-        reopen: Callable[[], Source],
-        met: Counter[str],
-        *,
+        planned: PlannedBuild,
+        source: CheckedSource,
+        runner: PassRunner,
         listener: Listener,
-        runner: ClusterRunner | None = None,
+        retries: Counter[str],
+        resources: ExitStack,
     ) -> None:
-        self.plan = session.plan
+        self.plan = session.stored.plan
         self.planned = planned
-        self._source = source
         self._session = session
-        self._listener = listener
+        self._stored = session.stored
+        self._source = source.source
         self._runner = runner
+        self._listener = listener
+        self._retries = retries
         self._began = time.monotonic()
         self._verification: Verification | None = None
-        self._executor = ThreadPoolExecutor(
-            planned.projection.in_flight, thread_name_prefix="ngff-region"
-        )
-        self._met = met
-        self._driver = Driver(
-            session, planned, source, reopen, self._executor, met, listener=listener, runner=runner
-        )
+        self._cache = CachePhase(session, source, runner, retries)
+        self._driver = Driver(session, planned, source, runner, listener, retries)
+        resources.callback(self._driver.stop)
+        self._resources = resources.pop_all()
 
     @classmethod
     def open(
@@ -99,30 +97,34 @@ class Build:
         storage_options: StorageOptions | None = None,
         listener: Listener = silent,
     ) -> Build:
-        """Plan the build and claim the target; nothing is written where that fails."""
-        options, met = options or BuildOptions(), Counter[str]()
-        with counting_retries(met), ExitStack() as undone:
-            opened = undone.enter_context(open_source(source, storage_options))
+        """Plan the build and take the target.
+
+        Nothing is written if planning fails, the target holds something else, or the cluster
+        cannot be used; and nothing stays open then.
+        """
+        options, retries = options or BuildOptions(), Counter[str]()
+        with counting_retries(retries), ExitStack() as resources:
+            # Closed in reverse: the cluster before the lease goes, so that no worker writes
+            # beside another builder, and the source last.
+            opened = resources.enter_context(open_source(source, storage_options))
             planned = plan_opened(opened, source, target, options)
             stores = target_stores(planned.target, storage_options)
-            runner = None
-            if options.on_cluster and _unfinished(stores, planned.plan, options.overwrite):
-                cluster = Cluster.connect(options)
-                undone.callback(cluster.close)
+            session = Session(StoredBuild.begin(*stores, planned.plan), listener)
+            resources.callback(session.release)
+            cluster = _connect(options, session.stored, resources)
+            if cluster is not None:
                 planned = planned_for_cluster(
-                    planned, opened, workers=cluster.at_once, memory_limit=cluster.memory_limit
+                    planned, opened, cluster.at_once, cluster.memory_limit
                 )
-                runner = ClusterRunner.of(
-                    cluster, planned, opened, os.fspath(source), storage_options
-                )
-            session = Session.take(
-                stores, planned.plan, overwrite=options.overwrite, listener=listener
-            )
-            undone.callback(session.release)
-            reopen = partial(open_source, source, storage_options)
-            build = cls(opened, planned, session, reopen, met, listener=listener, runner=runner)
-            undone.pop_all()
-        return build
+            session.take(overwrite=options.overwrite)
+            on_cluster = None
+            if cluster is not None:
+                uri = os.fspath(source)
+                on_cluster = ClusterRunner.of(cluster, planned, opened, uri, storage_options)
+                resources.callback(on_cluster.close)
+            runner = _pass_runner(planned, on_cluster, resources)
+            checked = CheckedSource(opened, partial(open_source, source, storage_options))
+            return cls(session, planned, checked, runner, listener, retries, resources)
 
     def __enter__(self) -> Build:
         return self
@@ -136,15 +138,12 @@ class Build:
         self.close()
 
     def close(self) -> None:
-        """Let go of target, source and threads; what is done stays done."""
-        self._driver.stop()
-        self._executor.shutdown(cancel_futures=True)
-        if self._runner is not None:
-            # Before the lease goes, so that no worker writes beside another builder's.
-            self._runner.close()
-            self._runner = None
-        self._session.release()
-        self._source.close()
+        """Release threads, cluster, target and source; what is done stays done.
+
+        All of them are released even if closing one of them raises. Its error is raised
+        afterwards. The second call does nothing.
+        """
+        self._resources.close()
 
     @property
     def finished(self) -> bool:
@@ -154,23 +153,23 @@ class Build:
     @property
     def cache_needed(self) -> bool:
         """Whether the cache pass comes next."""
-        return self.planned.cached and not self._session.ledgers[0].complete
+        return self.planned.cached and not self.level_done(0)
 
     def level_done(self, index: int) -> bool:
         """Whether nothing remains to be done of a level."""
-        return self._driver.is_done(index)
+        return self._driver.is_complete(index)
 
-    @_beside_the_levels
+    @_counting_own_retries
     def write_cache(self, listener: Listener | None = None) -> float:
-        """The cache pass: rewrite the source so that it can be read by region."""
-        return self._driver.write_cache(listener or self._listener)
+        """Rewrite the source so that it can be read by region; the seconds it took."""
+        return self._cache.write(listener or self._listener)
 
     def write_level(self, index: int, listener: Listener | None = None) -> LevelReport:
-        """Wait until a level is written; the first to wait sets all levels going.
+        """Wait until a level is written; the first call starts writing all levels.
 
-        Levels are written side by side, each region as soon as what it is computed from
-        is there. ``listener`` hears of this level from now on. Threads may wait for
-        several levels at once.
+        Levels are written side by side, each region as soon as what it is computed from is
+        there. Progress of this level is reported to ``listener`` from now on. Threads may
+        wait for several levels at once.
         """
         if listener is not None:
             self.listen(index, listener)
@@ -178,74 +177,72 @@ class Build:
         return self._level_report(index)
 
     def listen(self, index: int, listener: Listener) -> None:
-        """Have ``listener`` hear of a level from now on, in place of who did before."""
-        self._driver.listen(index, listener)
+        """Report a level to ``listener`` from now on, in place of its listener so far."""
+        self._driver.progress.listen(index, listener)
 
-    @_beside_the_levels
+    @_counting_own_retries
     def publish(self) -> None:
-        """Make the store an image: its group document appears, whole and last.
+        """Make the store an image: write its group document, complete and as the last object.
 
-        Raises StoredDataError, and publishes nothing, where an object that the ledger
-        records is not in the store.
+        Raises StoredDataError, and publishes nothing, where a level is not finished or an
+        object that the ledger records is not in the store.
         """
         unfinished = [level.index for level in self.plan.levels if not self.level_done(level.index)]
         if unfinished:
             raise StoredDataError(f"level {unfinished[0]} is not finished, so nothing is published")
-        if not self._session.finished:
-            self._session.check()
-            # What killed processes left goes first: once there is an image, all is tidy.
-            self._session.target.sweep()
-            self._session.beside.sweep()
-            self._session.tidy()
-            lost = None
-            # Of what an earlier run wrote this was seen when the target was claimed.
-            if self.report().fresh:
-                lost = next(find_lost(self._session.target, self.plan, self._session.ledgers), None)
-            if lost is not None:
-                raise StoredDataError(
-                    f"{self._session.target.uri}/{lost.key}: {lost.what}, so nothing is published; "
-                    "run the same command again to build it anew"
-                )
-            publish(self._session.target, self.plan)
+        if self._session.finished:
+            return
+        self._session.check()
+        # Leftovers of killed processes go first: once there is an image, all is tidy.
+        self._stored.target.sweep()
+        self._stored.beside.sweep()
+        self._session.tidy()
+        # Objects of an earlier run were compared with the ledger when the target was taken.
+        if self.report().fresh:
+            self._check_objects()
+        publish(self._stored.target, self.plan)
 
-    @_beside_the_levels
+    def _check_objects(self) -> None:
+        """Raise StoredDataError where an object that the ledger records is not in the store."""
+        lost = next(find_lost(self._stored), None)
+        if lost is not None:
+            raise StoredDataError(
+                f"{self._stored.target.uri}/{lost.key}: {lost.what}, so nothing is published; "
+                "run the same command again to build it again"
+            )
+
+    @_counting_own_retries
     def verify(self, *, deep: bool = False, listener: Listener | None = None) -> Verification:
-        """Hold what was published against plan and ledger."""
-        self._verification = verify_store(
-            self._session.target,
-            self.plan,
-            self._session.ledgers,
+        """Check what was published against plan and ledger; see `verify_pyramid`."""
+        self._verification = verify_build(
+            self._stored,
             deep=deep,
-            executor=self._executor,
+            executor=self._runner.executor,
             workers=self.planned.projection.in_flight,
             memory_limit=self.planned.projection.memory_limit,
             listener=listener or self._listener,
         )
         return self._verification
 
-    @_beside_the_levels
+    @_counting_own_retries
     def clean(self) -> None:
-        """Remove the cache, and strips that an earlier run left; plan and ledger stay."""
-        if self._session.begun_here and not self.planned.cached and not self._driver.kept_halos:
+        """Remove the cache, and halo files that an earlier run left; plan and ledger stay."""
+        if self._session.begun_here and not self.planned.cached and not self._driver.wrote_halos:
             return
-        # A build that was begun with a cache, or with strips, may have gone on without.
-        beside, listed = self._session.beside, _listed(self._session.beside)
-        if _has_any(
-            beside, ("cache/zarr.json", f"ledger/{cache_pass.PHASE}/complete.jsonl"), listed
-        ):
-            # The receipts go last: they are what tells a later run of leftovers.
-            remove_cache(beside)
-            self._driver.cache_ledger.forget()
+        # An earlier run may have begun this build with a cache, or with halo files, that this
+        # run did not need.
+        listed = _listed(self._stored.beside)
+        self._cache.remove(listed)
         if not self._session.finished:
-            # Without a lease another builder's strips could be meant.
-            remove_halos(beside, self.plan, listed)
+            # Without a lease, the halo files could be another builder's.
+            remove_halos(self._stored.beside, self.plan, listed)
 
     def thumbnail(self) -> str:
         """A picture of the coarsest level, as a ``data:`` URI."""
-        return thumbnail(self._session.target, self.plan)
+        return thumbnail(self._stored)
 
     def report(self) -> BuildReport:
-        """What this run did so far."""
+        """What this run has done so far."""
         image, chunks = self.plan.image, self._source.chunks
         return BuildReport(
             source=self.planned.source,
@@ -263,11 +260,12 @@ class Build:
             seconds=time.monotonic() - self._began,
             source_chunks=chunks.total if chunks else None,
             absent_chunks=chunks.absent if chunks else None,
-            retries_beside=dict(sorted(self._met.items())),
+            retries_beside=dict(sorted(self._retries.items())),
         )
 
     def _level_report(self, index: int) -> LevelReport:
-        level, ledger = self.plan.levels[index], self._session.ledgers[index]
+        level, ledger = self._stored.levels[index]
+        progress = self._driver.progress
         return LevelReport(
             index=index,
             path=level.path,
@@ -280,8 +278,8 @@ class Build:
             fresh=len(ledger.receipts) - self._session.recorded[index],
             raw_bytes=math.prod(level.shape) * self.plan.dtype.itemsize,
             stored_bytes=stored_bytes(ledger),
-            seconds=self._driver.seconds.get(index, 0.0),
-            retries=dict(sorted(self._driver.met[index].items())),
+            seconds=progress.seconds.get(index, 0.0),
+            retries=dict(sorted(progress.retries[index].items())),
         )
 
 
@@ -293,15 +291,25 @@ def _listed(store: ObjectStore) -> Collection[str] | None:
         return None
 
 
-def _has_any(store: ObjectStore, keys: tuple[str, ...], listed: Collection[str] | None) -> bool:
-    """Whether one of these objects is there: one listing is one request."""
-    if listed is not None:
-        return not set(keys).isdisjoint(listed)
-    return any(found is not None for found in for_each(store, store.read, keys))
+def _connect(options: BuildOptions, wanted: StoredBuild, resources: ExitStack) -> Cluster | None:
+    """The cluster that the options ask for; None if they ask for none, or nothing remains.
+
+    A target that cannot be used is refused before a cluster is started for it.
+    """
+    if not options.on_cluster:
+        return None
+    if not options.overwrite and inspect_target(wanted, overwrite=False).kind == "finished":
+        return None
+    cluster = Cluster.connect(options)
+    resources.callback(cluster.close)
+    return cluster
 
 
-def _unfinished(
-    stores: tuple[ObjectStore, ObjectStore], plan: PyramidPlan, overwrite: bool
-) -> bool:
-    """Whether there is work for a cluster; refuses the target before one is started."""
-    return overwrite or target_kind(*stores, plan, overwrite) != "finished"
+def _pass_runner(
+    planned: PlannedBuild, on_cluster: ClusterRunner | None, resources: ExitStack
+) -> PassRunner:
+    """The kernel and threads of a build, or its cluster."""
+    in_flight = planned.projection.in_flight
+    executor = ThreadPoolExecutor(in_flight, thread_name_prefix="ngff-region")
+    resources.callback(executor.shutdown, cancel_futures=True)
+    return PassRunner(kernel_for(planned.plan.method), executor, in_flight, on_cluster)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
 from ngff_core.blocks import ArrayLike, BlockedArray
+from ngff_core.build.level_inputs import LevelHaloFiles
+from ngff_core.build.level_progress import PhaseCount
 from ngff_core.kernels.methods import kernel_for
-from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
-from ngff_core.progress import PhaseProgress
+from ngff_core.plan.pyramid_plan import LevelPlan
 from ngff_core.pyramid.encoding import LevelEncoder
 from ngff_core.pyramid.level_io import (
     open_level,
@@ -19,52 +19,45 @@ from ngff_core.pyramid.level_io import (
     stored_samples,
     work_on,
 )
-from ngff_core.records.halo_files import HaloFiles
-from ngff_core.records.ledger import Ledger, Receipt
+from ngff_core.records.ledger import Receipt
 from ngff_core.records.receipts import Regions
-from ngff_core.storage import ObjectStore
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage.retry import counting_retries
 
 
 class LevelWriter:
-    """What a pass asks of a level: see `ngff_core.build.streaming.Track`.
+    """Loads, stores and records the regions of one level: a `ngff_core.build.streaming.LevelIO`.
 
-    ``open_parent`` gives the array that regions are loaded from: the level's parent, or
-    for level 0 the source. ``check`` is called before and after each write, and raises
-    where the work must not go on. ``whole`` is called when the last region is recorded.
-    ``borders`` has strips of the parent's for this level, and ``kept`` of this level's for
-    those that are computed from what it stores.
+    ``build`` has the store, plan and ledger of the level. ``open_parent`` opens the array
+    that its regions are computed from: the level's parent, or for level 0 the source or the
+    cache. ``count`` reports progress and counts retries. ``check`` is called before each
+    write and before each receipt, and raises where the work must stop. ``on_complete`` is
+    called when the last region is recorded. ``halos`` are the halo files that the level
+    reads and writes.
     """
 
     def __init__(
         self,
-        store: ObjectStore,
-        plan: PyramidPlan,
+        build: StoredBuild,
         level: LevelPlan,
-        ledger: Ledger,
         open_parent: Callable[[], ArrayLike],
+        count: PhaseCount,
         *,
-        progress: PhaseProgress,
         check: Callable[[], None],
-        whole: Callable[[], None],
-        met: Counter[str] | None = None,
-        halos: HaloFiles | None = None,
-        kept: Sequence[HaloFiles] = (),
+        on_complete: Callable[[], None],
+        halos: LevelHaloFiles = LevelHaloFiles(),  # noqa: B008 - frozen
     ) -> None:
-        self._store = store
-        self._plan = plan
+        self._store = build.target
+        self._plan = build.plan
         self._level = level
-        self._ledger = ledger
+        self._ledger = build.ledgers[level.index]
         self._open_parent = open_parent
-        self._progress = progress
+        self._count = count
         self._check = check
-        self._whole = whole
+        self._on_complete = on_complete
         self._halos = halos
-        self._kept = kept
-        self._encoder = LevelEncoder(plan, level)
-        self._kernel = None if level.parent is None else kernel_for(plan.method)
-        self.met = Counter[str]() if met is None else met
-        """Trouble that was passed over, by kind."""
+        self._encoder = LevelEncoder(build.plan, level)
+        self._kernel = None if level.parent is None else kernel_for(build.plan.method)
 
     @property
     def done(self) -> Regions:
@@ -74,7 +67,9 @@ class LevelWriter:
     def load(self, region: int) -> BlockedArray:
         """Samples of a region that is not stored, in the plan's dtype."""
         with self._work("reading", region):
-            samples = region_samples(self._parent, self._level, region, self._kernel, self._halos)
+            samples = region_samples(
+                self._parent, self._level, region, self._kernel, self._halos.read
+            )
             return samples.astype(self._plan.dtype)
 
     def read(self, region: int) -> BlockedArray:
@@ -84,26 +79,25 @@ class LevelWriter:
             return BlockedArray.of(box, stored_samples(self._own, box))
 
     def store(self, region: int, samples: BlockedArray) -> Receipt:
-        """Encode and store a region, and the strips of it that others will look into."""
+        """Encode and store a region, after the halo strips that its neighbours will read."""
         self._check()
         with self._work("storing", region):
-            for files in self._kept:
+            for files in self._halos.written:
                 files.keep(region, samples)
             return store_region(self._store, self._encoder, self._level, region, samples)
 
     def record(self, receipt: Receipt) -> None:
-        """Take down that a region is stored."""
+        """Record in the ledger that a region is stored, and report it."""
         self._check()
         self._ledger.record(receipt)
-        nbytes = self._level.region(receipt.region).size * self._plan.dtype.itemsize
-        self._progress.advance(nbytes, retries=sum(self.met.values()))
-        if self._ledger.whole:
-            self._whole()
+        self._count.advance(self._level.region(receipt.region).size * self._plan.dtype.itemsize)
+        if self._ledger.has_all_receipts:
+            self._on_complete()
 
     @contextmanager
     def _work(self, doing: str, region: int) -> Iterator[None]:
         what = f"{doing} region {region} of {self._level.path} at {self._store.uri}"
-        with counting_retries(self.met), work_on(what):
+        with counting_retries(self._count.retries), work_on(what):
             yield
 
     @cached_property

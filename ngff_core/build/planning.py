@@ -1,4 +1,4 @@
-"""From a source and options to a plan and what it costs here; nothing is written."""
+"""Planning a build: from a source and options to a plan and its cost; nothing is written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ngff_core.config import config
 from ngff_core.errors import InvalidOptionError
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage
@@ -18,17 +19,30 @@ from ngff_core.plan.options import BuildOptions, resolve_share
 from ngff_core.plan.projection import Projection, Remote, project
 from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
 from ngff_core.plan.source_cache import needs_cache
+from ngff_core.records.build_folder import folder_of
 from ngff_core.sources import Source, open_source
 from ngff_core.storage import StorageOptions, absolute_uri, canonical_uri, is_remote
 
 _TRANSFERS = 4
-"""Regions in flight for each worker where bytes go over a network: one is computed while
-the others are on their way."""
+"""Regions in flight for each worker where samples go over a network: one region is computed
+while the others are transferred."""
 
 
 @dataclass(frozen=True)
 class PlannedBuild:
-    """What a build would do on this machine, before anything is written."""
+    """What a build will do on this machine.
+
+    Attributes
+    ----------
+    source, target
+        URIs or absolute paths.
+    plan
+        Everything that decides the stored bytes.
+    projection
+        Regions in flight, memory, requests and bytes.
+    cached
+        Whether the source is rewritten to a cache first.
+    """
 
     source: str
     target: str
@@ -63,7 +77,33 @@ def plan_pyramid(
     *,
     storage_options: StorageOptions | None = None,
 ) -> PlannedBuild:
-    """What `build_pyramid` would do with the same arguments, without doing it."""
+    """Plan what `build_pyramid` would do with the same arguments; nothing is written.
+
+    Unlike `check_build`, this does not read the target.
+
+    Parameters
+    ----------
+    source, target, storage_options
+        As of `build_pyramid`.
+    options
+        The other arguments of `build_pyramid`; by default its defaults.
+
+    Returns
+    -------
+    PlannedBuild
+        The plan, and a projection of memory and requests.
+
+    Raises
+    ------
+    CallerError
+        The source cannot be read, an option has no sense, or the memory limit is too small.
+
+    Examples
+    --------
+    >>> planned = plan_pyramid(np.zeros((512, 512), "uint8"), "memory://docs/planned.ome.zarr")
+    >>> len(planned.plan.digest)
+    64
+    """
     with open_source(source, storage_options) as opened:
         return plan_opened(opened, source, target, options or BuildOptions())
 
@@ -71,7 +111,8 @@ def plan_pyramid(
 def plan_opened(
     opened: Source, source: Any, target: str | os.PathLike[str], options: BuildOptions
 ) -> PlannedBuild:
-    """The same for a source that is open already."""
+    """`plan_pyramid` for a source that is open already."""
+    config.check()
     where = absolute_uri(target)
     if options.on_cluster:
         _check_shared(opened, source, where, options)
@@ -104,14 +145,14 @@ def plan_opened(
 
 
 def _at_once(workers: int, source: str, target: str) -> int:
-    """Regions to have in flight: as many as workers, and more where most of them wait."""
+    """Regions to have in flight: one for each worker, and more where most wait for a network."""
     return workers * _TRANSFERS if is_remote(source) or is_remote(target) else workers
 
 
 def planned_for_cluster(
-    planned: PlannedBuild, opened: Source, *, workers: int, memory_limit: int
+    planned: PlannedBuild, opened: Source, workers: int, memory_limit: int
 ) -> PlannedBuild:
-    """The same build with what each process of a cluster has, now that it was asked."""
+    """The same build, projected for worker processes with so many threads and bytes each."""
     projection = project(
         planned.plan,
         opened.read_unit,
@@ -125,7 +166,7 @@ def planned_for_cluster(
 
 
 def _check_shared(opened: Source, source: Any, target: str, options: BuildOptions) -> None:
-    """Refuse what the processes of a cluster cannot see, or a cluster that cannot be used."""
+    """Raise InvalidOptionError if the workers of a cluster could not read source or target."""
     if find_spec("distributed") is None:
         raise InvalidOptionError(
             "dask_address and dask_workers need the package distributed: "
@@ -137,11 +178,11 @@ def _check_shared(opened: Source, source: Any, target: str, options: BuildOption
             "a cluster cannot read; save it first, for instance as a zarr array, and give its "
             "path or URI, or build without a cluster"
         )
-    for what, uri in (("source", opened.identity.uri), ("target", target)):
+    for option, uri in (("source", opened.identity.uri), ("target", target)):
         if uri.startswith("memory:") and not options.in_this_process:
             raise InvalidOptionError(
-                f"{what}: {uri} is in the memory of this process, which the workers of a "
-                "cluster do not share; give a path or URI that they see too"
+                f"{option}: {uri} is in the memory of this process, which the workers of a "
+                "cluster do not share; give a path or URI that they can read too"
             )
 
 
@@ -160,7 +201,7 @@ def _image_info(image: NgffImage) -> ImageInfo:
 
 
 def _orientations(image: NgffImage) -> tuple[str | None, ...]:
-    """RFC-4's terms by axis, with what the caller may have set since the image was made."""
+    """RFC-4's term for each axis, as the image has them now; empty if it has none."""
     found = of_axes(image.axes_orientations, image.dims)
     if not found:
         return ()
@@ -168,7 +209,7 @@ def _orientations(image: NgffImage) -> tuple[str | None, ...]:
 
 
 def _caller_dims(source: Any, image: NgffImage) -> tuple[str, ...]:
-    """The axes in the order in which the caller sees them."""
+    """The axes in the caller's order, which sizes given as a tuple follow."""
     if isinstance(source, NgffImage):
         return tuple(source.dims)
     if hasattr(source, "shape"):
@@ -183,11 +224,11 @@ def _by_name(sizes: Any, dims: tuple[str, ...]) -> Any:
 
 
 def _check_apart(source: str, target: str) -> None:
-    """Refuse a target whose removal or writing would touch the source."""
+    """Raise InvalidOptionError if writing or removing the target would touch the source."""
     if source.startswith("array:"):
         return
     read = canonical_uri(source)
-    for taken in (canonical_uri(target), canonical_uri(f"{target}.build")):
+    for taken in (canonical_uri(target), canonical_uri(folder_of(target))):
         for inner, outer in ((read, taken), (taken, read)):
             if inner == outer or inner.startswith(f"{outer}/"):
                 raise InvalidOptionError(f"source {source} and target {target} overlap")

@@ -1,4 +1,4 @@
-"""What a build did, and how far one is."""
+"""Reports: what a build did, and how far a build is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ngff_core.records.lease import Holder
 
 @dataclass(frozen=True)
 class LevelReport:
-    """One level as it was built. ``fresh`` of its regions were written by this run."""
+    """One level as it was built. This run wrote ``fresh`` of its regions."""
 
     index: int
     path: str
@@ -29,13 +29,13 @@ class LevelReport:
     stored_bytes: int
     seconds: float
     retries: Mapping[str, int] = field(default_factory=dict)
-    """Requests of this run that were tried again, by a status or an error's name. What the
-    workers of a cluster tried again is not among them."""
+    """Requests of this run that were tried again, by a status or an error's name, without
+    those of a cluster's workers."""
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did, and whether what it published holds against plan and ledger."""
+    """What a build did, and whether the pyramid matches its plan and ledger."""
 
     source: str
     target: str
@@ -51,12 +51,13 @@ class BuildReport:
     verification: Verification | None
     seconds: float
     source_chunks: int | None = None
-    """Objects that a zarr source's samples should lie in: its shards, or its chunks. None for
-    other kinds of sources, and where the source cannot be listed."""
+    """Shards of a zarr source, or its chunks if it has no shards: the objects it should have.
+    None for other kinds of sources, and where the source cannot be listed."""
     absent_chunks: int | None = None
-    """Those that were not there when this run began, and are read as the fill value."""
+    """Those that were absent when this run began, and were read as the fill value."""
     retries_beside: Mapping[str, int] = field(default_factory=dict)
-    """Those of no level: of plan, ledger, listings, metadata, verification and cache."""
+    """Retries that belong to no level: of plan, ledger, listings, metadata, verification and
+    cache."""
 
     @property
     def retries(self) -> dict[str, int]:
@@ -68,7 +69,7 @@ class BuildReport:
 
     @property
     def fresh(self) -> int:
-        """Regions that this run wrote; 0 where everything was done before."""
+        """Regions that this run wrote; 0 where an earlier run had finished the build."""
         return sum(level.fresh for level in self.levels)
 
     @property
@@ -101,7 +102,7 @@ class PhaseStatus:
 
 @dataclass(frozen=True)
 class BuildStatus:
-    """How far the build at a target is, and who is at work on it."""
+    """How far the build at a target is, and which process, if any, is building it."""
 
     target: str
     source: str

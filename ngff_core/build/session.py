@@ -1,4 +1,4 @@
-"""A target taken for a plan: begun, resumed or replaced, and held by a lease meanwhile."""
+"""A target taken for a build: begun, resumed or replaced, and protected by a lease meanwhile."""
 
 from __future__ import annotations
 
@@ -16,28 +16,24 @@ from ngff_core.build.takeover import (
     remove,
 )
 from ngff_core.errors import SourceFormatError, UnlistableError
-from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Listener, Message
-from ngff_core.records.build_folder import load_ledgers, new_ledgers, read_plan
+from ngff_core.records.build_folder import LEDGERS, read_plan, segments_folder
 from ngff_core.records.lease import Lease
-from ngff_core.records.ledger import Ledger
-from ngff_core.storage import ObjectStore, delete_below, retrying
+from ngff_core.records.stored_build import StoredBuild
+from ngff_core.storage import delete_below, retrying
 
 
 class Session:
-    """The claim of one run to a target; made by `take`, given up by `release`.
+    """One run's exclusive use of a target, from `take` to `release`.
 
-    ``plan`` is the plan as it was put down, and ``ledgers`` are those of its levels, of
-    which ``recorded`` receipts were found. ``finished`` says that an earlier run finished
-    the build, ``begun_here`` that this run began it.
+    ``stored`` is the wanted build until `take`, which replaces it with the build as it is
+    stored: the plan may name other package versions, and the ledgers are loaded.
+    ``recorded`` is the number of receipts that were found for each level. ``finished`` says
+    that an earlier run finished the build, ``begun_here`` that this run began it.
     """
 
-    def __init__(
-        self, stores: tuple[ObjectStore, ObjectStore], plan: PyramidPlan, listener: Listener
-    ) -> None:
-        self.target, self.beside = stores
-        self.plan = plan
-        self.ledgers: list[Ledger] = []
+    def __init__(self, wanted: StoredBuild, listener: Listener) -> None:
+        self.stored = wanted
         self.recorded: tuple[int, ...] = ()
         self.finished = False
         self.begun_here = False
@@ -45,59 +41,62 @@ class Session:
         self._lease: Lease | None = None
         self._discarded = False
 
-    @classmethod
-    def take(
-        cls,
-        stores: tuple[ObjectStore, ObjectStore],
-        plan: PyramidPlan,
-        *,
-        overwrite: bool,
-        listener: Listener,
-    ) -> Session:
-        """Resume, begin, or replace what is there; waits for another builder's lease."""
-        session = cls(stores, plan, listener)
-        try:
-            session._take(overwrite)
-        except BaseException:
-            session.release()
-            raise
-        return session
+    def take(self, *, overwrite: bool) -> None:
+        """Resume, begin, or replace what is at the target; wait for another builder's lease.
+
+        Raises TargetExistsError or SourceChangedError where something else is at the target
+        and ``overwrite`` is False. Call `release` afterwards, also if this fails.
+        """
+        wanted = self.stored
+        state = inspect_target(wanted, overwrite)
+        if state.kind == "finished" and not overwrite:
+            self.finished = True
+        else:
+            state = self._take_over(state, self._lock(state), overwrite)
+        plan = state.plan or read_plan(wanted.target, wanted.beside)
+        # A plan that was just written has no receipts to load.
+        if not (self.begun_here and plan is wanted.plan):
+            self.stored = state.build or StoredBuild.load(wanted.target, wanted.beside, plan)
+        if not self.finished:
+            self._forget_missing()
+        self.recorded = tuple(len(ledger.receipts) for ledger in self.stored.ledgers)
 
     def check(self) -> None:
-        """Raise where the lease was lost, so that the work must not go on."""
+        """Raise LeaseLostError if another builder took over, so that the work must stop."""
         if self._lease is not None:
             self._lease.check()
 
     def release(self) -> None:
-        """Let go of the target; what is done stays done."""
-        if self._lease is not None:
-            self._lease.__exit__(None, None, None)
-            if self._discarded and not self._lease.succeeded:
-                # Where it cannot be listed, old leases stay, which say nothing.
-                delete_below(self.beside, "", lambda: ())
-            self._lease = None
+        """Give the target free; what is done stays done. The second call does nothing."""
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        lease.__exit__(None, None, None)
+        if self._discarded and not lease.succeeded:
+            # Where the store cannot be listed, old leases stay, which say nothing.
+            delete_below(self.stored.beside, "", lambda: ())
 
     def tidy(self) -> None:
-        """Remove the ledgers' segments of finished levels: a listing says whether there are any."""
+        """Remove the ledger segments of finished levels, if a listing shows any."""
         if self.begun_here:
-            # Nobody else was killed between finishing a level and removing its segments.
+            # No earlier run can have been killed between finishing a level and this.
             return
         try:
-            keys = retrying(self.beside.objects, "ledger")
+            keys = retrying(self.stored.beside.objects, LEDGERS)
         except UnlistableError:
             keys = None
-        for level, ledger in zip(self.plan.levels, self.ledgers, strict=True):
-            folder = f"ledger/{level.index}/segments"
+        for level, ledger in self.stored.levels:
+            folder = segments_folder(str(level.index))
             if keys is None or any(key.startswith(folder) for key in keys):
                 ledger.tidy()
 
     @contextmanager
     def discarding(self) -> Iterator[None]:
-        """Leave nothing of a build that this run began, where its source is broken.
+        """Remove a build that this run began, if its source turns out to be broken inside.
 
-        The plan pins the source as it is, so no later run could finish it: a mended source
-        is another one. What earlier runs built stays: they could read the source, so this
-        may be trouble of the disk's.
+        The plan pins the source as it is, so no later run could finish the build: a repaired
+        source is another source. A build that an earlier run began stays: that run could
+        read the source, so the fault may lie with the disk.
         """
         try:
             yield
@@ -106,51 +105,48 @@ class Session:
                 error.__cause__, SourceFormatError
             )
             if broken and self.begun_here:
-                remove(self.target, self.beside)
+                remove(self.stored.target, self.stored.beside)
                 self._discarded = True
             raise
 
-    def _take(self, overwrite: bool) -> None:
-        found = inspect_target(self.target, self.beside, self.plan, overwrite)
-        if found.kind == "finished" and not overwrite:
-            self.finished = True
-        else:
-            # Beside nothing there is hardly a lease.
-            lease = Lease(self.beside, self._listener, likely_first=found.kind == "free")
-            self._lease = lease.__enter__()
-            if found.kind != "free" or not lease.is_first:
-                # Another builder may have come and gone meanwhile. Not where nobody ever had a
-                # lease: those are removed only with all that was built under them.
-                found = inspect_target(self.target, self.beside, self.plan, overwrite)
-            found = self._take_over(found, overwrite)
-        # The plan as it was put down: its metadata name the versions of that day.
-        wanted, self.plan = self.plan, found.plan or read_plan(self.target, self.beside)
-        if self.begun_here and self.plan is wanted:
-            self.ledgers = new_ledgers(self.beside, self.plan)
-        else:
-            self.ledgers = list(found.ledgers) or load_ledgers(self.beside, self.plan)
-        if not self.finished:
-            self._forget_missing()
-        self.recorded = tuple(len(ledger.receipts) for ledger in self.ledgers)
+    def _lock(self, state: TargetState) -> Lease:
+        """Take the lease on a target that was seen in ``state``."""
+        # A target with nothing in it hardly has a lease.
+        lease = Lease(self.stored.beside, self._listener, likely_first=state.kind == "free")
+        self._lease = lease.__enter__()
+        return lease
 
-    def _take_over(self, found: TargetState, overwrite: bool) -> TargetState:
-        if found.kind == "finished" and not overwrite:
+    def _take_over(self, state: TargetState, lease: Lease, overwrite: bool) -> TargetState:
+        """Begin the build if need be, now that this run has the lease; the state since then."""
+        wanted = self.stored
+        if state.kind != "free" or not lease.is_first:
+            # Another builder may have finished, or begun, since the target was inspected. Not
+            # where there was never a lease: leases are removed only with all that was built.
+            state = inspect_target(wanted, overwrite)
+        if state.kind == "finished" and not overwrite:
             self.finished = True
-        if found.kind == "other":
-            self._listener(Message(f"removing what is at {self.target.uri}"))
-        self.begun_here = found.kind in ("free", "other")
-        if begin(self.target, self.beside, self.plan, found.kind):
-            return replace(found, plan=self.plan)
-        return found
+        if state.kind == "other":
+            self._listener(Message(f"removing what is at {wanted.target.uri}"))
+        self.begun_here = state.kind in ("free", "other")
+        if begin(wanted, state.kind):
+            return replace(state, plan=wanted.plan)
+        return state
 
     def _forget_missing(self) -> None:
-        """What was recorded and is there no more is built anew."""
-        removed = forget_removed(self.target, self.plan, self.ledgers)
+        """Forget the receipts of regions whose objects are gone, so that they are built again."""
+        removed = forget_removed(self.stored)
         if removed:
             self._listener(
-                Message(f"{', '.join(removed)}: removed since, although recorded; built anew")
+                Message(
+                    f"{', '.join(removed)}: recorded as built, but removed since; building again"
+                )
             )
-        if any(ledger.receipts for ledger in self.ledgers):
-            lost = drop_missing(self.target, self.plan, self.ledgers)
+        if any(ledger.receipts for ledger in self.stored.ledgers):
+            lost = drop_missing(self.stored)
             if lost:
-                self._listener(Message(f"{lost} regions lost objects since; built anew"))
+                self._listener(
+                    Message(
+                        f"{lost} regions: recorded as built, but objects are missing since; "
+                        "building them again"
+                    )
+                )

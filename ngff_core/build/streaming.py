@@ -1,9 +1,10 @@
-"""One pass over the levels: read, compute, store, each sample decoded once.
+"""One pass over the levels: read, compute, store; each sample is decoded once.
 
-The driver hands out three kinds of jobs and keeps the books; the executor's threads do
-them. *Load* brings a region's samples, *tile* computes from them what can be computed of
-the next level, *store* encodes and writes a region and gives its receipt. Tiles go before
-stores and stores before loads, so that what is in memory leaves it as soon as it can.
+The driver's thread starts three kinds of jobs and keeps track of them; the executor's
+threads do them. *Load* reads the samples of a region. *Tile* computes from them what can be
+computed of the next level. *Store* encodes and writes a region and returns its receipt.
+Tiles go before stores and stores before loads, so that samples leave memory as soon as
+they can.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from ngff_core.blocks import Block, BlockedArray, Piece, assemble
+from ngff_core.blocks import Block, BlockedArray, PlacedBlock, assemble
 from ngff_core.build.in_flight import MemoryAccount, RegionAssembly, TileInputs
 from ngff_core.geometry import Region, Shape, blocks, intersection, is_box, within
 from ngff_core.kernels.contract import Kernel
@@ -27,15 +28,15 @@ from ngff_core.storage.page_cache import write_behind
 
 
 class LevelIO(Protocol):
-    """What a pass asks of a level's storage. Loading and storing are done by threads."""
+    """How a pass reads and stores one level. Threads call `load`, `read` and `store`."""
 
     @property
     def done(self) -> Collection[int]:
-        """Regions that were stored before; what is stored later does not join them."""
+        """Regions that are stored now; a snapshot, which later stores do not change."""
         ...
 
     def load(self, region: int) -> BlockedArray:
-        """Samples of a region that is not stored, from what the level is computed from."""
+        """Samples of a region that is not stored, computed from the level's parent."""
         ...
 
     def read(self, region: int) -> BlockedArray:
@@ -47,16 +48,16 @@ class LevelIO(Protocol):
         ...
 
     def record(self, receipt: Receipt) -> None:
-        """A region is stored; called by the driver."""
+        """Record that a region is stored; called in the driver's thread only."""
         ...
 
 
 class TooMuchHeldError(Exception):
-    """What a pass holds has reached its limit, and nothing it holds can be let go of."""
+    """A pass holds as much memory as it may, and can release none of it."""
 
 
 class LevelFailedError(Exception):
-    """A job of a level failed; the cause is what it raised."""
+    """A job of a level failed; ``__cause__`` is the error that the job raised."""
 
     def __init__(self, level: int) -> None:
         super().__init__(f"level {level} failed")
@@ -65,7 +66,7 @@ class LevelFailedError(Exception):
 
 @dataclass(frozen=True)
 class _Job:
-    """A piece of work for a thread, and what the driver does with its result."""
+    """Work for a thread, and what the driver does with its result."""
 
     level: int
     work: Callable[[], object]
@@ -74,8 +75,20 @@ class _Job:
     """Bytes that it brings into memory."""
 
 
+@dataclass(frozen=True)
+class PassLimits:
+    """How many jobs a pass runs at once, and how many bytes of samples it may hold."""
+
+    in_flight: int
+    held_bytes: int
+
+
 class Pass:
-    """A pass under way; `run` ends when all its levels are whole."""
+    """A pass over the levels of ``pass_plan``; `run` returns when all of them are complete.
+
+    ``level_ios`` has the storage of each level by its index. ``check`` is called before
+    jobs are started, and raises where the work must stop.
+    """
 
     def __init__(
         self,
@@ -84,16 +97,15 @@ class Pass:
         kernel: Kernel,
         *,
         executor: Executor,
-        in_flight: int,
-        held_limit: int,
+        limits: PassLimits,
         check: Callable[[], None],
     ) -> None:
         self._pass_plan = pass_plan
         self._level_ios = level_ios
         self._kernel = kernel
         self._executor = executor
-        self._in_flight = in_flight
-        self._held_limit = held_limit
+        self._in_flight = limits.in_flight
+        self._held_limit = limits.held_bytes
         self._check = check
         self._requirements = PassRequirements(
             pass_plan, {k: level_io.done for k, level_io in level_ios.items()}
@@ -119,23 +131,23 @@ class Pass:
     def run(self) -> None:
         """Do what remains of the levels.
 
-        Where a job fails nothing more is begun; what is under way is waited for and
-        counted, and LevelFailedError raised then. What ``check`` raises, called before each
-        beginning, goes through after the same.
+        If a job fails, no other is started; those under way are waited for, what they stored
+        is recorded, and LevelFailedError is raised. The same happens if ``check`` raises,
+        and its own error is raised then. Raises TooMuchHeldError if the limits allow no job.
         """
         try:
-            while self._begin():
-                self._end_some()
+            while self._start_jobs():
+                self._end_jobs()
         except BaseException:
             self._drain()
             raise
         finally:
-            # Once a pass: after each region it only had the same pages brought back.
+            # Once for each pass: after each region it only made the same pages come back.
             release_memory()
             write_behind.settle()
 
-    def _begin(self) -> bool:
-        """Start what fits; whether anything is under way."""
+    def _start_jobs(self) -> bool:
+        """Start the jobs that the limits allow; whether any job is under way."""
         self._check()
         while len(self._running) < self._in_flight:
             job = self._next()
@@ -154,17 +166,17 @@ class Pass:
         if self._next_load is None:
             self._next_load = next(self._loads, None)
         job = self._next_load
-        if job is None or not self._has_room(job):
+        if job is None or not self._may_load(job):
             return None
         self._next_load = None
         return job
 
-    def _has_room(self, job: _Job) -> bool:
-        # Where nothing is streamed, regions are stored at once: stores go before loads.
+    def _may_load(self, job: _Job) -> bool:
+        # If no level is streamed, each region is stored next, since stores go before loads.
         if not self._pass_plan.links or not self._held:
             return True
-        # Behind a load that takes long the others do not pile up: what they all hold, and
-        # the regions that they open, is what the projection counts on.
+        # Other loads do not pile up behind one that takes long: the projection relies on the
+        # number of regions that are held, and on the number that are open in the next level.
         loading = sum(job.loads > 0 for job in self._running.values())
         return (
             self._held + job.loads <= self._held_limit
@@ -175,8 +187,8 @@ class Pass:
     def _held(self) -> int:
         return self._account.nbytes + sum(job.loads for job in self._running.values())
 
-    def _end_some(self) -> None:
-        # A method of its own: a future that stayed in the driver's loop would keep its samples.
+    def _end_jobs(self) -> None:
+        # A method of its own: a future left in a variable of the loop would keep its samples.
         for future in wait(self._running, return_when=FIRST_COMPLETED).done:
             self._end(future)
         self._at_hand = [samples for samples in self._at_hand if self._account.has(samples)]
@@ -190,7 +202,7 @@ class Pass:
         job.then(result)
 
     def _drain(self) -> None:
-        """Let what is under way end, and count what was stored."""
+        """Wait for the jobs under way, and record what they stored."""
         for future in self._running:
             future.cancel()
         for future in wait(self._running).done:
@@ -215,10 +227,10 @@ class Pass:
     def _loaded(self, level: int, region: int, stored: bool, samples: object) -> None:
         assert isinstance(samples, BlockedArray)
         self._at_hand.append(samples)
-        self._have(level, region, samples, stored=stored)
+        self._take(level, region, samples, stored=stored)
 
-    def _have(self, level: int, region: int, samples: BlockedArray, *, stored: bool) -> None:
-        """A region's samples are in memory: they are to be stored, and used by tiles."""
+    def _take(self, level: int, region: int, samples: BlockedArray, *, stored: bool) -> None:
+        """Plan the jobs that need a region's samples, which are in memory now."""
         if not stored:
             self._account.hold(samples)
             self._stores.append(
@@ -263,7 +275,7 @@ class Pass:
         for region, count in counts.items():
             samples = self._assemblies[child].filled(region, count)
             if samples is not None:
-                self._have(child, region, samples, stored=False)
+                self._take(child, region, samples, stored=False)
 
 
 _windows = ScratchBuffer()
@@ -273,7 +285,7 @@ def _compute(
     kernel: Kernel,
     link: LevelLink,
     tile: Tile,
-    pieces: Sequence[Piece],
+    pieces: Sequence[PlacedBlock],
     targets: Sequence[tuple[Region, Block]],
 ) -> None:
     step = link.child.step
@@ -286,13 +298,13 @@ def _compute(
 
 
 def _parts(
-    link: LevelLink, tile: Tile, pieces: Sequence[Piece]
+    link: LevelLink, tile: Tile, pieces: Sequence[PlacedBlock]
 ) -> Iterator[tuple[Region, Block, Shape]]:
-    """Boxes that tile the tile, the window of each, and its lead.
+    """Boxes that cover a tile, the window of each in the parent, and the window's offset.
 
-    Where each bin lies in one piece of the parent the pieces are read where they lie;
-    otherwise, and for what looks beyond its bin, windows are copied together, each small
-    enough to be in the processor's cache when it is read.
+    If each bin lies in one piece (a box and its array), the windows are views of the pieces.
+    Otherwise, and for kernels with a halo, windows are copied together; each is small enough
+    to be still in the processor's cache when the kernel reads it.
     """
     box, step = tile.window.box, link.child.step
     if not any(link.halo):
@@ -309,7 +321,7 @@ def _parts(
 
 
 def _in_phase(cut: Region, step: Shape) -> bool:
-    """Whether a box consists of whole bins."""
+    """Whether a box begins and ends at edges of bins."""
     return not any(a % k for at in (cut.start, cut.stop) for a, k in zip(at, step, strict=True))
 
 

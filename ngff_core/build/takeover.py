@@ -1,9 +1,9 @@
-"""The target and what stands beside it: whose it is, and taking it over."""
+"""What is at a target and the folder beside it: finding out, and taking it over."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
@@ -18,7 +18,6 @@ from ngff_core.errors import (
 )
 from ngff_core.geometry import grid_shape
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.plan.source_cache import PHASE as CACHE
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.pyramid.publish import (
     ARRAY_DOCUMENT,
@@ -27,10 +26,18 @@ from ngff_core.pyramid.publish import (
     is_published,
     unpublish,
 )
-from ngff_core.records.build_folder import PLAN_KEY, _parse_plan, load_ledgers
+from ngff_core.records.build_folder import (
+    CACHE,
+    CACHE_DOCUMENT,
+    LEDGERS,
+    PLAN_KEY,
+    cache_chunk_key,
+    parse_plan,
+)
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
 from ngff_core.records.replaceable import check_replaceable, end_replacing, mark_replacing
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
 TargetKind = Literal["free", "resumable", "finished", "other"]
@@ -38,24 +45,26 @@ TargetKind = Literal["free", "resumable", "finished", "other"]
 
 @dataclass(frozen=True)
 class TargetState:
-    """What is at a target: of a build of ours its plan, if finished its ledgers: read once."""
+    """What is at a target, with what had to be read to find out.
+
+    ``kind`` is ``free`` where there is nothing, ``resumable`` or ``finished`` where there is
+    the wanted build, and ``other`` where there is something else that may be overwritten.
+    """
 
     kind: TargetKind
     plan: PyramidPlan | None = None
-    ledgers: tuple[Ledger, ...] = ()
+    """The stored plan, if the wanted build is there."""
+    build: StoredBuild | None = None
+    """The build with its ledgers loaded, if it is finished."""
 
 
-def target_kind(
-    target: ObjectStore, beside: ObjectStore, plan: PyramidPlan, overwrite: bool
-) -> TargetKind:
-    """``free``, ``resumable``, ``finished``, or ``other`` where it may be overwritten."""
-    return inspect_target(target, beside, plan, overwrite).kind
+def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
+    """What is at the target of the wanted build, whose ledgers are not used.
 
-
-def inspect_target(
-    target: ObjectStore, beside: ObjectStore, plan: PyramidPlan, overwrite: bool
-) -> TargetState:
-    """The same, with what had to be read to know it."""
+    Raises TargetExistsError or SourceChangedError where something else is there and
+    ``overwrite`` is False, and StoredDataError where its plan cannot be read.
+    """
+    target, beside = wanted.target, wanted.beside
     document = retrying(beside.read, PLAN_KEY)
     if document is None:
         if retrying(target.is_empty):
@@ -69,39 +78,43 @@ def inspect_target(
             "choose another target, or overwrite it"
         )
     try:
-        existing = _parse_plan(beside, document)
+        existing = parse_plan(beside, document)
     except StoredDataError:
         if overwrite:
             return TargetState("other")
         raise
-    if existing.digest == plan.digest:
-        ledgers = tuple(load_ledgers(beside, plan)) if is_published(target, existing) else ()
-        if ledgers and all(ledger.complete for ledger in ledgers):
-            return TargetState("finished", existing, ledgers)
+    if existing.digest == wanted.plan.digest:
+        if is_published(target, existing):
+            build = StoredBuild.load(target, beside, existing)
+            if build.complete:
+                return TargetState("finished", existing, build)
         return TargetState("resumable", existing)
     if overwrite:
         return TargetState("other")
-    raise _mismatch(target.uri, existing, plan)
+    raise _mismatch(target.uri, existing, wanted.plan)
 
 
-def begin(target: ObjectStore, beside: ObjectStore, plan: PyramidPlan, kind: TargetKind) -> bool:
-    """Make the target this plan's: what is foreign is removed, the plan is put down.
+def begin(wanted: StoredBuild, kind: TargetKind) -> bool:
+    """Begin a build at its target unless it is there: remove another one, store the plan.
 
-    Whether the plan that is there now is the one that was put down just now.
+    Returns whether this call stored the plan that is there now.
     """
     if kind == "other":
-        remove(target, beside)
-    return kind in ("other", "free") and retrying(beside.create, PLAN_KEY, plan.to_json())
+        remove(wanted.target, wanted.beside)
+    return kind in ("other", "free") and retrying(
+        wanted.beside.create, PLAN_KEY, wanted.plan.to_json()
+    )
 
 
 def remove(target: ObjectStore, beside: ObjectStore) -> None:
     """Remove a build with all that it wrote; only the lease on it stays.
 
-    In this order a kill leaves nothing that passes for whole: no image first, no receipts
-    for what is about to go, and the old plan until all is gone.
+    The order makes sure that a process killed in between leaves nothing that looks
+    complete: the image goes first, then the receipts of what is about to go, and the old plan
+    when all is gone.
 
-    Where the store cannot be listed, the plan there says what there is to remove; where there
-    is none, that is a TargetExistsError, and nothing is touched.
+    Where the store cannot be listed, the plan there says what there is to remove. Raises
+    TargetExistsError, and removes nothing, where there is no plan either.
     """
     plan = _removable(target, beside)
     check_replaceable(target, beside)
@@ -109,9 +122,10 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
         mark_replacing(target, beside)
     unpublish(target)
     try:
-        retrying(beside.delete_tree, "ledger")
+        retrying(beside.delete_tree, LEDGERS)
     except UnlistableError:
-        # No more is done with them, so it does not matter which receipts a ledger takes.
+        # These ledgers are used for nothing else, so it does not matter whose receipts they
+        # would accept.
         phases = [CACHE, *(str(level.index) for level in plan.levels)] if plan else []
         for phase in phases:
             Ledger(beside, phase, "", 0).forget()
@@ -125,15 +139,18 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
 
 def remove_cache(beside: ObjectStore) -> None:
     """Remove the objects of the cache pass."""
-    delete_below(beside, "cache", lambda: _cache_keys(beside))
+    delete_below(beside, CACHE, lambda: _cache_keys(beside))
 
 
 def _removable(target: ObjectStore, beside: ObjectStore) -> PyramidPlan | None:
-    """The plan of what is there, if any; TargetExistsError where only it could help, and is not."""
+    """The plan of what is there, if it can be read.
+
+    Raises TargetExistsError where the target cannot be listed and no plan says what is there.
+    """
     document = retrying(beside.read, PLAN_KEY)
     if document is not None:
         with suppress(StoredDataError):
-            return _parse_plan(beside, document)
+            return parse_plan(beside, document)
     try:
         retrying(target.objects)
     except UnlistableError as error:
@@ -147,55 +164,55 @@ def _removable(target: ObjectStore, beside: ObjectStore) -> PyramidPlan | None:
 def _keys_of(plan: PyramidPlan) -> Iterator[str]:
     """Every object of a pyramid, documents last."""
     for level in plan.levels:
-        for place in product(*map(range, grid_shape(level.shape, level.write_unit))):
-            yield f"{level.path}/{plan.object_key(place)}"
+        for position in product(*map(range, grid_shape(level.shape, level.write_unit))):
+            yield f"{level.path}/{plan.object_key(position)}"
     yield from array_documents(plan)
     yield from group_documents(plan)
 
 
 def _cache_keys(beside: ObjectStore) -> Iterator[str]:
-    """Every object of a cache, as its document describes it; the document last."""
-    key = f"cache/{ARRAY_DOCUMENT[3]}"
-    document = retrying(beside.read, key)
+    """Every object of a cache, as its array document describes it; the document last."""
+    document = retrying(beside.read, CACHE_DOCUMENT)
     if document is None:
         return
     with suppress(ValueError, KeyError, TypeError):
         array = json.loads(document)
         chunks = array["chunk_grid"]["configuration"]["chunk_shape"]
-        for place in product(*map(range, grid_shape(array["shape"], chunks))):
-            yield f"cache/c/{'/'.join(map(str, place))}"
-    yield key
+        for position in product(*map(range, grid_shape(array["shape"], chunks))):
+            yield cache_chunk_key(position)
+    yield CACHE_DOCUMENT
 
 
-def forget_removed(store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> list[str]:
-    """Forget the receipts of levels whose arrays somebody removed; their paths.
+def forget_removed(build: StoredBuild) -> list[str]:
+    """Forget the receipts of levels whose arrays were removed; the paths of these levels.
 
-    An array's document is put before its first region, so receipts without it are of a
-    level that is gone. That one request per level tells a removed target from an
-    interrupted build; a single object that is gone is for `verify` to find.
+    An array's document is written before its first region, so a level with receipts and no
+    document was removed. That one request per level tells a removed target from an
+    interrupted build; `verify` finds a single object that is missing.
     """
-    # Read, not looked for: of what is absent some clients ask three times.
-    begun = [
-        level.path for level, ledger in zip(plan.levels, ledgers, strict=True) if ledger.receipts
-    ]
-    name = ARRAY_DOCUMENT[plan.zarr_format]
-    found = for_each(store, lambda path: retrying(store.read, f"{path}/{name}"), begun)
-    gone = {path for path, document in zip(begun, found, strict=True) if document is None}
+    begun = [(level, ledger) for level, ledger in build.levels if ledger.receipts]
+    name = ARRAY_DOCUMENT[build.plan.zarr_format]
+    # Read, rather than asked for: some clients ask three times for an object that is absent.
+    documents = for_each(
+        build.target,
+        lambda path: retrying(build.target.read, f"{path}/{name}"),
+        [level.path for level, _ in begun],
+    )
     removed = []
-    for level, ledger in zip(plan.levels, ledgers, strict=True):
-        if level.path in gone:
+    for (level, ledger), document in zip(begun, documents, strict=True):
+        if document is None:
             ledger.forget()
             removed.append(level.path)
     return removed
 
 
-def drop_missing(store: ObjectStore, plan: PyramidPlan, ledgers: Sequence[Ledger]) -> int:
-    """Take back the receipts whose objects a listing does not show as recorded; how many."""
-    lost: dict[int, set[int]] = {level.index: set() for level in plan.levels}
-    for finding in find_lost(store, plan, ledgers):
+def drop_missing(build: StoredBuild) -> int:
+    """Drop the receipts whose objects a listing does not show as recorded; how many."""
+    lost: dict[int, set[int]] = {level.index: set() for level in build.plan.levels}
+    for finding in find_lost(build):
         if finding.level is not None and finding.region is not None:
             lost[finding.level].add(finding.region)
-    for level, ledger in zip(plan.levels, ledgers, strict=True):
+    for level, ledger in build.levels:
         ledger.drop(lost[level.index])
     return sum(map(len, lost.values()))
 
@@ -206,7 +223,7 @@ def _mismatch(target: str, existing: PyramidPlan, wanted: PyramidPlan) -> NgffEr
             return SourceChangedError(
                 f"{wanted.source.uri} has changed since {target} was begun "
                 f"({_differences(dict(existing.source.pins), dict(wanted.source.pins))}); "
-                "overwrite the target to build it anew"
+                "overwrite the target to build it again"
             )
         return TargetExistsError(
             f"{target} was built from {existing.source.uri}, not from {wanted.source.uri}; "
@@ -215,7 +232,7 @@ def _mismatch(target: str, existing: PyramidPlan, wanted: PyramidPlan) -> NgffEr
     changed = _differences(_choices(existing), _choices(wanted))
     return TargetExistsError(
         f"{target} holds a build with other options ({changed}); "
-        "give the same options to go on with it, choose another target, or overwrite it"
+        "give the same options to continue it, choose another target, or overwrite it"
     )
 
 
@@ -238,8 +255,8 @@ def _choices(plan: PyramidPlan) -> dict[str, object]:
 
 def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
     changed = [
-        f"{what}: {before.get(what)} there, {now.get(what)} now"
-        for what in sorted({*before, *now})
-        if before.get(what) != now.get(what)
+        f"{name}: {before.get(name)} there, {now.get(name)} now"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
     ]
     return "; ".join(changed) or "the image's description differs"

@@ -1,50 +1,49 @@
-"""The levels of a build, written side by side by one driver in a thread of its own.
+"""Waiting for the levels of a build, which one driver thread writes side by side.
 
-Whoever wants a level written waits for it here, and the first to come starts the driver.
-So one task a level works with any number of task slots: with one, the levels are asked for
-in turn, and the later ones are then done already. A driver that fails, or is stopped
-because one of those who wait was interrupted, fails all of them; the next to come starts
-another, which goes on with what remains.
+The first thread that waits for a level starts the driver; others that wait share it. One
+task for each level therefore works with any number of task slots: with a single slot the
+levels are waited for one after another, and the later ones are already written then.
+A driver that fails, or that is stopped because a waiting thread was interrupted, fails all
+levels that are waited for. The next wait starts another driver, which does what remains.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 from ngff_core.build.streaming import LevelFailedError
 
 
 class StoppedError(Exception):
-    """Raised in the driver's thread where its work is no longer wanted."""
+    """Raised in the driver's thread when its work is no longer wanted."""
 
 
-class _Drive(threading.Thread):
-    """One run of the driver, and how it ended."""
+class _Driving(threading.Thread):
+    """One run of the driver: a future for each level waited for, and one for its end."""
 
-    def __init__(self, work: Callable[[Callable[[], None]], None], news: threading.Condition):
+    def __init__(self, work: Callable[[Callable[[], None]], None]) -> None:
         super().__init__(name="ngff-driver", daemon=True)
         self._work = work
-        self._news = news
         self._stopping = threading.Event()
-        self.error: BaseException | None = None
-        self.told: set[int] = set()
-        self.ended = False
+        self.levels: dict[int, Future[None]] = {}
+        self.ended: Future[None] = Future()
+        self.reported: set[int] = set()
+        """Levels whose waiting threads have already raised how this run ended."""
 
     def run(self) -> None:
         try:
             self._work(self._check)
         except LevelFailedError as error:
-            self.error = error.__cause__
-        except BaseException as error:  # noqa: BLE001 - those who wait raise it
-            self.error = error
-        finally:
-            with self._news:
-                self.ended = True
-                self._news.notify_all()
+            self.ended.set_exception(error.__cause__ or error)
+        except BaseException as error:  # noqa: BLE001 - the waiting threads raise it
+            self.ended.set_exception(error)
+        else:
+            self.ended.set_result(None)
 
     def stop(self) -> None:
-        """Begin nothing more, and wait for what is under way."""
+        """Start nothing more, and wait for what is under way."""
         self._stopping.set()
         self.join()
 
@@ -53,60 +52,64 @@ class _Drive(threading.Thread):
             raise StoppedError
 
 
-class Pipeline:
-    """Starts the driver where it is needed; threads may share it.
+class LevelFutures:
+    """A future for each level of a build; starts the driver where one is needed.
 
-    ``work`` writes what remains of all levels, and calls what it is given before it
-    begins anything.
+    ``work`` writes what remains of all levels. It is passed a function to call before it
+    starts anything, which raises `StoppedError` to stop it. ``is_complete`` says whether
+    nothing remains to be done of a level. Threads may share this object.
     """
 
     def __init__(
-        self, work: Callable[[Callable[[], None]], None], is_whole: Callable[[int], bool]
+        self, work: Callable[[Callable[[], None]], None], is_complete: Callable[[int], bool]
     ) -> None:
         self._work = work
-        self._is_whole = is_whole
-        self._news = threading.Condition()
-        self._drive: _Drive | None = None
+        self._is_complete = is_complete
+        self._lock = threading.Lock()
+        self._driving: _Driving | None = None
 
     def wait_for(self, level: int) -> None:
-        """Return when a level is whole; raise what the driver raised where it failed."""
-        with self._news:
-            drive = self._drive_for(level)
-        if drive is None:
+        """Return when a level is complete; raise what the driver raised if it failed."""
+        if self._is_complete(level):
             return
+        with self._lock:
+            driving = self._driver_for(level)
+            written = driving.levels.setdefault(level, Future())
         try:
-            with self._news:
-                self._news.wait_for(lambda: self._is_whole(level) or drive.ended)
+            wait((written, driving.ended), return_when=FIRST_COMPLETED)
         except BaseException:
-            drive.told.add(level)  # it knows: that it comes again means to go on
-            drive.stop()
+            # The interrupted caller knows: its next call is meant to start another driver.
+            driving.reported.add(level)
+            driving.stop()
             raise
-        if self._is_whole(level):
+        if self._is_complete(level):
             return
-        drive.told.add(level)
-        if drive.error is not None:
-            raise drive.error
-        raise AssertionError(f"level {level} is not whole, although its driver came to an end")
+        driving.reported.add(level)
+        driving.ended.result()
+        raise AssertionError(f"level {level} is not complete, although its driver ended")
 
-    def _drive_for(self, level: int) -> _Drive | None:
-        """The driver that a level is to wait for, started where need be.
+    def _driver_for(self, level: int) -> _Driving:
+        """The driver that a level waits for, started if necessary.
 
-        One that failed is waited for too, by a level that was not told yet: otherwise its
-        trouble would be tried again in silence.
+        A driver that failed is waited for as well, by levels that have not reported its error
+        yet: otherwise the work that failed would be tried again without anyone knowing.
         """
-        if self._is_whole(level):
-            return None
-        if self._drive is None or (self._drive.ended and level in self._drive.told):
-            self._drive = _Drive(self._work, self._news)
-            self._drive.start()
-        return self._drive
+        driving = self._driving
+        if driving is None or (driving.ended.done() and level in driving.reported):
+            driving = self._driving = _Driving(self._work)
+            driving.start()
+        return driving
 
-    def tell(self) -> None:
-        """A level has become whole."""
-        with self._news:
-            self._news.notify_all()
+    def complete(self, level: int) -> None:
+        """Wake the threads that wait for a level, which is complete now."""
+        with self._lock:
+            if self._driving is None:
+                return
+            written = self._driving.levels.setdefault(level, Future())
+            if not written.done():
+                written.set_result(None)
 
     def stop(self) -> None:
-        """End the driver, where one is at work."""
-        if self._drive is not None and not self._drive.ended:
-            self._drive.stop()
+        """Stop the driver, if one runs, and wait for its end."""
+        if self._driving is not None and not self._driving.ended.done():
+            self._driving.stop()

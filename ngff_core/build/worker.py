@@ -1,7 +1,7 @@
-"""A build as a worker process of a cluster has it open.
+"""A build as a worker process of a dask cluster has it open.
 
-A worker opens source and target by itself, from a `WorkOrder` that is a few hundred bytes
-long. Samples go from store to worker to store, and only receipts go back.
+A worker opens source and target itself, from a `WorkOrder` of a few hundred bytes. Samples
+go from store to worker to store, and only receipts go back to the driver.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 
 from ngff_core.blocks import ArrayLike
+from ngff_core.build.level_inputs import LevelHaloFiles, open_parent
 from ngff_core.errors import CallerError, ClusterUnfitError, TargetNotFoundError
 from ngff_core.geometry import Shape
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.memory import release_memory
-from ngff_core.plan.pyramid_plan import PyramidPlan
+from ngff_core.plan.pyramid_plan import LevelPlan
 from ngff_core.plan.source_cache import cache_plan
 from ngff_core.pyramid.encoding import LevelEncoder
-from ngff_core.pyramid.level_io import open_level, region_samples, store_region, work_on
+from ngff_core.pyramid.level_io import region_samples, store_region, work_on
 from ngff_core.records.build_folder import PLAN_KEY, read_plan, target_stores
 from ngff_core.records.halo_files import HaloFiles
 from ngff_core.records.ledger import Receipt
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.sources import Source, open_source
-from ngff_core.storage import ObjectStore, StorageOptions
+from ngff_core.storage import StorageOptions
 
 DECISIVE = ("ngff-flows", "numpy", "zarr", "numcodecs", "numba", "imagecodecs")
-"""Distributions that have a say in stored bytes, or in the samples of a source."""
-
+"""Distributions whose versions may change stored bytes, or the samples of a source."""
 
 _OPEN_BUILDS = 4
 
 
 def versions() -> dict[str, str]:
-    """Versions, in this process, of what has a say in stored bytes."""
+    """Versions in this process of the distributions that may change stored bytes."""
     return {name: _version(name) for name in DECISIVE}
 
 
@@ -48,40 +49,49 @@ def _version(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class WorkOrder:
-    """What a worker is told of a build; it finds the rest beside the target."""
+class WorkSource:
+    """The source of a build: its path or URI, the box that it decodes at once, and whether
+    its regions are cached."""
 
-    token: str
-    """Of one run of the build: a worker opens source and target once for each."""
-    source: str
-    target: str
-    digest: str
+    uri: str
     read_unit: Shape
     cached: bool
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What a worker needs to know of a build; it reads the plan beside the target."""
+
+    token: str
+    """Names one run of the build: a worker opens source and target once for each."""
+    source: WorkSource
+    target: str
+    digest: str
+    """Of the plan."""
     at_once: int
-    """Regions that a process may have in memory."""
+    """Regions that a worker process may have in memory at once."""
     storage_options: StorageOptions | None = field(default=None, repr=False)
-    """Not shown: they may hold secrets, and dask shows the arguments of what fails."""
+    """Not in the repr: they may contain secrets, and dask logs the arguments of failed tasks."""
     versions: Mapping[str, str] = field(default_factory=versions, repr=False)
 
 
 def build_region(work_order: WorkOrder, level: int | None, region: int) -> Receipt:
-    """Build and store one region of a level, or of the cache where ``level`` is None.
+    """Build and store one region of a level, or of the cache if ``level`` is None.
 
-    Doing it again, here or elsewhere, puts the same bytes.
+    Building it again, here or on another worker, writes the same bytes.
     """
     return _worker(work_order).build(level, region)
 
 
 def check_worker(work_order: WorkOrder, needs_source: bool) -> None:
-    """Raise ClusterUnfitError where this process cannot work on a build."""
+    """Raise ClusterUnfitError if this process cannot work on a build."""
     worker_build = _worker(work_order)
     if needs_source:
         _ = worker_build.source
 
 
 def close_build(token: str) -> None:
-    """Let go of a build's source."""
+    """Close a build's source, and return unused memory to the system."""
     with _opening:
         worker_build = _workers.pop(token, None)
     if worker_build is not None:
@@ -90,13 +100,12 @@ def close_build(token: str) -> None:
 
 
 class _Worker:
-    """A build as one process of the cluster has it open; its threads share it."""
+    """A build as one worker process has it open; its threads share it."""
 
     def __init__(self, work_order: WorkOrder) -> None:
         check_versions(work_order.versions, versions(), _here())
         self._work_order = work_order
-        self._stores = target_stores(work_order.target, work_order.storage_options)
-        self._plan = self._read_plan()
+        self._build = self._open_build()
         self._turns = threading.BoundedSemaphore(work_order.at_once)
         self._opening = threading.RLock()
         self._level_workers: dict[int | None, _LevelWorker] = {}
@@ -107,7 +116,7 @@ class _Worker:
 
     @property
     def source(self) -> Source:
-        """The source, seen to be the one that the plan was made for."""
+        """The source, checked to be the one that the plan was made for."""
         with self._opening:
             return self._source
 
@@ -117,31 +126,34 @@ class _Worker:
 
     @cached_property
     def _source(self) -> Source:
-        work_order = self._work_order
+        uri = self._work_order.source.uri
         try:
-            source = open_source(work_order.source, work_order.storage_options)
+            source = open_source(uri, self._work_order.storage_options)
         except CallerError as error:
             raise ClusterUnfitError(f"{_here()} cannot read the source: {error}") from error
-        if source.identity.pins != self._plan.source.pins:
+        if source.identity.pins != self._build.plan.source.pins:
             source.close()
             raise ClusterUnfitError(
-                f"{_here()} sees another {work_order.source} than the build was planned for; "
-                "it must be the same for all workers, and at rest"
+                f"{_here()} sees another {uri} than the build was planned for; "
+                "all workers must see the same source, and nothing may write to it meanwhile"
             )
         return source
 
-    def _read_plan(self) -> PyramidPlan:
+    def _open_build(self) -> StoredBuild:
+        """The target with its plan; the driver alone reads and writes the ledgers."""
+        order = self._work_order
+        target, beside = target_stores(order.target, order.storage_options)
         try:
-            plan = read_plan(*self._stores)
+            plan = read_plan(target, beside)
         except TargetNotFoundError:
             plan = None
-        if plan is None or plan.digest != self._work_order.digest:
-            what = "another plan" if plan else "no plan"
+        if plan is None or plan.digest != order.digest:
+            found = "another plan" if plan else "no plan"
             raise ClusterUnfitError(
-                f"{_here()} finds {what} at {self._stores[1].uri}/{PLAN_KEY}; workers must see the "
+                f"{_here()} finds {found} at {beside.uri}/{PLAN_KEY}; workers must see the "
                 "target that the build was started on: share its file system, or use a bucket"
             )
-        return plan
+        return StoredBuild.begin(target, beside, plan)
 
     def _level_worker(self, level: int | None) -> _LevelWorker:
         with self._opening:
@@ -150,53 +162,49 @@ class _Worker:
             return self._level_workers[level]
 
     def _open_level_worker(self, level: int | None) -> _LevelWorker:
-        target, beside = self._stores
+        cache = cache_plan(self._build.plan, self._work_order.source.read_unit)
         if level is None:
-            return _LevelWorker(beside, self._whole, 0, self._source.image.data, {})
-        parent = self._plan.levels[level].parent
-        if parent is not None:
-            below: ArrayLike = open_level(target, self._plan, self._plan.levels[parent])
-        elif self._work_order.cached:
-            below = open_level(beside, self._whole, self._whole.levels[0])
-        else:
-            below = self._source.image.data
-        return _LevelWorker(target, self._plan, level, below, self._halos)
+            stored = StoredBuild.begin(self._build.beside, self._build.beside, cache)
+            return _LevelWorker(stored, cache.levels[0], self._source_array(), LevelHaloFiles())
+        level_plan = self._build.plan.levels[level]
+        parent = open_parent(
+            self._build,
+            level_plan,
+            cache if self._work_order.source.cached else None,
+            self._source_array,
+        )
+        halos = LevelHaloFiles.of(self._halos, level)
+        return _LevelWorker(self._build, level_plan, parent, halos)
+
+    def _source_array(self) -> ArrayLike:
+        return self._source.image.data
 
     @cached_property
     def _halos(self) -> Mapping[int, HaloFiles]:
-        # On a cluster no level is streamed.
-        return HaloFiles.of(self._stores[1], self._plan, streamed=())
-
-    @property
-    def _whole(self) -> PyramidPlan:
-        return cache_plan(self._plan, self._work_order.read_unit)
+        # No level is streamed on a cluster.
+        return HaloFiles.of(self._build.beside, self._build.plan, streamed=())
 
 
 class _LevelWorker:
-    """One level's way from its parent's array to its own store."""
+    """Builds the regions of one level, from its parent's array to its own store."""
 
     def __init__(
-        self,
-        store: ObjectStore,
-        plan: PyramidPlan,
-        level: int,
-        parent: ArrayLike,
-        halos: Mapping[int, HaloFiles],
+        self, build: StoredBuild, level: LevelPlan, parent: ArrayLike, halos: LevelHaloFiles
     ) -> None:
-        self._store = store
-        self._plan = plan
-        self._level = plan.levels[level]
+        self._store = build.target
+        self._dtype = build.plan.dtype
+        self._level = level
         self._parent = parent
-        self._encoder = LevelEncoder(plan, self._level)
-        self._halos = halos.get(level)
-        self._kept = [files for files in halos.values() if files.parent == level]
-        self._kernel = None if self._level.parent is None else kernel_for(plan.method)
+        self._encoder = LevelEncoder(build.plan, level)
+        self._halos = halos
+        self._kernel = None if level.parent is None else kernel_for(build.plan.method)
 
     def build(self, region: int) -> Receipt:
         with work_on(f"building region {region} of {self._level.path} at {self._store.uri}"):
-            samples = region_samples(self._parent, self._level, region, self._kernel, self._halos)
-            samples = samples.astype(self._plan.dtype)
-            for files in self._kept:
+            samples = region_samples(
+                self._parent, self._level, region, self._kernel, self._halos.read
+            ).astype(self._dtype)
+            for files in self._halos.written:
                 files.keep(region, samples)
             return store_region(self._store, self._encoder, self._level, region, samples)
 
@@ -210,7 +218,8 @@ def _worker(work_order: WorkOrder) -> _Worker:
         found = _workers.get(work_order.token)
         if found is None:
             found = _workers[work_order.token] = _Worker(work_order)
-            # A driver that was killed told nobody to leave. Not closed: one may be at work.
+            # A driver that was killed closed none of its builds here. They are only dropped,
+            # not closed: a thread may still work on one.
             for token in list(_workers)[:-_OPEN_BUILDS]:
                 del _workers[token]
         return found
@@ -221,6 +230,7 @@ def _here() -> str:
 
 
 def check_versions(wanted: Mapping[str, str], found: Mapping[str, str], where: str) -> None:
+    """Raise ClusterUnfitError if the process named by ``where`` has other versions."""
     differ = [
         f"{name} {found.get(name, 'none')} instead of {wanted[name]}"
         for name in wanted
@@ -228,6 +238,6 @@ def check_versions(wanted: Mapping[str, str], found: Mapping[str, str], where: s
     ]
     if differ:
         raise ClusterUnfitError(
-            f"{where} has {', '.join(differ)}, and stored bytes could differ; install the same "
-            "versions there as where the build is started"
+            f"{where} has {', '.join(differ)}, so the bytes that it writes could differ; install "
+            "the same versions there as where the build is started"
         )

@@ -1,8 +1,9 @@
 """Mean of each bin in native code.
 
 Integers: the exact mean, rounded half up, which is floor((sum + n // 2) / n) for n samples.
-Signed integers go as unsigned ones, half the range higher: a mean rounded half up moves
-with its samples. Floats: a float64 sum in raster order (z, y, x), divided, rounded once.
+Signed integers are computed as unsigned ones, half the range higher: adding a constant to
+all samples adds it to a mean that is rounded half up. Floats: a float64 sum in raster order
+(z, y, x), divided by n and rounded once. This is what ``itk::BinShrinkImageFilter`` defines.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
 from ngff_core.kernels.rows import (
     Compiled,
-    Form,
+    Conversion,
     Rows,
     as_volume,
     by_component,
@@ -25,20 +26,20 @@ from ngff_core.kernels.rows import (
     plain,
 )
 
-# Bins of a strip along x: the sums of a strip stay in the first cache.
+# Bins of a strip along x: the sums of a strip stay in the first-level cache.
 _STRIP = 1024
 
 
 # ------------------------------------------------------------------ compiled code
 #
-# One function per kind of sum; each adds the rows of a bin, one after the other, to a line
-# of sums, and divides the line. Step 2 along x has a loop of its own, which LLVM turns into
-# vector code. Unsigned arithmetic wraps as it is meant to: numba makes uint64 of smaller
-# types, and LLVM narrows that again.
+# One function per kind of sum. Each adds the rows of a bin, one after the other, to a line of
+# sums, and then divides the line. Step 2 along x has its own loop, which LLVM turns into
+# vector code. Unsigned arithmetic may wrap around: numba widens smaller types to uint64, and
+# LLVM narrows them again.
 
 
 def _add(source: Any, sums: Any, step: int, flip: Any) -> None:
-    """Add ``step`` neighbours of an integer row to each sum."""
+    """Add ``step`` neighbours of a row of integers to each sum."""
     kind = sums.dtype.type
     if step == 2:
         for i in range(sums.size):
@@ -65,11 +66,11 @@ def _add_floats(source: Any, sums: Any, step: int) -> None:
 
 
 def _divide_small(sums: Any, out: Any, n: Any, flip: Any) -> None:
-    """Means of sums below 2**32, as ``out``.
+    """Write to ``out`` the means of sums below 2**32.
 
-    float64 has a vector division where integers have none. It is exact here: a quotient
-    that is no whole number is 1 / n >= 2**-24 or more away from the next one, and with 16
-    bits before the point its rounding error is below 2**-37.
+    In float64, which processors divide in vectors, and integers not. It is exact here: a
+    quotient that is not an integer differs from the next one by at least 1 / n >= 2**-24,
+    and with 16 bits before the point its rounding error is below 2**-37.
     """
     half, count = np.float64(n // 2), np.float64(n)
     for i in range(out.size):
@@ -77,7 +78,7 @@ def _divide_small(sums: Any, out: Any, n: Any, flip: Any) -> None:
 
 
 def _divide(sums: Any, out: Any, n: Any, flip: Any) -> None:
-    """Means of sums that leave room for n // 2 in 64 bits."""
+    """Write to ``out`` the means of sums to which n // 2 can be added in 64 bits."""
     half = n // np.uint64(2)
     for i in range(out.size):
         out[i] = (sums[i] + half) // n ^ flip
@@ -94,9 +95,10 @@ def _shrink_integers(
     sums: Any,
     out: Any,
 ) -> None:
-    """``bins`` means into the flat ``out``, by way of the line ``sums`` of unsigned integers.
+    """Compute ``bins`` (z, y, x) means of ``n`` samples each into the flat ``out``.
 
-    With sums in uint32 all of them, and n // 2, must stay below 2**32.
+    ``sums`` is a line of unsigned integers to work in. Where it is uint32, each sum plus
+    n // 2 must stay below 2**32.
     """
     for start in range(0, bins[2], sums.size):
         line = sums[: min(sums.size, bins[2] - start)]
@@ -119,10 +121,10 @@ def _shrink_integers(
 def _shrink_wide(
     flat: Any, strides: Any, offset: Any, step: Any, flip: Any, n: Any, bins: Any, out: Any
 ) -> None:
-    """Means of uint64, whose sums take two words: one of upper, one of lower halves.
+    """Compute means of 64-bit integers, with separate sums of their upper and lower halves.
 
-    With upper = q n + r the mean is q 2**32 + (r 2**32 + lower + n // 2) / n, and for n
-    below 2**31 nothing overflows.
+    With upper = q n + r the mean is q 2**32 + (r 2**32 + lower + n // 2) / n; for n below
+    2**31 nothing overflows.
     """
     half, shift, mask = n // np.uint64(2), np.uint64(32), np.uint64(2**32 - 1)
     for oz in range(bins[0]):
@@ -147,9 +149,9 @@ def _shrink_wide(
 def _shrink_floats(
     flat: Any, strides: Any, offset: Any, step: Any, n: float, bins: Any, sums: Any, out: Any
 ) -> None:
-    """``bins`` means of floats into the flat ``out``.
+    """Compute ``bins`` (z, y, x) means of floats into the flat ``out``.
 
-    Sums begin with -0.0, which changes none: the mean of negative zeros is negative.
+    Sums begin with -0.0, which changes no sum: the mean of negative zeros stays negative.
     """
     for start in range(0, bins[2], sums.size):
         line = sums[: min(sums.size, bins[2] - start)]
@@ -181,20 +183,20 @@ def _as_half(samples: Block) -> Block:
     return samples.astype(np.float16)
 
 
-def _form(dtype: np.dtype[Any], n: int) -> Form:
-    """How samples of ``dtype`` (real), ``n`` to a bin, come to the compiled code and back."""
+def _conversion(dtype: np.dtype[Any], n: int) -> Conversion:
+    """How samples of ``dtype`` (real), ``n`` per bin, are converted for the compiled code."""
     dtype = dtype.newbyteorder("=")
     if dtype == np.float16:
-        # Not float32: rounding to it and then to float16 would be rounding twice.
-        return Form(np.dtype(np.float64), np.dtype(np.float64), _as_half)
+        # Not float32: rounding to float32 and then to float16 would round twice.
+        return Conversion(np.dtype(np.float64), np.dtype(np.float64), _as_half)
     if dtype.kind in "biu" and dtype.itemsize <= 2 and not _is_small(dtype, n):
         wider = np.dtype(np.int32 if dtype.kind == "i" else np.uint32)
-        return Form(wider, wider, lambda means: means.astype(dtype))
-    return Form(dtype, dtype)
+        return Conversion(wider, wider, lambda means: means.astype(dtype))
+    return Conversion(dtype, dtype)
 
 
 def _is_small(dtype: np.dtype[Any], n: int) -> bool:
-    """Whether the sums of ``n`` samples, as unsigned integers, and n // 2 take 32 bits."""
+    """Whether 32 bits are enough for the sum of ``n`` samples and n // 2, as unsigned integers."""
     return n << (8 * dtype.itemsize) <= 2**32
 
 
@@ -213,19 +215,20 @@ def _run(rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
 
 
 class NativeBinShrink:
-    """Mean of each bin: exact and rounded half up for integers, once for floats.
+    """Mean of each bin: exact and rounded half up for integers, rounded once for floats.
 
     The same samples as ``itk::BinShrinkImageFilter`` gives where that is exact. Takes bool
-    (as 0 and 1), all integers and floats up to 64 bit, and complex by parts, in either byte
-    order. NaN and infinities spread over their own bin.
+    (as 0 and 1), all integers and floats of up to 64 bits, and complex numbers by their real
+    and imaginary parts, in either byte order. A bin with a NaN or an infinity has it, or NaN,
+    as its mean.
     """
 
     def halo(self, step: Shape) -> Shape:
-        """Nothing: a mean looks at its own bin."""
+        """Zero: a mean needs the samples of its bin only."""
         return (0,) * len(step)
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
-        """Why not ``dtype``: it is no number, or wider than 64 bits."""
+        """A reason for dtypes that are not numbers, or wider than 64 bits."""
         if dtype.kind in "biu" or (dtype.kind in "fc" and dtype.newbyteorder("=") in _FLOATS):
             return None
         return "it has no mean, or one of more than 64 bits"
@@ -233,17 +236,17 @@ class NativeBinShrink:
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
         """Bytes of a line of sums, and of one piece where samples must be converted."""
         line = 8 * min(_STRIP, as_volume(window, 1)[2])
-        # A piece of float16 is copied as float64, the others as they are.
+        # A piece of float16 is copied as float64, other pieces in 32 bits or their own dtype.
         item = 8 if dtype == np.float16 else max(4, dtype.itemsize)
         return line + piece_bytes(window, step, self.halo(step), item, 2 * item)
 
     def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-        """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
+        """See `Kernel.reduce`."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
 
         def real(source: Block, target: Block) -> None:
-            form = _form(source.dtype, math.prod(step))
-            fill(target, source, offset, step, self.halo(step), form, _run)
+            conversion = _conversion(source.dtype, math.prod(step))
+            fill(target, source, offset, step, self.halo(step), conversion, _run)
 
         by_component(real, window, out)
         return out

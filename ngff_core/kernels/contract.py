@@ -1,4 +1,4 @@
-"""What a kernel is: a window of the parent in, a block of samples out."""
+"""The contract of a downsampling kernel: a window of the parent level in, samples out."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from ngff_core.geometry import Shape
 
 
 class Kernel(Protocol):
-    """Computes output samples from a window of the parent level.
+    """Computes samples of a level from a window of its parent level.
 
-    Arrays have their axes in t, c, z, y, x order (any subset of it), and a step per
-    axis; t and c always have step 1. The window's outer border counts as the image's
-    border (edge replicate): the caller gives a halo wherever the image goes on.
+    Arrays have their axes in t, c, z, y, x order (any subset of these), in either byte
+    order. ``step`` has an entry per axis, which is 1 for t and c. A kernel treats the
+    window's border as the image's border (edge replicate), so the caller includes a halo
+    wherever the image continues.
     """
 
     def halo(self, step: Shape) -> Shape:
-        """Parent samples needed beyond the outermost bins, per axis."""
+        """Parent samples needed beyond the outermost bins, on each side of each axis."""
         ...
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
-        """Why this kernel cannot do ``dtype`` rightly, in one clause; None if it can."""
+        """Why this kernel cannot compute ``dtype`` correctly, as one clause; None if it can."""
         ...
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
-        """Bytes needed at most beside the window and the result."""
+        """Largest number of bytes needed beside the window (of shape ``window``) and the result."""
         ...
 
     def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-        """``shape`` samples in the window's dtype, the first bin ``lead`` samples in.
+        """Compute ``shape`` output samples, in the window's dtype and native byte order.
 
-        ``lead`` is a whole multiple of ``step`` on every axis.
+        ``offset`` is the number of samples of the window before the first bin, per axis; it
+        is a multiple of ``step``. Output sample i stands for the window's samples
+        ``offset + i * step`` to ``offset + (i + 1) * step``.
         """
         ...

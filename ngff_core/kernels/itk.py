@@ -1,8 +1,8 @@
-"""The kernels that the optional ``itk`` package computes: the native definition, from ITK.
+"""Kernels computed by the optional ``itk`` package; the same samples as the native kernels.
 
-ITK filters, and nothing else: it gets float32 or float64 and exact sums, as what it does
-with other dtypes is not exact (see ``ngff_core.kernels.itkwasm``). Sampling between
-voxels is done here, for ITK's resampling is an ulp off at some widths.
+ITK filters only. It gets float32 or float64, and bins whose sums it computes exactly, because
+its results for other dtypes are not exact (see ``ngff_core.kernels.itkwasm``). Sampling
+between voxels is done here, because ITK's resampling is one ulp off at some widths.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ngff_core.kernels.gaussian import NativeGaussian, is_single, to_dtype
 from ngff_core.kernels.rows import as_volume, by_component, piece_bytes, pieces, volumes
 from ngff_core.kernels.weights import gaussian_variance
 
-# ITK loads its filters on first use, and not safely from several threads.
+# ITK loads its filters on first use, which is not thread-safe.
 _loading = Lock()
 
 
 def check_installed() -> None:
-    """``InvalidOptionError`` where the ``itk`` package is missing."""
+    """Raise ``InvalidOptionError`` if the ``itk`` package is not installed."""
     if find_spec("itk") is None:
         raise InvalidOptionError(
             "method: the itk_* methods need the package itk: pip install 'ngff-flows[itk]', "
@@ -41,14 +41,14 @@ def check_installed() -> None:
 
 @cache
 def _ready(name: str, dtype: np.dtype[Any]) -> Callable[..., Block]:
-    """ITK's filter ``name`` on C-contiguous 3-D arrays of ``dtype`` (float32 or float64).
+    """ITK's filter ``name`` as a function of C-contiguous 3-D arrays of float32 or float64.
 
-    Takes its settings by name, those per axis in x, y, z order. Called here once, so that
-    all it needs is loaded.
+    The function takes the filter's settings by name, those per axis in x, y, z order. It is
+    called once here, to load all that it needs.
     """
     with warnings.catch_warnings():
-        # SWIG's types have no module, of which Python warns; where warnings are errors, the
-        # process ends by a segmentation fault.
+        # Python warns that SWIG's types have no module. Where warnings are errors, the process
+        # would crash with a segmentation fault.
         warnings.simplefilter("ignore", DeprecationWarning)
         run = _loaded(name, dtype)
         run(np.zeros((2, 2, 2), dtype))
@@ -72,7 +72,7 @@ def _loaded(name: str, dtype: np.dtype[Any]) -> Callable[..., Block]:
 
 
 def _filtered(name: str, volume: Block, **settings: Any) -> Block:
-    """What ITK's filter ``name`` makes of a C-contiguous 3-D array."""
+    """Run ITK's filter ``name`` on a C-contiguous 3-D array."""
     check_installed()
     with _loading:
         run = _ready(name, volume.dtype)
@@ -83,7 +83,7 @@ def _filtered(name: str, volume: Block, **settings: Any) -> Block:
 
 
 def _smoothed(volume: Block, step: Shape) -> Block:
-    """The discrete Gaussian, which ITK rounds to the image's dtype after each pass."""
+    """Filter with the discrete Gaussian; ITK rounds to the array's dtype after each pass."""
     return _filtered(
         "DiscreteGaussianImageFilter",
         volume,
@@ -114,18 +114,18 @@ def _every(samples: Block, axis: int, start: int, step: int, count: int) -> Bloc
 class ItkGaussian(NativeGaussian):
     """``itk::DiscreteGaussianImageFilter``, sampled linearly at the centre of each bin.
 
-    The samples, dtypes and precision of ``NativeGaussian``.
+    Same samples, dtypes and precision as ``NativeGaussian``.
     """
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
-        """Bytes of one piece: converted, as ITK filters it, and sampled."""
-        # The copy, two passes in ITK, its output and a copy of that; then interpolation
-        # along x in float64.
+        """Bytes of one piece: converted, filtered by ITK, and sampled."""
+        # The copy, two passes in ITK, ITK's output and a copy of it; then interpolation along
+        # x in float64.
         read = 5 * (4 if is_single(dtype) else 8) + 16
         return piece_bytes(window, step, self.halo(step), read, 40)
 
     def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-        """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
+        """See `Kernel.reduce`."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
         halo = as_volume(self.halo(step), 0)
 
@@ -145,52 +145,53 @@ class ItkGaussian(NativeGaussian):
 
 
 def _sums(volume: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-    """Sums of the bins, in float64 and raster order, by ITK.
+    """Sums of the bins, by ITK, in float64 and raster order.
 
-    ITK multiplies by 1 / N, which is exact for N a power of two only: each axis of a bin is
-    filled up to one. The filling is -0.0, which changes no sum.
+    ITK multiplies sums by 1 / N, which is exact only if N is a power of two. So each axis of
+    a bin is padded to a power of two, with -0.0, which changes no sum.
     """
-    filled = tuple(1 << (k - 1).bit_length() for k in step)
-    tile = np.full(_interleaved(shape, filled), -0.0)
+    padded = tuple(1 << (k - 1).bit_length() for k in step)
+    tile = np.full(_interleaved(shape, padded), -0.0)
     used = tuple(part for k in step for part in (slice(None), slice(k)))
     box = tuple(slice(a, a + n * k) for a, n, k in zip(offset, shape, step, strict=True))
     tile[used] = volume[box].reshape(_interleaved(shape, step))
-    whole = tile.reshape([n * k for n, k in zip(shape, filled, strict=True)])
-    means = _filtered("BinShrinkImageFilter", whole, ShrinkFactors=list(reversed(filled)))
-    return means * math.prod(filled)
+    volume = tile.reshape([n * k for n, k in zip(shape, padded, strict=True)])
+    means = _filtered("BinShrinkImageFilter", volume, ShrinkFactors=list(reversed(padded)))
+    return means * math.prod(padded)
 
 
 def _interleaved(shape: Sequence[int], step: Sequence[int]) -> list[int]:
+    """Shape of an array with an axis of bins and an axis of a bin's samples for each axis."""
     return [n for pair in zip(shape, step, strict=True) for n in pair]
 
 
 def _means(sums: Block, n: int, dtype: np.dtype[Any]) -> Block:
-    """Sums of ``n`` samples divided: half up for integers, rounded once for floats."""
+    """Divide sums of ``n`` samples: rounded half up for integers, once for floats."""
     if dtype.kind == "f":
         return (sums / n).astype(dtype)
     return ((2 * sums.astype(np.int64) + n) // (2 * n)).astype(dtype)
 
 
 class ItkBinShrink(NativeBinShrink):
-    """``itk::BinShrinkImageFilter``: the samples of ``NativeBinShrink``.
+    """``itk::BinShrinkImageFilter``; the same samples as ``NativeBinShrink``.
 
     Takes bool, 8 to 32-bit integers, float16, float32 and complex64.
     """
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
-        """Why not ``dtype``: what ITK's float64 sums cannot hold exactly is refused."""
+        """A reason for dtypes whose sums float64 cannot hold exactly."""
         if dtype.itemsize > {"f": 4, "c": 8}.get(dtype.kind, 4):
             return "ITK sums in float64, which rounds samples of 64 bits"
         return super().refusal(dtype)
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
-        """Bytes of one piece: filled up in float64, and ITK's copy; sums and means."""
-        full = math.prod(1 << (k - 1).bit_length() for k in step) / math.prod(step)
-        read = math.ceil(16 * full) + dtype.itemsize
+        """Bytes of one piece: padded in float64, ITK's copy of it, sums and means."""
+        padding = math.prod(1 << (k - 1).bit_length() for k in step) / math.prod(step)
+        read = math.ceil(16 * padding) + dtype.itemsize
         return piece_bytes(window, step, self.halo(step), read, 48)
 
     def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-        """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
+        """See `Kernel.reduce`."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
         halo = as_volume(self.halo(step), 0)
 

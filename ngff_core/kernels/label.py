@@ -1,8 +1,9 @@
-"""Label images in native code: the vote of the voxels next to the bin centre.
+"""Label images in native code: a vote of the voxels next to the bin centre.
 
-Eight voters at most (two per axis), so a network of 19 comparators sorts them, the same
-instructions for every bin: LLVM makes vector code of it, and thousands of labels cost what
-two do. Where there are fewer voters, each votes twice or more often.
+The voters of a bin are at most eight, two per axis. A sorting network of 19 comparators
+sorts them with the same instructions for every bin, so LLVM makes vector code of it, and
+thousands of labels cost no more than two. Where there are fewer voters, each of them votes
+twice, four or eight times.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 
 from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
-from ngff_core.kernels.rows import Compiled, Form, Rows, as_volume, fill, piece_bytes, plain
+from ngff_core.kernels.rows import Compiled, Conversion, Rows, as_volume, fill, piece_bytes, plain
 
-# Bins of a strip along x: eight rows of voters of 64 bits take 16 kB.
+# Bins of a strip along x: eight rows of 64-bit voters take 16 kB.
 _STRIP = 256
 
 
@@ -26,7 +27,7 @@ _STRIP = 256
 def _gather(
     source: Any, voters: Any, row: int, first: int, second: int, step: int, flip: Any
 ) -> None:
-    """Both voters along x of every bin, from a row of samples, into two rows of voters."""
+    """Copy both voters along x of each bin from a row of samples to two rows of voters."""
     a, b = voters[row], voters[row + 1]
     bins = source.size // step
     kind = voters.dtype.type
@@ -41,10 +42,10 @@ def _gather(
 
 
 def _elect(voters: Any, out: Any, flip: Any) -> None:
-    """The most frequent of the eight voters of each bin, the smallest on a tie.
+    """The most frequent label of the eight voters of each bin, the smallest on a tie.
 
-    In sorted voters a label of n votes is n neighbours that are equal. Of more than four
-    votes there is one label at most, and it is found among those of four.
+    In sorted voters, a label with n votes is n equal neighbours. At most one label has more
+    than four votes, and the search for four finds it.
     """
     for i in range(out.size):
         a, b, c, d = voters[0, i], voters[1, i], voters[2, i], voters[3, i]
@@ -96,7 +97,10 @@ def _elect(voters: Any, out: Any, flip: Any) -> None:
 def _vote(
     flat: Any, strides: Any, offset: Any, step: Any, flip: Any, bins: Any, voters: Any, out: Any
 ) -> None:
-    """``bins`` labels into the flat ``out``, by way of eight rows of voters."""
+    """Compute ``bins`` (z, y, x) labels into the flat ``out``.
+
+    ``voters`` has eight rows of as many bins as are done at a time.
+    """
     low_z, low_y, low_x = (step[0] - 1) // 2, (step[1] - 1) // 2, (step[2] - 1) // 2
     high_x = step[2] // 2
     width = voters.shape[1]
@@ -123,10 +127,11 @@ _voted = Compiled(_vote, _gather, _elect)
 
 
 def _keys(unsigned: np.dtype[Any]) -> Callable[[Block], Block]:
-    """Turns floats into unsigned integers that are equal and ordered as labels are.
+    """A function that converts floats to unsigned keys with the equality and order of labels.
 
-    -0.0 becomes 0.0; every NaN becomes one key, the largest. Otherwise it is IEEE's own
-    order: the bits of positive numbers count upwards, those of negative ones downwards.
+    -0.0 becomes 0.0; every NaN becomes the same key, the largest. All else follows from the
+    IEEE format: the bits of positive floats increase with the number, those of negative
+    floats decrease.
     """
     every = unsigned.type(np.iinfo(unsigned).max)
     sign = unsigned.type(every // 2 + 1)
@@ -141,7 +146,7 @@ def _keys(unsigned: np.dtype[Any]) -> Callable[[Block], Block]:
 
 
 def _labels(floating: np.dtype[Any], unsigned: np.dtype[Any]) -> Callable[[Block], Block]:
-    """Turns the keys back into floats."""
+    """A function that converts keys back to floats."""
     sign = unsigned.type(np.iinfo(unsigned).max // 2 + 1)
 
     def convert(keys: Block) -> Block:
@@ -151,17 +156,17 @@ def _labels(floating: np.dtype[Any], unsigned: np.dtype[Any]) -> Callable[[Block
     return convert
 
 
-def label_form(dtype: np.dtype[Any]) -> Form:
-    """How labels of ``dtype`` come to the compiled code and back: as integers."""
+def label_conversion(dtype: np.dtype[Any]) -> Conversion:
+    """How labels of ``dtype`` are converted to integers for the compiled code, and back."""
     dtype = dtype.newbyteorder("=")
     if dtype.kind != "f":
-        return Form(dtype, dtype)
+        return Conversion(dtype, dtype)
     unsigned = np.dtype(f"u{dtype.itemsize}")
-    return Form(unsigned, unsigned, _labels(dtype, unsigned), _keys(unsigned))
+    return Conversion(unsigned, unsigned, _labels(dtype, unsigned), _keys(unsigned))
 
 
 def label_refusal(dtype: np.dtype[Any]) -> str | None:
-    """Why not ``dtype``: labels must have an order, which breaks their ties."""
+    """A reason for dtypes without an order, which is needed to break ties."""
     if dtype.kind in "biu" or dtype.newbyteorder("=") in (np.float16, np.float32, np.float64):
         return None
     return "labels of this kind have no order to break a tie by"
@@ -171,7 +176,7 @@ def label_refusal(dtype: np.dtype[Any]) -> str | None:
 
 
 def elect(rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
-    """Fill ``out`` (3-D, C-contiguous) with the vote around each bin's centre."""
+    """Fill ``out`` (3-D, C-contiguous) with the winner of the vote at each bin's centre."""
     view = plain(out.dtype)
     voters = np.empty((8, min(_STRIP, out.shape[2])), view.dtype)
     flat = out.reshape(-1).view(view.dtype)
@@ -179,32 +184,32 @@ def elect(rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
 
 
 class NativeLabelImage:
-    """Vote of the voxels next to the bin centre.
+    """The most frequent label among the voxels next to the bin centre, the smallest on a tie.
 
-    Odd step: the centre voxel of that axis. Even step: the two voxels around the centre.
-    The most frequent label wins, the smallest on a tie: the same samples as
-    ``itk::LabelImageGaussianInterpolateImageFunction`` gives. Takes bool, all integers and
-    floats to 64 bit, exactly, in either byte order; NaN counts as one label, the largest;
+    Along an axis of odd step the voter is the centre voxel, along one of even step the two
+    voxels around the centre. These are the samples of
+    ``itk::LabelImageGaussianInterpolateImageFunction``. Takes bool, all integers and floats
+    of up to 64 bits, exactly, in either byte order. NaN counts as one label, the largest;
     -0.0 and 0.0 are one label.
     """
 
     def halo(self, step: Shape) -> Shape:
-        """Nothing: the voters lie in their own bin."""
+        """Zero: the voters lie inside the bin."""
         return (0,) * len(step)
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
-        """Why not ``dtype``: labels must have an order, which breaks their ties."""
+        """A reason for dtypes without an order, which is needed to break ties."""
         return label_refusal(dtype)
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
         """Bytes of a strip's voters, and of one piece where labels must be converted."""
         strip = 8 * min(_STRIP, as_volume(window, 1)[2]) * dtype.itemsize
-        # A piece of floats and its keys: native, without -0.0, two choices and the bits of
-        # each, and whether it is NaN.
+        # Copies of a piece of floats while its keys are made: in native byte order, without
+        # -0.0, two choices and the bits of each, and whether it is NaN.
         return strip + piece_bytes(window, step, self.halo(step), 6 * dtype.itemsize + 2, 40)
 
     def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-        """``shape`` labels in the window's dtype, the first bin ``lead`` samples in."""
+        """See `Kernel.reduce`."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
-        fill(out, window, offset, step, self.halo(step), label_form(out.dtype), elect)
+        fill(out, window, offset, step, self.halo(step), label_conversion(out.dtype), elect)
         return out

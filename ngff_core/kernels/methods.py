@@ -1,4 +1,4 @@
-"""The downsampling methods: their names, their kernels and what metadata says of them."""
+"""The downsampling methods: their names, kernels and metadata."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from ngff_core.kernels.nearest import NativeNearest
 
 
 class Methods(StrEnum):
-    """How the samples of one level become those of the next.
+    """How the samples of a level are computed from those of its parent level.
 
-    The value is what a caller may write instead, and the ``type`` in OME-Zarr metadata.
+    Wherever a method is asked for, its value is accepted too. The value is also the ``type``
+    of the multiscale in OME-Zarr metadata.
     """
 
     ITKWASM_GAUSSIAN = "itkwasm_gaussian"
@@ -46,8 +47,8 @@ DEFAULT_METHOD = Methods.ITKWASM_GAUSSIAN
 class MethodInfo:
     """What a method does, and which function of which package defines it.
 
-    Whoever computes them, the samples are those of that function. No function of another
-    package gives those of the ``dask_*`` methods: theirs are our own.
+    Every back end gives the samples of that function. The ``dask_*`` methods are defined by
+    this package: no function of another package gives their samples.
     """
 
     description: str
@@ -56,7 +57,7 @@ class MethodInfo:
 
     @property
     def version(self) -> str:
-        """Version of the package as installed; ``InvalidOptionError`` if it is not."""
+        """Version of the installed package; ``InvalidOptionError`` if it is not installed."""
         try:
             return version(self.package)
         except PackageNotFoundError:
@@ -145,7 +146,7 @@ _ITKWASM: Mapping[Methods, Kernel] = {
     Methods.ITKWASM_LABEL_IMAGE: ItkwasmLabelImage(),
 }
 _OPTIONAL = frozenset({Methods.ITK_GAUSSIAN, Methods.ITK_BIN_SHRINK})
-# What images mostly are; other dtypes are compiled when they come.
+# The most common dtypes; others are compiled on first use.
 _WARM: Mapping[Methods, tuple[str, ...]] = {
     Methods.ITKWASM_GAUSSIAN: ("uint8", "uint16", "float32"),
     Methods.ITKWASM_BIN_SHRINK: ("uint8", "uint16", "float32"),
@@ -154,7 +155,7 @@ _WARM: Mapping[Methods, tuple[str, ...]] = {
 
 
 def parse_method(value: str | Methods) -> Methods:
-    """The method of that name; ``InvalidOptionError`` lists the names for any other.
+    """The method of this name; ``InvalidOptionError``, with all names, for any other value.
 
     >>> parse_method("itkwasm_gaussian")
     <Methods.ITKWASM_GAUSSIAN: 'itkwasm_gaussian'>
@@ -173,7 +174,7 @@ def method_info(method: str | Methods) -> MethodInfo:
 
 
 def kernel_for(method: str | Methods) -> Kernel:
-    """The kernel that computes a method's samples, of the back end that ``config`` names."""
+    """The kernel of a method, from the back end that ``config.kernel_backend`` names."""
     method = parse_method(method)
     if config.kernel_backend == "itkwasm":
         return _ITKWASM.get(method, _KERNELS[method])
@@ -183,10 +184,10 @@ def kernel_for(method: str | Methods) -> Kernel:
 def warm(
     methods: Iterable[str | Methods] = tuple(_WARM), dtypes: Iterable[str] | None = None
 ) -> None:
-    """Compile the kernels of ``methods``, or load what an earlier process compiled.
+    """Compile the kernels of ``methods``, or load them from the cache of compiled code.
 
-    For ``dtypes``, or else the common ones of each method. Without this the first sample of
-    a process waits for it: a second where it was compiled before, some more where not.
+    For ``dtypes``; by default for each method's most common ones. Without this call the first
+    region of a process waits for it: about a second from the cache, several to compile.
     """
     chosen = None if dtypes is None else tuple(dtypes)
     for method in map(parse_method, methods):
@@ -195,9 +196,9 @@ def warm(
 
 
 def check_dtype(method: str | Methods, dtype: np.dtype[Any] | type[Any] | str) -> None:
-    """``UnsupportedDtypeError`` if the method cannot give right samples for ``dtype``.
+    """Raise ``UnsupportedDtypeError`` if the method cannot compute ``dtype`` correctly.
 
-    ``InvalidOptionError`` if the method's package is not installed.
+    Raises ``InvalidOptionError`` if the method's package is not installed.
     """
     method, dtype = parse_method(method), np.dtype(dtype)
     if method in _OPTIONAL:
@@ -205,17 +206,19 @@ def check_dtype(method: str | Methods, dtype: np.dtype[Any] | type[Any] | str) -
     reason = kernel_for(method).refusal(dtype)
     if reason is not None:
         raise UnsupportedDtypeError(
-            f"method {method} cannot take {dtype} images: {reason}; {_instead(method, dtype)}"
+            f"method: {method} cannot compute {dtype} images: {reason}; "
+            f"{_alternatives(method, dtype)}"
         )
 
 
-def _instead(method: Methods, dtype: np.dtype[Any]) -> str:
+def _alternatives(method: Methods, dtype: np.dtype[Any]) -> str:
+    """What the caller can do instead, as a clause of the error."""
     advice = []
     if _KERNELS[method].refusal(dtype) is None:
         advice.append('set ngff_core.config.kernel_backend = "native"')
-    takers = [m for m in Methods if m not in _OPTIONAL and kernel_for(m).refusal(dtype) is None]
-    if takers:
-        advice.append(f"use {' or '.join(takers)}")
+    others = [m for m in Methods if m not in _OPTIONAL and kernel_for(m).refusal(dtype) is None]
+    if others:
+        advice.append(f"use {' or '.join(others)}")
     target = _nearest_dtype(method, dtype)
     if target is not None:
         advice.append(f"convert the image to {target}")
@@ -223,9 +226,9 @@ def _instead(method: Methods, dtype: np.dtype[Any]) -> str:
 
 
 def _nearest_dtype(method: Methods, dtype: np.dtype[Any]) -> np.dtype[Any] | None:
-    """The dtype one would convert to for ``method``, if any keeps the kind of number."""
+    """A dtype that ``method`` computes and that ``dtype`` converts to; None if there is none."""
     for candidate in (np.dtype(np.float32), np.dtype(np.complex64)):
-        kept = dtype.kind in "biufc" and np.can_cast(dtype, candidate, "same_kind")
-        if kept and kernel_for(method).refusal(candidate) is None:
+        same_kind = dtype.kind in "biufc" and np.can_cast(dtype, candidate, "same_kind")
+        if same_kind and kernel_for(method).refusal(candidate) is None:
             return candidate
     return None

@@ -1,4 +1,4 @@
-"""Mode of each bin in native code: the most frequent label of the whole bin."""
+"""Mode of each bin in native code: the most frequent label among all samples of the bin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
-from ngff_core.kernels.label import elect, label_form, label_refusal
+from ngff_core.kernels.label import elect, label_conversion, label_refusal
 from ngff_core.kernels.rows import Compiled, Rows, fill, piece_bytes, plain
 
 # ------------------------------------------------------------------ compiled code
@@ -20,8 +20,9 @@ def _count(
 ) -> Any:
     """Add votes for a label; returns the leading label and its votes.
 
-    The table is open addressing with a multiplicative hash (2**64 over the golden ratio).
-    An entry counts only if it was made for this bin, so that no bin clears the table.
+    ``keys``, ``counts`` and ``bins_seen`` are a hash table with open addressing and a
+    multiplicative hash (2**64 over the golden ratio). An entry is valid only if it was made
+    for this bin, so the table need not be cleared for each bin.
     """
     mask = keys.size - 1
     slot = np.int64((np.uint64(label) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & mask
@@ -47,10 +48,11 @@ def _modes(
     bins_seen: Any,
     out: Any,
 ) -> None:
-    """``bins`` labels into the flat ``out``. Runs of one label along x are counted at once.
+    """Compute ``bins`` (z, y, x) labels into the flat ``out``.
 
-    ``keys``, ``counts`` and ``bins_seen`` (all -1) are a table of a power of two entries,
-    at least twice as many as a bin has samples.
+    Runs of one label along x are counted at once. ``keys``, ``counts`` and ``bins_seen`` (all
+    -1 at first) are a table whose number of entries is a power of two, at least twice the
+    number of samples of a bin.
     """
     kind = keys.dtype.type
     for index in range(out.size):
@@ -82,13 +84,13 @@ _moded = Compiled(_modes, _count)
 
 
 def _table(step: Shape) -> int:
-    """Entries of the table for bins of this size: at most half of them are ever taken."""
+    """Entries of the table for bins of this size; at most half of them are used."""
     return int(1 << (2 * math.prod(step) - 1).bit_length())
 
 
 def _run(rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
     """Fill ``out`` (3-D, C-contiguous) from rows of the same dtype."""
-    if max(step) <= 2:  # a bin is its voters
+    if max(step) <= 2:  # the voters are all samples of the bin: see `NativeLabelImage`
         elect(rows, offset, step, out)
         return
     view, size = plain(out.dtype), _table(step)
@@ -109,26 +111,26 @@ def _run(rows: Rows, offset: Shape, step: Shape, out: Block) -> None:
 class NativeMode:
     """The most frequent label of each bin, the smallest on a tie.
 
-    Takes bool, all integers and floats to 64 bit, exactly, in either byte order; NaN counts
-    as one label, the largest; -0.0 and 0.0 are one label.
+    Takes bool, all integers and floats of up to 64 bits, exactly, in either byte order. NaN
+    counts as one label, the largest; -0.0 and 0.0 are one label.
     """
 
     def halo(self, step: Shape) -> Shape:
-        """Nothing: the voters are the bin's own."""
+        """Zero: only samples of the bin itself are counted."""
         return (0,) * len(step)
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
-        """Why not ``dtype``: labels must have an order, which breaks their ties."""
+        """A reason for dtypes without an order, which is needed to break ties."""
         return label_refusal(dtype)
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
         """Bytes of the table of counts, and of one piece where labels must be converted."""
-        # Rows of 256 bins with eight voters, where all steps are at most 2.
+        # 2**14: rows of 256 bins with eight voters, used where all steps are at most 2.
         tables = 24 * _table(step) + 2**14
         return tables + piece_bytes(window, step, self.halo(step), 6 * dtype.itemsize + 2, 40)
 
     def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-        """``shape`` labels in the window's dtype, the first bin ``lead`` samples in."""
+        """See `Kernel.reduce`."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
-        fill(out, window, offset, step, self.halo(step), label_form(out.dtype), _run)
+        fill(out, window, offset, step, self.halo(step), label_conversion(out.dtype), _run)
         return out

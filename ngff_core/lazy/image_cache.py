@@ -17,7 +17,6 @@ import numpy as np
 import zarr
 from fsspec.spec import AbstractFileSystem
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.buffer import Buffer
 from zarr.errors import ChunkNotFoundError
 
 from ngff_core.blocks import Block
@@ -27,6 +26,7 @@ from ngff_core.lazy.object_walk import reachable
 from ngff_core.records.replaceable import check_replaceable
 from ngff_core.storage import ObjectStore, fused_pipeline, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
+from ngff_core.storage.zarr_compat import documents_written, names_in_store
 
 _STALE_SECONDS = 7 * 24 * 3600.0
 _PREFIX = "ngff-flows-cache"
@@ -95,19 +95,20 @@ def create_copy(store: ObjectStore, data: Any, chunks: Shape) -> zarr.Array[Any]
 
     # Made elsewhere and copied: zarr would make a group of each folder above it, in a
     # store that is the user's.
-    shelf: dict[str, Buffer] = {}
-    zarr.create_array(
-        zarr.storage.MemoryStore(shelf),
-        shape=data.shape,
-        chunks=chunks,
-        dtype=data.dtype.newbyteorder("<"),
-        # Fast rather than small: it is read a few times and thrown away.
-        compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
-        fill_value=0,
-        zarr_format=3,
+    documents = documents_written(
+        lambda memory: zarr.create_array(
+            memory,
+            shape=data.shape,
+            chunks=chunks,
+            dtype=data.dtype.newbyteorder("<"),
+            # Fast rather than small: it is read a few times and thrown away.
+            compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
+            fill_value=0,
+            zarr_format=3,
+        )
     )
-    for key, document in shelf.items():
-        store.write(key, document.to_bytes())
+    for key, document in documents.items():
+        store.write(key, document)
     with fused_pipeline():
         return zarr.open_array(
             store.zarr(read_only=False),
@@ -175,13 +176,8 @@ def remove_stale_caches(store: Any) -> None:
 
 
 def _folders(place: ObjectStore) -> list[str]:
-    from zarr.core.sync import sync
-
-    async def listed() -> list[str]:
-        return [name async for name in place.zarr().list_dir("")]
-
     try:
-        found = sync(listed())
+        found = names_in_store(place.zarr())
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [name.strip("/") for name in found if name.strip("/").startswith(f"{_PREFIX}-")]

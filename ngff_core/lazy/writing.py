@@ -18,7 +18,7 @@ from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.make import check_version
 from ngff_core.plan.options import resolve_workers
 from ngff_core.pyramid.publish import create_arrays, unpublish
-from ngff_core.records.build_folder import PLAN_KEY
+from ngff_core.records.build_folder import PLAN_KEY, SUFFIX
 from ngff_core.records.lease import current_holder
 from ngff_core.records.replaceable import (
     check_replaceable,
@@ -131,7 +131,7 @@ def _make_room(
         mark_replacing(target, beside)
     elif not empty or retrying(beside.read, PLAN_KEY) is not None:
         # A listing before the first write: a store that refuses it is left as it is.
-        retrying(beside.entries)
+        retrying(beside.folder)
         mark_replacing(target, beside)
         # Receipts of an earlier build must not count for the samples that are written now.
         remove_build_records(beside)
@@ -144,8 +144,4 @@ def _make_room(
 
 def _beside(target: ObjectStore) -> ObjectStore | None:
     """Where ``build_pyramid`` keeps plan and ledger of this target."""
-    if isinstance(target, LocalFiles):
-        return LocalFiles(target.root.with_name(f"{target.root.name}.build"))
-    if isinstance(target, Bucket):
-        return Bucket(target.fs, f"{target.root}.build", f"{target.uri}.build")
-    return None
+    return target.sibling(SUFFIX) if isinstance(target, LocalFiles | Bucket) else None

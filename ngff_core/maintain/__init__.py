@@ -1,1 +1,1 @@
-"""Looking after pyramids that are built: status, verification, repair, clean-up."""
+"""Maintenance of pyramids that are built: status, verification, repair, clean-up."""

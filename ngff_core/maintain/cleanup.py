@@ -1,21 +1,31 @@
-"""Builds below a prefix: finding them, and removing what dead ones left."""
+"""Finding the builds below a prefix, and removing what dead builds left."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from ngff_core.build.takeover import remove
 from ngff_core.errors import StoredDataError, TargetBusyError, UnlistableError
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.plan.source_cache import PHASE as CACHE
 from ngff_core.pyramid.publish import array_documents, group_documents
-from ngff_core.records.build_folder import PLAN_KEY, load_ledgers, read_plan, target_stores
-from ngff_core.records.halo_files import is_strip, remove_halos
+from ngff_core.records.build_folder import (
+    CACHE,
+    PLAN_KEY,
+    SUFFIX,
+    folder_of,
+    is_cache,
+    is_halo,
+    is_lease,
+    ledger_folder,
+    target_stores,
+)
+from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.lease import Lease, current_holder
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import (
     ObjectInfo,
     ObjectStore,
@@ -26,9 +36,7 @@ from ngff_core.storage import (
     retrying,
 )
 
-_BESIDE = ".build"
-
-# A folder with one of these is an image of somebody's: millions of chunks, and no build.
+# A folder with one of these is an image: millions of chunks, and no build among them.
 _ZARR_DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zarray", ".zattrs"})
 
 Kind = Literal["half a build", "cache", ""]
@@ -37,11 +45,29 @@ Kind = Literal["half a build", "cache", ""]
 def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> Iterator[str]:
     """Every target below ``prefix`` that has a plan beside it, in the order of their names.
 
-    ``prefix`` may be such a target itself. Images are not looked into.
+    Parameters
+    ----------
+    prefix
+        Path or URI of a folder, a prefix or a bucket; or of one target. Folders of images
+        are not searched.
+    storage_options
+        Options of its fsspec filesystem, such as credentials.
+
+    Yields
+    ------
+    str
+        Absolute path or URI of a target.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((512, 512), "uint8"), "memory://found/a.ome.zarr")
+    >>> list(find_targets("memory://found"))
+    ['memory://found/a.ome.zarr']
     """
     prefix = absolute_uri(prefix)
     if not is_bucket(prefix):
-        beside = open_store(f"{prefix}{_BESIDE}", storage_options)
+        beside = open_store(folder_of(prefix), storage_options)
         if retrying(beside.info, PLAN_KEY) is not None:
             yield prefix
             return
@@ -49,28 +75,28 @@ def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> 
 
 
 def _below(store: ObjectStore) -> Iterator[str]:
-    entries = retrying(store.entries)
+    entries = retrying(store.folder)
     if not _ZARR_DOCUMENTS.isdisjoint(entries):
         return
-    folders = [name for name, is_folder in entries.items() if is_folder]
+    folders = [name for name, entry in entries.items() if entry.is_folder]
     targets = {
-        name.removesuffix(_BESIDE)
+        name.removesuffix(SUFFIX)
         for name in folders
-        if name.endswith(_BESIDE) and retrying(store.child(name).info, PLAN_KEY) is not None
+        if name.endswith(SUFFIX) and retrying(store.child(name).info, PLAN_KEY) is not None
     }
     for name in sorted({*folders, *targets}):
         if name in targets:
             yield store.child(name).uri
-        elif name.removesuffix(_BESIDE) not in targets:
+        elif name.removesuffix(SUFFIX) not in targets:
             yield from _below(store.child(name))
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a build left, whether it was removed, and if not, why it is kept.
+    """What a build left at ``target``, whether it was removed, and if not, why it is kept.
 
-    ``kind`` is empty where there is nothing to remove. ``days`` is the age of its newest
-    object; None where the store does not tell.
+    ``kind`` is empty where there is nothing to remove. ``days`` is the age of the newest
+    object, or None where the store does not record it. ``kept`` is the reason to keep it, or empty.
     """
 
     target: str
@@ -93,107 +119,117 @@ def clean_build(
     dry_run: bool = True,
     storage_options: StorageOptions | None = None,
 ) -> Leftover:
-    """Remove what a dead build left at ``target``: a forgotten cache, forgotten
-    strips, or half a pyramid.
+    """Remove what a dead build left at ``target``: its cache, halo files, or half a pyramid.
 
-    Dead is a build that no live process holds, and whose newest object is older than
-    ``older_than_days``. A pyramid whose levels are all there is never removed, published or
-    not, and neither is a target with objects that are not of its build.
+    A build is dead if no live process has its lease, and its newest object is older than
+    ``older_than_days``. A pyramid whose levels are all complete is never removed, published
+    or not; nor is a target with objects that do not belong to its build.
+
+    Parameters
+    ----------
+    target
+        Path or URI of a pyramid, or of what was to become one.
+    older_than_days
+        Age in days from which a build counts as dead.
+    dry_run
+        Only tell what would be removed.
+    storage_options
+        Options of the target's fsspec filesystem, such as credentials.
+
+    Returns
+    -------
+    Leftover
+        What there is to remove, whether it was removed, and if not, why it is kept.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((512, 512), "uint8"), "memory://docs/clean.ome.zarr")
+    >>> clean_build("memory://docs/clean.ome.zarr", older_than_days=7).objects
+    0
     """
-    stores = target_stores(absolute_uri(target), storage_options)
-    found = _look(*stores, older_than_days)
-    if dry_run or not found.kind or found.kept:
-        return found
-    lease = Lease(stores[1], patience=0)
+    target_store, beside = target_stores(absolute_uri(target), storage_options)
+    leftover = _inspect(target_store, beside, older_than_days)
+    if dry_run or not leftover.kind or leftover.kept:
+        return leftover
+    lease = Lease(beside, patience=0)
     try:
         with lease:
-            # Between the look and the lease another builder may have come and gone.
-            found = _look(*stores, older_than_days, own_lease=True)
-            if found.kept or not found.kind:
-                return found
-            _remove(*stores, found.kind)
+            # Another builder may have worked here before this process had the lease.
+            leftover = _inspect(target_store, beside, older_than_days, own_lease=True)
+            if leftover.kept or not leftover.kind:
+                return leftover
+            _remove(target_store, beside, leftover.kind)
     except TargetBusyError as error:
-        return replace(found, kept=str(error))
-    if found.kind == "half a build" and not lease.succeeded:
-        retrying(stores[1].delete_tree)
-    return replace(found, removed=True)
+        return replace(leftover, kept=str(error))
+    if leftover.kind == "half a build" and not lease.succeeded:
+        retrying(beside.delete_tree)
+    return replace(leftover, removed=True)
 
 
 def _remove(target: ObjectStore, beside: ObjectStore, kind: Kind) -> None:
     if kind == "half a build":
         remove(target, beside)
     else:
-        # The receipts go last: they are what tells a later run of leftovers.
-        retrying(beside.delete_tree, "cache")
-        retrying(beside.delete_tree, f"ledger/{CACHE}")
+        # The receipts go last: a later run knows by them that there is something to remove.
+        retrying(beside.delete_tree, CACHE)
+        retrying(beside.delete_tree, ledger_folder(CACHE))
         remove_halos(beside, plan=None)
 
 
-def _look(
+def _inspect(
     target: ObjectStore, beside: ObjectStore, days: float, *, own_lease: bool = False
 ) -> Leftover:
-    """What there is to remove; ``kept`` says why it is not to be."""
-    nothing = Leftover(target.uri)
+    """What there is to remove; its ``kept`` says why it must not be removed."""
     try:
-        plan = read_plan(target, beside)
-        whole = all(ledger.complete for ledger in load_ledgers(beside, plan))
-        return _sized_up(target, beside, plan, whole=whole, days=days, own_lease=own_lease)
+        leftover = _leftover_of(StoredBuild.load(target, beside))
+        if not leftover.kind or leftover.kept:
+            return leftover
+        holder = None if own_lease else current_holder(beside)
     except (StoredDataError, UnlistableError) as error:
-        return replace(nothing, kept=str(error))
-
-
-def _sized_up(
-    target: ObjectStore,
-    beside: ObjectStore,
-    plan: PyramidPlan,
-    *,
-    whole: bool,
-    days: float,
-    own_lease: bool,
-) -> Leftover:
-    nothing = Leftover(target.uri)
-    if whole or _has_document(target, plan):
-        left = {
-            key: info
-            for key, info in retrying(beside.objects).items()
-            if key.startswith("cache/") or is_strip(key)
-        }
-        found = _sized(nothing, "cache", left) if left else nothing
-    else:
-        own = retrying(target.objects)
-        # Leases are written by whoever looks, too, and say nothing of the build's age.
-        ours = {k: v for k, v in retrying(beside.objects).items() if not k.startswith("lease/")}
-        found = _sized(nothing, "half a build", {**own, **{f"../{k}": v for k, v in ours.items()}})
-        found = replace(found, kept=_foreign(plan, own))
-    if not found.kind or found.kept:
-        return found
-    holder = None if own_lease else current_holder(beside)
+        return Leftover(target.uri, kept=str(error))
     if holder is not None and holder.is_live:
-        return replace(found, kept=f"process {holder.pid} on {holder.machine} is building it")
-    if found.days is None:
-        return replace(found, kept="its store does not tell how old it is")
-    if found.days < days:
-        return replace(found, kept=f"younger than {days:g} days")
-    return found
+        return replace(leftover, kept=f"{holder} is building it")
+    if leftover.days is None:
+        return replace(leftover, kept="its store does not record how old it is")
+    if leftover.days < days:
+        return replace(leftover, kept=f"younger than {days:g} days")
+    return leftover
 
 
-def _sized(found: Leftover, kind: Kind, objects: Mapping[str, ObjectInfo]) -> Leftover:
+def _leftover_of(build: StoredBuild) -> Leftover:
+    """What a build left: cache and halo files beside a complete pyramid, else all of it."""
+    beside = retrying(build.beside.objects)
+    if build.complete or _has_document(build):
+        left = {k: v for k, v in beside.items() if is_cache(k) or is_halo(k)}
+        return _measured(build, "cache", left) if left else Leftover(build.target.uri)
+    objects = retrying(build.target.objects)
+    # Inspecting a target writes leases too, so they do not show the age of the build.
+    records = {f"../{k}": v for k, v in beside.items() if not is_lease(k)}
+    leftover = _measured(build, "half a build", {**objects, **records})
+    return replace(leftover, kept=_reason_to_keep(build.plan, objects))
+
+
+def _measured(build: StoredBuild, kind: Kind, objects: Mapping[str, ObjectInfo]) -> Leftover:
+    """Number, size and age of some objects."""
     times = [info.modified for info in objects.values()]
     known = [moment for moment in times if moment is not None]
     age = (time.time() - max(known)) / 86400 if known and len(known) == len(times) else None
     nbytes = sum(info.size for info in objects.values())
-    return replace(found, kind=kind, objects=len(objects), nbytes=nbytes, days=age)
+    return Leftover(build.target.uri, kind, len(objects), nbytes, age)
 
 
-def _has_document(target: ObjectStore, plan: PyramidPlan) -> bool:
-    """Whether the target is an image, be it with other metadata than the plan's."""
-    return any(retrying(target.info, key) is not None for key in group_documents(plan))
+def _has_document(build: StoredBuild) -> bool:
+    """Whether the target is an image, even with other metadata than the plan's."""
+    documents = group_documents(build.plan)
+    return any(retrying(build.target.info, key) is not None for key in documents)
 
 
-def _foreign(plan: PyramidPlan, objects: Mapping[str, ObjectInfo]) -> str:
+def _reason_to_keep(plan: PyramidPlan, objects: Mapping[str, ObjectInfo]) -> str:
+    """Names an object at the target that does not belong to the build; empty if none does."""
     documents = array_documents(plan)
-    arrays: Sequence[str] = tuple(f"{level.path}/" for level in plan.levels)
+    arrays = tuple(f"{level.path}/" for level in plan.levels)
     for key in objects:
-        if key not in documents and not key.startswith(tuple(arrays)):
+        if key not in documents and not key.startswith(arrays):
             return f"{key} is not of this build; look at it yourself"
     return ""

@@ -1,13 +1,14 @@
-"""Mending a finished pyramid: what is damaged is computed again, and nothing else is touched.
+"""Repairing a finished pyramid: damaged regions are computed again, nothing else is touched.
 
-A receipt holds the checksum of its region's samples. So it does not matter what they are
-computed from: they are known to be the recorded ones before a byte of them is written.
+A receipt has the checksum of its region's samples. It therefore does not matter what they
+are computed from: before any byte is written, the checksum proves that they are the samples
+that were recorded.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,10 +29,11 @@ from ngff_core.pyramid.encoding import LevelEncoder
 from ngff_core.pyramid.inventory import Finding
 from ngff_core.pyramid.level_io import open_level, region_samples, store_region
 from ngff_core.pyramid.publish import array_documents, group_documents, same_document
-from ngff_core.pyramid.verify import STRAY, Verification, verify_store
-from ngff_core.records.build_folder import load_ledgers, read_plan, target_stores
+from ngff_core.pyramid.verify import STRAY, Verification, verify_build
+from ngff_core.records.build_folder import REPLACED, target_stores
 from ngff_core.records.lease import Lease
-from ngff_core.records.ledger import Ledger, Receipt
+from ngff_core.records.ledger import Receipt
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.sources import Source, open_source
 from ngff_core.storage import (
     ObjectStore,
@@ -42,13 +44,10 @@ from ngff_core.storage import (
     retrying,
 )
 
-REPLACED = "replaced"
-"""Folder beside the target where documents that a repair replaced are kept."""
-
 
 @dataclass(frozen=True)
 class Unrepaired:
-    """A finding that could not be mended, and what stands in the way."""
+    """A finding that could not be repaired, and why not."""
 
     finding: Finding
     why: str
@@ -56,7 +55,7 @@ class Unrepaired:
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair mended, what it had to leave, and how the pyramid stands now."""
+    """What was repaired, what could not be repaired, and the pyramid's state afterwards."""
 
     target: str
     repaired: tuple[Finding, ...]
@@ -65,7 +64,7 @@ class Repair:
 
     @property
     def ok(self) -> bool:
-        """Whether the pyramid is as plan and ledger say."""
+        """Whether the pyramid matches its plan and ledger."""
         return not self.left and self.verification.ok
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,96 +81,124 @@ def repair_pyramid(
     storage_options: StorageOptions | None = None,
     progress: Listener | None = None,
 ) -> Repair:
-    """Mend what is damaged of the finished pyramid at ``target``.
+    """Repair what is damaged in the finished pyramid at ``target``.
 
-    ``findings`` are those of a verification; without them a deep one comes first. Damaged
-    regions of level 0 are read from the source again, those of the others computed from
-    the level below; either is stored only if it gives the samples that were recorded, so
-    that a source that changed elsewhere will do, and one that is gone is named in ``left``.
-    Objects that are not of the build are left as they are.
+    Damaged regions of level 0 are read from the source again, those of other levels are
+    computed from the level below. They are stored only if they have the checksum that was
+    recorded, so a source that changed elsewhere can still be used. Objects that do not belong
+    to the build are left as they are. Waits while another process builds the target.
 
-    Waits for a live builder of the target. Raises TargetNotFoundError where there is no
-    build, and StoredDataError where one was never finished.
+    Parameters
+    ----------
+    target
+        Path or URI of a pyramid.
+    findings
+        Findings of `verify_pyramid`, which are repaired; by default those of a deep
+        verification, which is done first.
+    workers
+        Regions to work on at once; by default one for each core.
+    memory_limit
+        Bytes of memory that this may take, or text such as ``"2GiB"``.
+    storage_options
+        Options of the fsspec filesystem of target and source, such as credentials.
+    progress
+        Called with each event of `ngff_core.progress`.
+
+    Returns
+    -------
+    Repair
+        What was repaired; what could not be, because its source is missing or changed, is in
+        its ``left``.
+
+    Raises
+    ------
+    TargetNotFoundError
+        There is no build at the target.
+    StoredDataError
+        The build at the target was never finished.
+
+    Examples
+    --------
+    >>> import ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((512, 512), "uint8"), "memory://docs/repair.ome.zarr")
+    >>> repair_pyramid("memory://docs/repair.ome.zarr").ok
+    True
     """
     stores = target_stores(absolute_uri(target), storage_options)
     listener, workers = progress or silent, resolve_workers(workers)
-    # Before the lease, which would leave its traces where there is nothing.
-    _finished_plan(*stores)
+    # Checked before the lease is taken, which would write a file where there is nothing.
+    _finished_build(*stores)
     with Lease(stores[1], listener) as lease, ThreadPoolExecutor(workers) as executor:
-        plan, ledgers = _finished_plan(*stores)
-        mender = _Repairer(
-            *stores,
-            plan=plan,
-            ledgers=ledgers,
-            open_source=partial(open_source, plan.source.uri, storage_options),
-            memory_limit=resolve_memory_limit(memory_limit),
-            workers=workers,
-            executor=executor,
+        build = _finished_build(*stores)
+        repairer = _Repairer(
+            build,
+            partial(open_source, build.plan.source.uri, storage_options),
+            _Workers(executor, workers, resolve_memory_limit(memory_limit)),
             listener=listener,
             check=lease.check,
         )
-        return mender.run(findings)
+        return repairer.run(findings)
 
 
-def _finished_plan(target: ObjectStore, beside: ObjectStore) -> tuple[PyramidPlan, list[Ledger]]:
-    plan = read_plan(target, beside)
-    ledgers = load_ledgers(beside, plan)
-    if not all(ledger.complete for ledger in ledgers):
+def _finished_build(target: ObjectStore, beside: ObjectStore) -> StoredBuild:
+    build = StoredBuild.load(target, beside)
+    if not build.complete:
         raise StoredDataError(
-            f"{target.uri} is no finished pyramid: its ledger lacks receipts; run the command "
+            f"{target.uri} is not a finished pyramid: its ledger lacks receipts; run the command "
             "that builds it again, which does what remains"
         )
-    return plan, ledgers
+    return build
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """Threads of a repair, their number, and the memory that they may take in bytes."""
+
+    executor: Executor
+    count: int
+    memory_limit: int
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a level's regions are computed from, or why there is nothing."""
+    """The array that a level's regions are computed from, or why there is none."""
 
     array: ArrayLike | None
     why: str = ""
 
 
 class _Repairer:
-    """One repair under way, by the holder of the target's lease."""
+    """One repair of a build, whose lease this process has."""
 
     def __init__(
         self,
-        target: ObjectStore,
-        beside: ObjectStore,
-        *,
-        plan: PyramidPlan,
-        ledgers: Sequence[Ledger],
+        build: StoredBuild,
         open_source: Callable[[], Source],
-        memory_limit: int,
-        workers: int,
-        executor: Executor,
+        workers: _Workers,
+        *,
         listener: Listener,
         check: Callable[[], None],
     ) -> None:
-        self._target = target
-        self._beside = beside
-        self._plan = plan
-        self._ledgers = ledgers
+        self._build = build
+        self._target = build.target
+        self._plan = build.plan
         self._open_source = open_source
-        self._memory_limit = memory_limit
         self._workers = workers
-        self._executor = executor
         self._listener = listener
         self._check = check
         self._repaired: list[Finding] = []
         self._left: list[Unrepaired] = []
 
     def run(self, findings: Collection[Finding] | None) -> Repair:
-        # Documents first: without its own an array cannot even be looked at.
-        self._mend_documents()
+        # Documents first: an array cannot be opened without its own.
+        self._repair_documents()
         if findings is None:
             findings = self._verify(deep=True).findings
-        self._mend_regions(findings)
-        now = self._last_look()
+        self._repair_regions(findings)
+        now = self._verify_again()
         return Repair(self._target.uri, tuple(self._repaired), tuple(self._left), now)
 
-    def _mend_documents(self) -> None:
+    def _repair_documents(self) -> None:
         for key, document in {
             **array_documents(self._plan),
             **group_documents(self._plan),
@@ -181,13 +208,13 @@ class _Repairer:
                 continue
             self._check()
             if found is not None:
-                # Somebody may have written something of worth into it.
-                retrying(self._beside.write, f"{REPLACED}/{key}", found)
+                # It may contain something that a user added on purpose.
+                retrying(self._build.beside.write, f"{REPLACED}/{key}", found)
             retrying(self._target.write, key, document)
-            what = "missing" if found is None else "not the plan's metadata"
-            self._repaired.append(Finding(key, what))
+            fault = "missing" if found is None else "not the plan's metadata"
+            self._repaired.append(Finding(key, fault))
 
-    def _mend_regions(self, findings: Collection[Finding]) -> None:
+    def _repair_regions(self, findings: Collection[Finding]) -> None:
         damaged = {
             (finding.level, finding.region): finding
             for finding in findings
@@ -196,14 +223,14 @@ class _Repairer:
         if not damaged:
             return
         progress = PhaseProgress(self._listener, "repair", len(damaged))
-        # From the finest: a level is mended from its parent, which is mended then.
+        # From the finest: a level is computed from its parent, which must be repaired by then.
         for level in self._plan.levels:
             of_level = {region: f for (i, region), f in damaged.items() if i == level.index}
             if of_level:
-                self._mend_level(level, of_level, progress)
+                self._repair_level(level, of_level, progress)
         progress.finish()
 
-    def _mend_level(
+    def _repair_level(
         self, level: LevelPlan, damaged: dict[int, Finding], progress: PhaseProgress
     ) -> None:
         receipts: list[Receipt] = []
@@ -218,17 +245,17 @@ class _Repairer:
             progress.advance()
 
         with self._origin(level) as (origin, in_flight):
-            work = partial(self._mend_region, level, LevelEncoder(self._plan, level), origin)
+            work = partial(self._repair_region, level, LevelEncoder(self._plan, level), origin)
             try:
-                run_bounded(sorted(damaged), work, self._executor, in_flight, done)
+                run_bounded(sorted(damaged), work, self._workers.executor, in_flight, done)
             finally:
                 self._check()
-                self._ledgers[level.index].replace(receipts)
+                self._build.ledgers[level.index].replace(receipts)
 
-    def _mend_region(
+    def _repair_region(
         self, level: LevelPlan, encoder: LevelEncoder, origin: _Origin, index: int
     ) -> tuple[int, Receipt | str]:
-        """The region's receipt once it is stored anew, or why it is not."""
+        """The region's receipt once it is stored again, or why it cannot be."""
         if origin.array is None:
             return index, origin.why
         kernel = None if level.parent is None else kernel_for(self._plan.method)
@@ -238,15 +265,15 @@ class _Repairer:
             if is_transient(error):
                 raise
             return index, str(error)
-        found = encoder.checksum(level.region(index), samples)
-        if found != self._ledgers[level.index].receipts[index].samples:
+        checksum = encoder.checksum(level.region(index), samples)
+        if checksum != self._build.ledgers[level.index].receipts[index].samples_crc32c:
             return index, f"{_name_of(level, self._plan)} no longer gives the samples recorded"
         self._check()
         return index, store_region(self._target, encoder, level, index, samples)
 
     @contextmanager
     def _origin(self, level: LevelPlan) -> Iterator[tuple[_Origin, int]]:
-        """What a level is computed from, and how many of its regions at once."""
+        """What a level is computed from, and how many of its regions fit into memory."""
         if level.parent is not None:
             parent = open_level(self._target, self._plan, self._plan.levels[level.parent])
             yield _Origin(parent), self._in_flight(self._plan.levels[0].block)
@@ -262,7 +289,7 @@ class _Repairer:
             yield _Origin(source.image.data), self._in_flight(source.read_unit)
 
     def _opened_source(self) -> Source:
-        """The source of the plan, or of its place; what it gives is checked by its samples."""
+        """What is at the plan's source now; the checksums prove each region read from it."""
         pinned = self._plan.source.uri
         if pinned.startswith("array:"):
             raise StoredDataError(f"the source, {pinned}, was an array in memory")
@@ -279,36 +306,34 @@ class _Repairer:
             self._plan,
             read_unit,
             cached=False,
-            workers=self._workers,
-            memory_limit=self._memory_limit,
+            workers=self._workers.count,
+            memory_limit=self._workers.memory_limit,
             stream=False,
             remote=Remote(is_remote(self._plan.source.uri), is_remote(self._target.uri)),
         ).in_flight
 
-    def _last_look(self) -> Verification:
-        """How all stands now; what was proven when it was stored is not read again."""
-        found = self._verify(deep=False)
+    def _verify_again(self) -> Verification:
+        """Check the pyramid once more, without reading samples: they were proven when stored."""
+        verification = self._verify(deep=False)
         named = {left.finding for left in self._left}
-        for finding in found.findings:
+        for finding in verification.findings:
             if finding not in named:
                 self._left.append(Unrepaired(finding, _WHY.get(finding.what, _FOUND_LATE)))
-        return found
+        return verification
 
     def _verify(self, *, deep: bool) -> Verification:
-        return verify_store(
-            self._target,
-            self._plan,
-            self._ledgers,
+        return verify_build(
+            self._build,
             deep=deep,
-            executor=self._executor,
-            workers=self._workers,
-            memory_limit=self._memory_limit,
+            executor=self._workers.executor,
+            workers=self._workers.count,
+            memory_limit=self._workers.memory_limit,
             listener=self._listener,
         )
 
 
-_WHY = {STRAY: "a repair deletes nothing; remove it where nobody needs it"}
-_FOUND_LATE = "it was found after the repair; repair again"
+_WHY = {STRAY: "a repair deletes nothing; remove it yourself if nobody needs it"}
+_FOUND_LATE = "it was found after the repair; run the repair again"
 
 
 def _name_of(level: LevelPlan, plan: PyramidPlan) -> str:

@@ -1,1 +1,1 @@
-"""Planning: what will be built, how it is cut, in which order, and what it costs. No I/O."""
+"""Planning: what is built, how it is cut, in which order, and what it costs. No I/O."""

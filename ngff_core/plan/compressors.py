@@ -1,6 +1,7 @@
-"""Compressors, spelled as users spell them, as zarr wants them.
+"""Compressors: parsed from the user's spelling, and converted to codecs of zarr.
 
-``blosc:zstd:1:bitshuffle``, ``blosc:lz4:5:shuffle``, ``zstd:3``, ``gzip:5``, ``none``.
+Spellings: ``blosc:zstd:1:bitshuffle``, ``blosc:lz4:5:shuffle``, ``zstd:3``, ``gzip:5``,
+``none``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ngff_core.errors import InvalidOptionError
 DEFAULT_COMPRESSOR = "blosc:zstd:1:bitshuffle"
 
 PART_BYTES = 2**20
-"""Of encoded chunks that wait to be put together; the last one goes beyond."""
+"""Encoded chunks are joined and written in parts of this size; the last chunk may exceed it."""
 
 _BLOSC_OVERHEAD = 16
 _BLOSC_CODECS = ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
@@ -33,7 +34,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Compressor:
-    """A compressor and its settings; ``str()`` gives the spelling that `parse` reads."""
+    """A compressor and its settings; ``str()`` returns the spelling that `parse` accepts."""
 
     kind: Literal["blosc", "zstd", "gzip", "none"]
     level: int = 0
@@ -47,7 +48,7 @@ class Compressor:
 
     @classmethod
     def parse(cls, spelling: str | Compressor) -> Compressor:
-        """The compressor that ``spelling`` names, or an error that shows the forms."""
+        """The compressor of this spelling; InvalidOptionError, with all forms, if there is none."""
         if isinstance(spelling, Compressor):
             return spelling
         match str(spelling).strip().lower().split(":"):
@@ -59,13 +60,13 @@ class Compressor:
                 codec in _BLOSC_CODECS and shuffle in _BLOSC_SHUFFLES
             ):
                 return cls("blosc", _level(spelling, "blosc", level), codec, shuffle)
-        raise InvalidOptionError(f"compressor {spelling!r} is none of these: {_FORMS}")
+        raise InvalidOptionError(f"compressor: {spelling!r} is none of these: {_FORMS}")
 
     def v3_codecs(self) -> list[Any]:
-        """The codecs after ``bytes`` in a zarr v3 array: the compressor, then crc32c.
+        """The codecs after ``bytes`` of a zarr v3 array: the compressor, then crc32c.
 
-        Of 300 single flipped bits blosc alone let 289 through in silence; with the
-        checksum after it none passes, for 4 bytes a chunk.
+        Of 300 single flipped bits, blosc alone did not notice 289; with the checksum after it
+        every one is noticed, for 4 bytes per chunk.
         """
         from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
@@ -80,29 +81,31 @@ class Compressor:
         return [*codecs[self.kind](), Crc32cCodec()]
 
     def encoder(self, dtype: np.dtype[Any]) -> Callable[[Block, memoryview], int]:
-        """What compresses one chunk, a contiguous array, into room for it; the bytes it took.
+        """A function ``encode(chunk, out)`` that compresses a chunk of ``dtype``.
 
-        There must be `room_for` the chunk.
+        ``chunk`` is a contiguous array; ``out`` must have at least `encoded_bound` bytes for
+        it. Returns the number of bytes written.
         """
         if self.kind == "blosc":
             return self._blosc_encoder(dtype.itemsize)
         compressor = self.v2_compressor()
 
-        def encode(chunk: Block, room: memoryview) -> int:
+        def encode(chunk: Block, out: memoryview) -> int:
             data = memoryview(chunk if compressor is None else compressor.encode(chunk)).cast("B")
-            room[: data.nbytes] = data
+            out[: data.nbytes] = data
             return data.nbytes
 
         return encode
 
     def _blosc_encoder(self, itemsize: int) -> Callable[[Block, memoryview], int]:
-        """The same bytes as by numcodecs, which allots an object for each chunk."""
-        # Slow to import, and only what encodes needs it.
+        """Gives the same bytes as numcodecs, which would allocate an object for each chunk."""
+        # Imported here: it is slow to import, and only encoding needs it.
         from imagecodecs import blosc_encode
 
-        def encode(chunk: Block, room: memoryview) -> int:
-            # With more room blosc would keep what compressing makes longer.
-            room = room[: chunk.nbytes + _BLOSC_OVERHEAD]
+        def encode(chunk: Block, out: memoryview) -> int:
+            # In a larger buffer blosc would keep a compressed chunk that is longer than the
+            # chunk itself, which numcodecs stores uncompressed.
+            out = out[: chunk.nbytes + _BLOSC_OVERHEAD]
             encoded = blosc_encode(
                 chunk,
                 self.level,
@@ -110,14 +113,14 @@ class Compressor:
                 shuffle=self.shuffle,
                 typesize=itemsize,
                 numthreads=1,
-                out=room,
+                out=out,
             )
             return memoryview(encoded).nbytes
 
         return encode
 
     def v2_compressor(self) -> Any:
-        """The numcodecs compressor of a zarr v2 array, or None."""
+        """The numcodecs compressor of a zarr v2 array; None for no compression."""
         import numcodecs
 
         if self.kind == "blosc":
@@ -127,25 +130,25 @@ class Compressor:
         return makers[self.kind](level=self.level) if self.kind in makers else None
 
 
-def room_for(nbytes: int) -> int:
-    """Bytes enough for what any compressor makes of so many, incompressible ones too."""
+def encoded_bound(nbytes: int) -> int:
+    """Bytes that are enough for any compressor's output of ``nbytes`` bytes, even of noise."""
     return nbytes + nbytes // 128 + 4096
 
 
 def _gzip_v2(level: int) -> Any:
-    """numcodecs's gzip without the time of day, which it writes into every chunk.
+    """gzip of numcodecs without the time of day, which gzip would write into every chunk.
 
-    The same plan gives the same bytes whenever it is built; two builders that meet on one
-    object would otherwise leave one that the other's receipt contradicts.
+    With it the same plan would give other bytes at another time, and where two builders write
+    the same object, it would not match the receipt of one of them.
     """
     import numcodecs
 
     class GZip(numcodecs.GZip):  # type: ignore[misc]
         def encode(self, buf: Any) -> bytes:
-            found = io.BytesIO()
-            with gzip.GzipFile("", "wb", self.level, found, mtime=0) as file:
+            out = io.BytesIO()
+            with gzip.GzipFile("", "wb", self.level, out, mtime=0) as file:
                 file.write(numcodecs.compat.ensure_contiguous_ndarray(buf))
-            return found.getvalue()
+            return out.getvalue()
 
     return GZip(level=level)
 
@@ -154,7 +157,7 @@ def _gzip_v3(level: int) -> Any:
     from zarr.codecs import GzipCodec
 
     codec = GzipCodec(level=level)
-    # Where zarr keeps the encoder that it would make at the first chunk.
+    # zarr keeps its encoder in this attribute, and would make its own at the first chunk.
     codec.__dict__["_gzip_codec"] = _gzip_v2(level)
     return codec
 
@@ -167,7 +170,7 @@ def _level(spelling: object, kind: str, text: str) -> int:
         level = allowed.stop
     if level not in allowed:
         raise InvalidOptionError(
-            f"compressor {spelling!r}: the level of {kind} is a whole number from "
+            f"compressor: {spelling!r}: the level of {kind} must be an integer from "
             f"{allowed.start} to {allowed.stop - 1}"
         )
     return level

@@ -1,12 +1,12 @@
-"""How the regions of a level flow into those of the level computed from it.
+"""Which regions of a level depend on which regions of the level that it is computed from.
 
-A *tile* is what one region of the parent adds to the child: every sample whose window
-ends inside that region. Its window reaches back over the regions before it by the halo,
-and never forward, so a tile can be computed as soon as its region and those before it are
-there; and tiles cover each sample of the child once. Against the child's own regions they
-are shifted back by the halo, so a region is filled by several tiles.
+A *tile* is what one region of the parent adds to the child: every sample whose window ends
+inside that region. The window of a tile reaches back into the regions before it by the halo, and
+never forward, so a tile can be computed as soon as its region and the regions before it have
+been read. Tiles cover each sample of the child once. They are shifted back by the halo against
+the child's own regions, so several tiles fill a region.
 
-Everything here is a product of tables, one per axis.
+Everything here is a product of tables, one for each axis.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from ngff_core.plan.pyramid_plan import LevelPlan
 
 @dataclass(frozen=True)
 class Tile:
-    """Samples ``out`` of the child, computed from ``window`` of the parent."""
+    """The samples ``out`` of the child, which are computed from ``window`` of the parent."""
 
     out: Region
     window: Window
 
 
 PART_BYTES = 2 * 2**20
-"""Of a window that is copied together: kernels read it from the processor's cache then."""
+"""Bytes of a window that are copied together: kernels then read them from the processor's cache."""
 
 _LEAST_PART = 32
-"""Samples of a part along an axis with a halo, which is copied for each part anew."""
+"""Samples at least of a part along an axis with a halo: the halo is copied again for each part."""
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 """A flag for each cell of a grid, by its position."""
@@ -55,32 +55,33 @@ _Table = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class _Axis:
-    """The tiles along one axis; each table has an entry per region of the parent."""
+    """The tiles along one axis; each table has an entry for each region of the parent."""
 
     out: tuple[tuple[int, int], ...]
+    """Span of the child's samples that a tile has."""
     parents: _Table
-    """Positions of the parent's regions that a tile's window meets."""
-    users: _Table
-    """Positions of the tiles whose windows meet a region of the parent."""
+    """Positions of the parent's regions that the window of a tile overlaps."""
+    readers: _Table
+    """Positions of the tiles whose windows overlap a region of the parent."""
     children: _Table
     """Positions of the child's regions that a tile adds to."""
 
     @cached_property
     def fillers(self) -> tuple[tuple[int, int], ...]:
         """The first and the last tile that add to each region of the child."""
-        found: dict[int, tuple[int, int]] = {}
-        for tile, met in enumerate(self.children):
-            for region in met:
-                found[region] = (found.get(region, (tile, tile))[0], tile)
-        return tuple(found[region] for region in sorted(found))
+        fillers: dict[int, tuple[int, int]] = {}
+        for tile, regions in enumerate(self.children):
+            for region in regions:
+                fillers[region] = (fillers.get(region, (tile, tile))[0], tile)
+        return tuple(fillers[region] for region in sorted(fillers))
 
 
 @dataclass(frozen=True)
 class LevelLink:
-    """The way from a parent level to a child computed from it, ``halo`` being the kernel's.
+    """The link from a parent level to a child that is computed from it.
 
-    Regions and tiles go by the number of their region in C order; a tile has the number
-    of the region that completes it.
+    ``halo`` is that of the kernel, in samples of the parent, by axis. Regions are numbered in C
+    order; a tile has the number of the parent's region that completes it.
     """
 
     parent: LevelPlan
@@ -96,7 +97,7 @@ class LevelLink:
         return grid_shape(self.child.shape, self.child.block)
 
     def tile(self, index: int) -> Tile:
-        """The tile that the parent's region ``index`` completes; it may be empty."""
+        """The tile that region ``index`` of the parent completes; it may be empty."""
         spans = [
             axis.out[i]
             for axis, i in zip(self._axes, position(index, self.parent_grid), strict=True)
@@ -105,14 +106,14 @@ class LevelLink:
         return Tile(out, self.window(out))
 
     def window(self, out: Region) -> Window:
-        """What a box of the child is computed from."""
+        """The window of the parent that a box of the child is computed from."""
         return window_of(out, self.child.step, self.halo, self.parent.shape)
 
     def part(self, itemsize: int) -> Shape:
-        """How tiles are cut so that windows of samples of that size are some `PART_BYTES`.
+        """The shape of the parts into which tiles are cut, whose windows have some `PART_BYTES`.
 
-        Of the axes with a halo one is cut: along z kernels compute nothing twice for it,
-        along y too they would.
+        ``itemsize`` is the bytes of a sample. Only one of the axes with a halo is cut: along z
+        kernels compute nothing twice for it, along y too they would.
         """
         part = [max(b - a for a, b in axis.out) for axis in self._axes]
         for axis, n in enumerate(part):
@@ -124,46 +125,46 @@ class LevelLink:
         return tuple(part)
 
     def part_bytes(self, itemsize: int) -> int:
-        """Bytes at most of the window of a part."""
+        """Bytes of the window of a part, at most."""
         return self._window_samples(self.part(itemsize)) * itemsize
 
     def _window_samples(self, shape: Sequence[int]) -> int:
-        """Samples of a box's window at most."""
+        """Samples of the window of a box of this shape, at most."""
         axes = zip(shape, self.child.step, self.halo, self.parent.shape, strict=True)
         return prod(min(parent, (n + ceil_div(h, k)) * k + h) for n, k, h, parent in axes)
 
     def parents_of(self, tile: int) -> list[int]:
-        """Regions of the parent that the tile's window meets; none where it is empty."""
+        """Regions of the parent that the window of a tile overlaps; none where it is empty."""
         return self._crossed(tile, self._parents)
 
     def tiles_reading(self, region: int) -> list[int]:
-        """Tiles whose windows meet a region of the parent, in C order."""
-        return self._crossed(region, self._users)
+        """Tiles whose windows overlap a region of the parent, in C order."""
+        return self._crossed(region, self._readers)
 
     def children_of(self, tile: int) -> list[int]:
-        """Regions of the child that the tile adds to."""
+        """Regions of the child that a tile adds to."""
         return self._crossed(tile, self._children)
 
     def tiles_into(self, wanted: Flags) -> Flags:
-        """Which tiles add to a region of the child that is ``wanted``; both by position."""
-        return _any_met(wanted, [axis.children for axis in self._axes])
+        """A flag for each tile that adds to a ``wanted`` region of the child; both by position."""
+        return _any_overlapped(wanted, [axis.children for axis in self._axes])
 
     def regions_under(self, tiles: Flags) -> Flags:
-        """Which regions of the parent the windows of some tiles meet; both by position."""
-        return _any_met(tiles, [axis.users for axis in self._axes])
+        """A flag for each region of the parent that a window of ``tiles`` overlaps; by position."""
+        return _any_overlapped(tiles, [axis.readers for axis in self._axes])
 
     def last_tile_of(self, region: int) -> int:
-        """The tile after which a region of the child is whole, those before it being done."""
+        """The last tile that adds to a region of the child."""
         at = position(region, self.child_grid)
         tile = [axis.fillers[i][1] for axis, i in zip(self._axes, at, strict=True)]
         return number(tile, self.parent_grid)
 
     def fillers(self, axis: int) -> tuple[tuple[int, int], ...]:
-        """The first and the last tile that add to the child's regions, along one axis."""
+        """The first and the last tile that add to each of the child's regions, along one axis."""
         return self._axes[axis].fillers
 
     def reach(self, axis: int) -> int:
-        """Samples at most that a tile's window reaches back before its own region."""
+        """Samples that the window of a tile reaches back before its own region, at most."""
         return self._reach[axis]
 
     @cached_property
@@ -192,8 +193,8 @@ class LevelLink:
         return _numbered([axis.parents for axis in self._axes], self.parent_grid)
 
     @cached_property
-    def _users(self) -> tuple[_Table, ...]:
-        return _numbered([axis.users for axis in self._axes], self.parent_grid)
+    def _readers(self) -> tuple[_Table, ...]:
+        return _numbered([axis.readers for axis in self._axes], self.parent_grid)
 
     @cached_property
     def _children(self) -> tuple[_Table, ...]:
@@ -216,9 +217,11 @@ class LevelLink:
 
 
 def _axis(n: int, block: int, out_n: int, out_block: int, step: int, halo: int) -> _Axis:
-    def complete(there: int) -> int:
-        """Samples of the child whose windows lie within the parent's first ``there``."""
-        return out_n if there == n else min(out_n, max(0, (there - halo) // step))
+    """One axis, from the lengths and blocks of the parent and of the child along it."""
+
+    def complete(stop: int) -> int:
+        """Samples of the child whose windows lie within the parent's first ``stop`` samples."""
+        return out_n if stop == n else min(out_n, max(0, (stop - halo) // step))
 
     ends = [complete(min(n, a)) for a in (*range(0, n, block), n)]
     out = tuple(pairwise(ends))
@@ -226,32 +229,38 @@ def _axis(n: int, block: int, out_n: int, out_block: int, step: int, halo: int) 
     for i, (a, b) in enumerate(out):
         window = window_of(Region((a,), (b,)), (step,), (halo,), (n,)).box
         parents.append(tuple(range(window.start[0] // block, i + 1)) if a < b else ())
-    users: list[list[int]] = [[] for _ in out]
-    for tile, met in enumerate(parents):
-        for region in met:
-            users[region].append(tile)
+    readers: list[list[int]] = [[] for _ in out]
+    for tile, regions in enumerate(parents):
+        for region in regions:
+            readers[region].append(tile)
     children = (
         tuple(range(a // out_block, ceil_div(b, out_block))) if a < b else () for a, b in out
     )
-    return _Axis(out, tuple(parents), tuple(map(tuple, users)), tuple(children))
+    return _Axis(out, tuple(parents), tuple(map(tuple, readers)), tuple(children))
 
 
-def _any_met(flags: Flags, tables: Sequence[_Table]) -> Flags:
-    """For each cell whether any flag of the box is set that it meets, by one table an axis."""
+def _any_overlapped(flags: Flags, tables: Sequence[_Table]) -> Flags:
+    """For each cell whether any flag is set in the box that it overlaps.
+
+    ``tables`` has the positions along each axis that a cell overlaps, without gaps.
+    """
     for axis, table in enumerate(tables):
         along = np.moveaxis(flags, axis, 0)
-        found = np.zeros((len(table), *along.shape[1:]), bool)
-        for i, met in enumerate(table):
-            if met:
-                along[met[0] : met[-1] + 1].any(axis=0, out=found[i])
-        flags = np.moveaxis(found, 0, axis)
+        reduced = np.zeros((len(table), *along.shape[1:]), bool)
+        for i, positions in enumerate(table):
+            if positions:
+                along[positions[0] : positions[-1] + 1].any(axis=0, out=reduced[i])
+        flags = np.moveaxis(reduced, 0, axis)
     return flags
 
 
 def _numbered(tables: Sequence[_Table], grid: Shape) -> tuple[_Table, ...]:
-    """Each axis's positions as what they add to the number of a cell of ``grid``."""
+    """The positions along each axis, times the stride of that axis in ``grid``.
+
+    The sum over the axes is the number of a cell in C order.
+    """
     strides = [prod(grid[axis + 1 :]) for axis in range(len(grid))]
     return tuple(
-        tuple(tuple(i * stride for i in met) for met in table)
+        tuple(tuple(i * stride for i in positions) for positions in table)
         for table, stride in zip(tables, strides, strict=True)
     )

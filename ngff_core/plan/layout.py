@@ -1,7 +1,8 @@
-"""Chunks, shards and write blocks: how a level is cut. Never decided by the machine.
+"""How a level is cut into chunks, shards and regions; the machine never decides it.
 
-A *chunk* is the unit a reader decodes, a *shard* the object it lies in, a *block* what
-one worker writes at a time: one shard, or a box of whole chunks of about that size.
+A *chunk* is the box that a reader decodes, a *shard* the object that contains it. A *block*
+is the shape of a region, which is written at a time: one shard, or a box of complete chunks
+of about that size. Sizes are in samples; ``dims`` are axis names in array order.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ngff_core.geometry import Shape, ceil_div
 from ngff_core.model.axes import SPATIAL, spatial_dims
 
 BLOCK_BYTES = 32 * 2**20
-"""Shards and blocks grow by doubling until they reach this many raw bytes, so they end
-between it and twice it, unless the level or a single chunk is smaller or larger."""
+"""Shards and blocks are doubled until they have this many uncompressed bytes. So they have
+between one and two times as many, unless the level is smaller or a single chunk is larger."""
 
 _GROWTH_ORDER = ("x", "y", "z", "c", "t")
 
@@ -25,10 +26,10 @@ _GROWTH_ORDER = ("x", "y", "z", "c", "t")
 def default_chunks(
     dims: Sequence[str], shape: Shape, source_chunks: Shape | None = None
 ) -> dict[str, int]:
-    """Chunk size per axis where the caller names none.
+    """Chunk size by axis where the caller gives none.
 
-    128 per spatial axis with z, 256 without; t 1; c as the source has it. A source
-    that looks tiled with larger chunks keeps them.
+    128 on spatial axes of an image with z, 256 without z; 1 on t; the source's chunk on c.
+    A source that is cut into at least three larger chunks along a spatial axis keeps its own.
     """
     spatial = 128 if "z" in dims else 256
     source = dict(zip(dims, source_chunks or (1,) * len(dims), strict=True))
@@ -48,11 +49,12 @@ def default_chunks(
 def resolve_sizes(
     option: str, value: Any, dims: Sequence[str], default: Mapping[str, int]
 ) -> dict[str, int]:
-    """Sizes per axis from any documented form of ``chunks`` or ``shards``.
+    """Sizes by axis from any documented form of ``chunks`` or ``shards``.
 
-    An int counts for the spatial axes; a sequence is positional, over all axes or over
-    the spatial ones; a mapping names any axes. What is not named keeps its default.
-    Tuples of tuples, as dask spells chunks, count by their first entry.
+    An int is the size on every spatial axis; a sequence has an entry for each axis, or for
+    each spatial axis; a mapping names any axes. Other axes keep their ``default``. Of tuples
+    of tuples, which are dask's chunks, the first entry of each counts. ``option`` is the name
+    in error messages.
     """
     if value is None:
         return dict(default)
@@ -71,13 +73,14 @@ def resolve_sizes(
     axes = {len(dims): tuple(dims), len(spatial_dims(dims)): spatial_dims(dims)}.get(len(value))
     if axes is None:
         raise InvalidOptionError(
-            f"{option}: {len(value)} sizes for the {len(dims)} axes {', '.join(dims)}"
+            f"{option}: {len(value)} sizes for the {len(dims)} axes {', '.join(dims)}; "
+            "give one size for each axis, or for each spatial axis"
         )
     return {**default, **{d: _size(option, d, v) for d, v in zip(axes, value, strict=True)}}
 
 
 def default_shards(dims: Sequence[str], shape: Shape, chunks: Shape, itemsize: int) -> Shape:
-    """The fixed rule for shards: whole multiples of the chunk, 32 to 64 MiB raw.
+    """The default shards: multiples of the chunk, of 32 to 64 MiB uncompressed.
 
     >>> default_shards("zyx", (512, 2048, 2048), (128, 128, 128), 2)
     (256, 256, 256)
@@ -88,10 +91,10 @@ def default_shards(dims: Sequence[str], shape: Shape, chunks: Shape, itemsize: i
 
 
 def grow_block(dims: Sequence[str], shape: Shape, unit: Shape, itemsize: int) -> Shape:
-    """A box of whole ``unit``s of at least `BLOCK_BYTES`, as near to a cube as may be.
+    """A box of complete ``unit``s of at least `BLOCK_BYTES`, as close to a cube as possible.
 
-    The shortest spatial axis doubles first (x before y before z where equal), then c,
-    then t; no axis grows past what covers ``shape``.
+    The shortest spatial axis is doubled first (of equal ones x, then y, then z), then c, then
+    t. No axis becomes longer than needed to cover ``shape``.
     """
     block = dict(zip(dims, unit, strict=True))
     units = dict(block)
@@ -113,7 +116,7 @@ def level_chunks(chunks: Shape, shape: Shape) -> Shape:
 
 
 def level_shards(shards: Shape, chunks: Shape, own_chunks: Shape, shape: Shape) -> Shape:
-    """Shards of a level, given those of level 0: as many chunks, if the level has them."""
+    """Shards of a level: as many of its ``own_chunks`` as level 0's shards have, or as it has."""
     return tuple(
         min(ceil_div(s, c), ceil_div(n, own)) * own
         for s, c, own, n in zip(shards, chunks, own_chunks, shape, strict=True)
@@ -121,11 +124,12 @@ def level_shards(shards: Shape, chunks: Shape, own_chunks: Shape, shape: Shape) 
 
 
 def check_shards(shards: Shape, chunks: Shape, dims: Sequence[str], shape: Shape) -> Shape:
-    """``shards``, once each is a whole multiple of its chunk, or longer than the image."""
+    """``shards``, if on each axis they are a multiple of the chunk, or longer than the image."""
     for d, s, c, n in zip(dims, shards, chunks, shape, strict=True):
         if s % c and s < n:
             raise InvalidOptionError(
-                f"shards: {s} on {d} is not a whole multiple of the chunk, {c}"
+                f"shards: {s} on {d} is not a whole multiple of the chunk, {c}; "
+                f"give {c}, {2 * c}, {3 * c} …"
             )
     return shards
 

@@ -1,17 +1,15 @@
-"""Making a plan: an image and options become a `PyramidPlan`, or an error that says why not."""
+"""Makes a `PyramidPlan` from the description of an image and the caller's options."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ngff_core.errors import InvalidOptionError
-from ngff_core.geometry import (
-    Shape,
-    level_shape,
-)
+from ngff_core.geometry import Shape, level_shape
 from ngff_core.kernels.methods import Methods, check_dtype, method_info, parse_method
 from ngff_core.model.axes import SPATIAL, is_sound_name
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR, Compressor
@@ -48,78 +46,80 @@ def make_plan(
     compressor: str | Compressor = DEFAULT_COMPRESSOR,
     ome_zarr_version: str = "0.5",
 ) -> PyramidPlan:
-    """The plan of a pyramid from the full image's description and the caller's options.
+    """The plan of a pyramid of ``image``.
 
-    ``source_chunks`` is how the source itself is cut, which the default chunks heed.
-    Sizes given as ``chunks`` or ``shards`` are in the order of ``image.dims``.
+    ``source_chunks`` is the shape of the source's own chunks or tiles, which the default
+    chunks take into account. Shapes, and ``chunks`` or ``shards`` given as sequences, are in
+    the order of ``image.dims``. Raises `InvalidOptionError` or `UnsupportedDtypeError` for
+    options that do not fit the image, naming the option.
     """
     check_image(image)
     method = parse_method(method)
-    dtype = np.dtype(image.dtype)
     version = check_version(ome_zarr_version)
-    sizes = resolve_sizes(
-        "chunks", chunks, image.dims, default_chunks(image.dims, image.shape, source_chunks)
-    )
-    base_chunks = tuple(sizes[d] for d in image.dims)
-    own_shards = _given_shards(shards, version, image, sizes)
-    spatial = {d: n for d, n in zip(image.dims, image.shape, strict=True) if d in SPATIAL}
-    found = resolve_factors(scale_factors, spatial, {d: min(sizes[d], spatial[d]) for d in spatial})
-    if found:
-        check_dtype(method, dtype)
-    factors = [tuple(f.get(d, 1) for d in image.dims) for f in ({}, *found)]
-    levels = tuple(
-        _level_plan(
-            i,
-            factors=factors,
-            image=image,
-            base_chunks=base_chunks,
-            given_shards=own_shards,
-            version=version,
-            itemsize=dtype.itemsize,
-        )
-        for i in range(len(factors))
-    )
+    defaults = default_chunks(image.dims, image.shape, source_chunks)
+    sizes = resolve_sizes("chunks", chunks, image.dims, defaults)
+    factors = _factors(scale_factors, image, sizes)
+    if len(factors) > 1:
+        check_dtype(method, np.dtype(image.dtype))
+    cut = _Cut(image, version, sizes, _given_shards(shards, version, image, sizes))
     return PyramidPlan(
         source=source,
         image=image,
         method=method.value,
         ome_zarr_version=version,
         compressor=str(Compressor.parse(compressor)),
-        levels=levels,
+        levels=tuple(_level_plan(index, factors, cut) for index in range(len(factors))),
         method_version=method_info(method).version,
     )
 
 
-def _level_plan(
-    index: int,
-    *,
-    factors: list[Shape],
-    image: ImageInfo,
-    base_chunks: Shape,
-    given_shards: Shape | None,
-    version: OmeZarrVersion,
-    itemsize: int,
-) -> LevelPlan:
-    factor = factors[index]
-    shape = level_shape(image.shape, factor)
-    chunks = level_chunks(base_chunks, shape)
+@dataclass(frozen=True)
+class _Cut:
+    """The options that decide how levels are cut into chunks and shards."""
+
+    image: ImageInfo
+    version: OmeZarrVersion
+    chunk_sizes: dict[str, int]
+    """Chunks of level 0, by axis."""
+    shards: Shape | None
+    """Shards of level 0 as the caller gave them, per axis."""
+
+    @property
+    def chunks(self) -> Shape:
+        """Chunks of level 0, per axis."""
+        return tuple(self.chunk_sizes[d] for d in self.image.dims)
+
+
+def _factors(scale_factors: ScaleFactors, image: ImageInfo, chunks: dict[str, int]) -> list[Shape]:
+    """Factors of all levels, per axis; those of level 0 are 1."""
+    spatial = {d: n for d, n in zip(image.dims, image.shape, strict=True) if d in SPATIAL}
+    clipped = {d: min(chunks[d], n) for d, n in spatial.items()}
+    above_0 = resolve_factors(scale_factors, spatial, clipped)
+    return [tuple(factor.get(d, 1) for d in image.dims) for factor in ({}, *above_0)]
+
+
+def _level_plan(index: int, factors: list[Shape], cut: _Cut) -> LevelPlan:
+    factor, dims = factors[index], cut.image.dims
+    itemsize = np.dtype(cut.image.dtype).itemsize
+    shape = level_shape(cut.image.shape, factor)
+    chunks = level_chunks(cut.chunks, shape)
     shards = None
-    if given_shards is not None:
-        shards = level_shards(given_shards, base_chunks, chunks, shape)
-    elif version != "0.4":
-        shards = default_shards(image.dims, shape, chunks, itemsize)
+    if cut.shards is not None:
+        shards = level_shards(cut.shards, cut.chunks, chunks, shape)
+    elif cut.version != "0.4":
+        shards = default_shards(dims, shape, chunks, itemsize)
     parent = parent_of(factors, index) if index else None
-    base = factors[parent] if parent is not None else factor
+    parent_factor = factors[parent] if parent is not None else factor
     return LevelPlan(
         index=index,
-        path=f"scale{index}/{image.name}",
+        path=f"scale{index}/{cut.image.name}",
         shape=shape,
         chunks=chunks,
         shards=shards,
-        block=shards or grow_block(image.dims, shape, chunks, itemsize),
+        block=shards or grow_block(dims, shape, chunks, itemsize),
         factor=factor,
         parent=parent,
-        step=tuple(f // b for f, b in zip(factor, base, strict=True)),
+        step=tuple(f // p for f, p in zip(factor, parent_factor, strict=True)),
     )
 
 
@@ -130,7 +130,8 @@ def _given_shards(
         return None
     if version == "0.4":
         raise InvalidOptionError(
-            "shards: OME-Zarr 0.4 is zarr v2, which has none; leave them out or use 0.5"
+            "shards: OME-Zarr 0.4 is stored as zarr v2, which has no shards; "
+            "leave them out, or use ome_zarr_version 0.5"
         )
     sizes = resolve_sizes("shards", shards, image.dims, chunks)
     return check_shards(
@@ -142,28 +143,33 @@ def _given_shards(
 
 
 def check_version(version: str) -> OmeZarrVersion:
-    """``version`` if it is one that can be written, else an InvalidOptionError."""
+    """``version`` if it can be written, else an InvalidOptionError that lists those that can."""
     for known in OME_ZARR_VERSIONS:
         if version == known:
             return known
     raise InvalidOptionError(
-        f"ome_zarr_version: {version!r} is none of {', '.join(OME_ZARR_VERSIONS)}"
+        f"ome_zarr_version: {version!r} cannot be written; "
+        f"use one of {', '.join(OME_ZARR_VERSIONS)}"
     )
 
 
 def check_image(image: ImageInfo) -> None:
-    """InvalidOptionError for an image that OME-Zarr cannot hold; the message says why."""
+    """Raise InvalidOptionError for an image that OME-Zarr cannot represent; it says why."""
     if not is_sound_name(image.name):
-        raise InvalidOptionError(f"name: {image.name!r} cannot be part of a path")
+        raise InvalidOptionError(f"name: {image.name!r} cannot be part of a path; choose another")
     if any(n == 0 for n in image.shape):
         raise InvalidOptionError(f"the image is empty: its shape is {image.shape}")
     if sum(d in SPATIAL for d in image.dims) < 2:
         raise InvalidOptionError(
             f"an image with axes {', '.join(image.dims)} cannot be written: "
-            "OME-Zarr asks for two or three spatial axes"
+            "OME-Zarr requires two or three spatial axes (z, y, x)"
         )
     for d, scale, translation in zip(image.dims, image.scale, image.translation, strict=True):
         if not math.isfinite(scale) or (d in SPATIAL and scale <= 0):
-            raise InvalidOptionError(f"scale: {scale} on {d} is no size of a sample")
+            raise InvalidOptionError(
+                f"scale: {scale} on {d} is not a valid size of a sample; give a positive number"
+            )
         if not math.isfinite(translation):
-            raise InvalidOptionError(f"translation: {translation} on {d} is no position")
+            raise InvalidOptionError(
+                f"translation: {translation} on {d} is not a position; give a finite number"
+            )

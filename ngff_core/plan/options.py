@@ -1,44 +1,160 @@
-"""What a caller may choose, with defaults that need no thought."""
+"""The options of a build, defined once.
+
+`BuildOptions` is the only definition: the form of the Prefect flow, the options of the command
+line and the documentation of `build_pyramid` are made from its fields. A new option is a new
+field here, and a keyword in the signature of `build_pyramid`, which a test compares with it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from numbers import Integral
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from ngff_core.config import available_cores, config
+from ngff_core.config import available_cores, config, parse_size
 from ngff_core.errors import InvalidOptionError
 from ngff_core.kernels.methods import Methods
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
-from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH
+from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH, OmeZarrVersion
 from ngff_core.plan.scale_factors import ScaleFactors
 from ngff_core.plan.source_cache import CacheMode
+
+Sizes = int | dict[str, int] | list[int] | None
+
+
+@dataclass(frozen=True)
+class Option:
+    """How an option is shown and checked, beside its Python type and default."""
+
+    help: str
+    """What it does, in sentences that fit a form, a help text and a docstring alike."""
+    default_text: str | None = None
+    """What the default None means."""
+    title: str | None = None
+    """Label in a form; by default made from the name."""
+    plain_type: Any = None
+    """The type in forms and on the command line, where Python code may give more types."""
+    at_least: int | None = None
+    stored: bool = False
+    """Whether it decides stored bytes."""
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a caller may choose. Only the first six decide stored bytes.
+    """Options of a build. Only the first six decide stored bytes.
 
-    ``chunks`` and ``shards`` are an int for the spatial axes, sizes by position, or a
-    mapping by axis. ``memory_limit`` is in bytes, or a string such as ``2GiB``.
-
-    ``dask_address`` names the scheduler of a dask cluster that does the work, and
-    ``dask_workers`` starts one of so many processes on this machine. ``workers`` and
-    ``memory_limit`` are those of one worker process then.
+    `build_pyramid` takes the same options as keyword arguments.
     """
 
-    method: str | Methods = Methods.ITKWASM_GAUSSIAN
-    scale_factors: ScaleFactors = DEFAULT_MIN_LENGTH
-    chunks: Any = None
-    shards: Any = None
-    compressor: str = DEFAULT_COMPRESSOR
-    ome_zarr_version: str = "0.5"
-    workers: int | None = None
-    memory_limit: int | str | None = None
-    cache: CacheMode = "auto"
-    overwrite: bool = False
-    dask_address: str | None = None
-    dask_workers: int | None = None
+    method: Annotated[
+        str | Methods,
+        Option(
+            "How voxels of the smaller levels are computed: itkwasm_gaussian for intensities, "
+            "itkwasm_bin_shrink for fast exact means, itkwasm_label_image for labels, "
+            "dask_image_mode for labels and large factors, dask_image_nearest for quick looks. "
+            "docs/methods.md describes all nine.",
+            title="Method",
+            plain_type=Methods,
+            stored=True,
+        ),
+    ] = Methods.ITKWASM_GAUSSIAN
+    scale_factors: Annotated[
+        ScaleFactors,
+        Option(
+            "One number: halve the spatial axes from level to level while the image is large "
+            "compared with its chunks; the number is the minimum length. A list: one factor for "
+            "each smaller level, relative to the full image, as a number for all spatial axes or "
+            'by axis, such as [2, 4] or [{"z": 1, "y": 2, "x": 2}].',
+            plain_type=int | list[int | dict[str, int]],
+            stored=True,
+        ),
+    ] = DEFAULT_MIN_LENGTH
+    chunks: Annotated[
+        Any,
+        Option(
+            "Chunk size in voxels: one number for all spatial axes, or sizes by axis.",
+            "128 for volumes, 256 for planes",
+            plain_type=Sizes,
+            stored=True,
+        ),
+    ] = None
+    shards: Annotated[
+        Any,
+        Option(
+            "Shard size in voxels, a multiple of the chunk size; not in OME-Zarr 0.4.",
+            "shards of 32 to 64 MiB before compression",
+            plain_type=Sizes,
+            stored=True,
+        ),
+    ] = None
+    compressor: Annotated[
+        str,
+        Option(
+            "How chunks are compressed: blosc:CODEC:LEVEL:SHUFFLE, zstd:LEVEL, gzip:LEVEL or none, "
+            "such as blosc:lz4:5:shuffle or zstd:3.",
+            stored=True,
+        ),
+    ] = DEFAULT_COMPRESSOR
+    ome_zarr_version: Annotated[
+        str,
+        Option(
+            "0.5 is zarr v3 with shards and checksums; 0.4 is zarr v2, for older readers; 0.6 is "
+            "for readers that know its coordinate systems.",
+            title="OME-Zarr version",
+            plain_type=OmeZarrVersion,
+            stored=True,
+        ),
+    ] = "0.5"
+    workers: Annotated[
+        int | None,
+        Option(
+            "Regions processed at the same time; on a dask cluster, by each worker process.",
+            "one per core, or per thread of the cluster",
+            at_least=1,
+        ),
+    ] = None
+    memory_limit: Annotated[
+        int | str | None,
+        Option(
+            "Memory that the build may use, such as 2GiB; on a dask cluster, each worker process.",
+            "half of the available memory",
+            plain_type=str | None,
+        ),
+    ] = None
+    cache: Annotated[
+        CacheMode,
+        Option(
+            "Whether to copy the source first, into chunks that can be read region by region. "
+            "auto copies where reading by region would decode the source more than twice.",
+        ),
+    ] = "auto"
+    overwrite: Annotated[
+        bool, Option("Delete the pyramid or other zarr data at the target and build from scratch.")
+    ] = False
+    dask_address: Annotated[
+        str | None,
+        Option(
+            "Address of the scheduler of a dask cluster that does the work, such as "
+            "tcp://10.0.0.1:8786. Its workers need ngff-flows, and access to source and target.",
+        ),
+    ] = None
+    dask_workers: Annotated[
+        int | None,
+        Option(
+            "Number of worker processes to start on this machine for the work.",
+            "threads of this process do the work",
+            at_least=1,
+        ),
+    ] = None
+
+    @classmethod
+    def select(cls, values: Mapping[str, Any]) -> BuildOptions:
+        """The options among ``values``; the others are ignored."""
+        return cls(**{name: values[name] for name in option_names() if name in values})
 
     @property
     def on_cluster(self) -> bool:
@@ -51,18 +167,69 @@ class BuildOptions:
         return not self.on_cluster or (self.dask_address or "").startswith("inproc://")
 
 
+def option_names() -> tuple[str, ...]:
+    """The names of all options, in the order of forms and help texts."""
+    return tuple(field.name for field in fields(BuildOptions))
+
+
+def stored_option_names() -> tuple[str, ...]:
+    """The names of the options that decide stored bytes."""
+    return tuple(name for name, option in describe_options().items() if option.stored)
+
+
+@cache
+def describe_options() -> Mapping[str, Option]:
+    """The `Option` of each field of `BuildOptions`, with its ``plain_type`` filled in."""
+    found = {}
+    for name, hint in get_type_hints(BuildOptions, include_extras=True).items():
+        python_type, option = get_args(hint)
+        found[name] = replace(option, plain_type=option.plain_type or python_type)
+    return found
+
+
+def documents_options[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Fill in the parameters of ``function``'s docstring at its line ``{options}``."""
+    lines = []
+    types = get_type_hints(BuildOptions)
+    for field in fields(BuildOptions):
+        option = describe_options()[field.name]
+        shown = option.default_text or f"{field.default!s}"
+        lines.append(f"{field.name} : {_type_name(types[field.name])}")
+        text = f"{option.help} By default {shown}."
+        lines += textwrap.wrap(text, 90, initial_indent="    ", subsequent_indent="    ")
+    block = "\n".join(lines).replace("\n", "\n    ")
+    function.__doc__ = (function.__doc__ or "").replace("{options}", block)
+    return function
+
+
+def _type_name(hint: Any) -> str:
+    """A type as a docstring shows it.
+
+    >>> _type_name(int | None), _type_name(CacheMode), _type_name(str)
+    ('int or None', "'auto', 'always' or 'never'", 'str')
+    """
+    if hint is Any:
+        return "int, sequence or mapping, or None"
+    if get_origin(hint) is Literal:
+        *first, last = map(repr, get_args(hint))
+        return f"{', '.join(first)} or {last}"
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_type_name, get_args(hint)))
+    return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
+
+
 def resolve_workers(workers: Any) -> int:
-    """Regions worked on at once; by default one per core."""
+    """Number of regions processed at the same time; by default one per core."""
     if workers is None:
         return available_cores()
     return _positive("workers", workers)
 
 
 def resolve_share(options: BuildOptions) -> tuple[int, int]:
-    """Regions at once and bytes of memory, both of one process.
+    """Regions processed at the same time, and bytes of memory, both for one process.
 
-    Of a cluster that is still to be asked only what was given is known; a region at a
-    time stands for the rest.
+    Before a running cluster is asked, only the options are known: without ``workers`` the
+    answer is one region at a time.
     """
     limit = resolve_memory_limit(options.memory_limit)
     if not options.on_cluster:
@@ -76,19 +243,19 @@ def resolve_share(options: BuildOptions) -> tuple[int, int]:
 
 
 def resolve_processes(options: BuildOptions) -> int | None:
-    """Worker processes to start; None where they are a running cluster's.
+    """Number of worker processes to start; None where ``dask_address`` names a running cluster.
 
-    Raises InvalidOptionError where the options of a cluster make no sense.
+    Raises InvalidOptionError where the two options of a cluster contradict each other.
     """
     if options.dask_address is None:
         return _positive("dask_workers", options.dask_workers)
     if options.dask_workers is not None:
         raise InvalidOptionError(
-            "dask_workers: starts a cluster, and dask_address names one; give one of the two"
+            "dask_workers starts a cluster and dask_address names a running one; give one of them"
         )
     if "://" not in options.dask_address:
         raise InvalidOptionError(
-            f"dask_address: {options.dask_address!r} is no address of a scheduler, "
+            f"dask_address: {options.dask_address!r} is not the address of a scheduler, "
             "such as tcp://10.0.0.1:8786"
         )
     return None
@@ -101,17 +268,16 @@ def _positive(name: str, number: Any) -> int:
 
 
 def resolve_memory_limit(limit: int | str | None) -> int:
-    """Bytes that work in flight may take; by default half of what is available."""
-    from pydantic import ByteSize, TypeAdapter, ValidationError
+    """Bytes that a build may hold in memory; by default ``config.memory_target``.
 
+    Raises InvalidOptionError where ``limit`` is not a size.
+    """
     if limit is None:
         return config.memory_target
     try:
-        nbytes = int(TypeAdapter(ByteSize).validate_python(limit))
-    except ValidationError:
-        nbytes = 0
-    if nbytes < 1:
+        return parse_size(limit)
+    except ValueError:
+        # Without its cause, which would be a page of pydantic's.
         raise InvalidOptionError(
-            f"memory_limit: {limit!r} is no size; give bytes, or a size such as 2GiB or 500MB"
-        )
-    return nbytes
+            f"memory_limit: {limit!r} is not a size; give bytes, or a size such as 2GiB or 500MB"
+        ) from None

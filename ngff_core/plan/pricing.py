@@ -1,4 +1,4 @@
-"""What a plan comes to in requests, bytes and hours: what a bill and a calendar ask for."""
+"""Requests, bytes and worker hours of a plan, for estimating its cost and its duration."""
 
 from __future__ import annotations
 
@@ -10,38 +10,47 @@ from ngff_core.plan.projection import Projection
 from ngff_core.plan.pyramid_plan import PyramidPlan
 
 THROUGHPUT = 200.0
-"""MB of raw samples, read and written, that a worker gets through in a second. In
-docs/performance.md's benchmark two workers read 1.07 GB and wrote 1.23 GB in 5.8 s, with
-the default method and compressor; storage that is slower sets another pace."""
+"""MB of uncompressed samples, read and written, that a worker processes per second. In the
+benchmark of docs/performance.md two workers read 1.07 GB and wrote 1.23 GB in 5.8 s, with the
+default method and compressor. Slower storage gives a lower number."""
 
 COMPRESSION = 1.7
-"""Raw over stored bytes: what the default compressor came to in the same benchmark."""
+"""Uncompressed over stored bytes: of the default compressor in the same benchmark."""
 
 LISTED = 1000
-"""Objects that a store names in one reply to a listing."""
+"""Objects in one page of a store's listing."""
 
 _LISTINGS = 2
+"""Listings of all objects: before publishing and when verifying."""
 _DOCUMENTS = 2
+"""Metadata documents of each level, and of the image."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a build comes to that runs once through. Bytes are raw but for ``bytes_stored``."""
+    """The estimate for a build without interruptions.
+
+    Bytes are uncompressed, except ``bytes_stored``.
+    """
 
     objects: int
-    """Objects that stay: those of the samples and the documents."""
+    """Objects of the finished pyramid: samples and metadata documents."""
     puts: int
+    """Write requests."""
     gets: int
+    """Read requests."""
     lists: int
-    """Pages of listings: before publishing everything is listed once, verifying once more, and
-    strips of regions when they are removed."""
+    """Pages of listings: all objects before publishing and when verifying, and halo strips when
+    they are removed."""
     bytes_read: int
     bytes_written: int
     bytes_stored: int
-    """Bytes of the levels' objects, and of the cache while there is one, compressed."""
+    """Compressed bytes of the levels, and of the cache while it exists."""
     worker_hours: float
     throughput: float
+    """MB per second of one worker, as assumed."""
     compression: float
+    """Uncompressed over stored bytes, as assumed."""
 
 
 def price(
@@ -51,9 +60,9 @@ def price(
     throughput: float = THROUGHPUT,
     compression: float = COMPRESSION,
 ) -> Price:
-    """What building ``plan`` comes to, with workers of ``throughput`` MB/s each.
+    """The estimate for building ``plan`` with workers of ``throughput`` MB/s each.
 
-    The ledger's segments are not counted: there is at most one for some seconds of work.
+    The ledger's files are not counted: one is written every few seconds at most.
     """
     for name, value in (("throughput", throughput), ("compression", compression)):
         if not 0 < value < float("inf"):

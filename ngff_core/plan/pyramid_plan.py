@@ -1,8 +1,9 @@
-"""What will be built, as frozen data: the same plan always builds the same bytes.
+"""What is built, as frozen data: the same plan always gives the same stored bytes.
 
-A plan holds everything that decides a stored byte and nothing else: what identifies
-the source, the method, factors, chunks, shards and codecs. Workers, memory limit and
-cache are not in it, so that a build begun on one machine goes on upon any other.
+A plan contains everything that decides a stored byte, and nothing else: the identity of the
+source, the method, factors, chunks, shards and codecs. Number of workers, memory limit and
+cache are not part of it, so a build that was started on one machine can be continued on any
+other.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ from ngff_core.geometry import (
 )
 
 PLAN_FORMAT = 2
-"""Changes when a plan or the ledger beside it, written by an older version, can no longer be
-read. 2: the checksum of a region's samples goes by its chunks, as they are stored."""
+"""Raised when plans or ledgers written by an older version can no longer be read. Since 2, the
+checksum of a region's samples covers its chunks in the order in which they are stored."""
 
 ALGORITHM = 1
-"""Changes when the same options would give other pixels or another layout."""
+"""Raised when the same options would give other pixels or another layout."""
 
 OmeZarrVersion = Literal["0.4", "0.5", "0.6"]
 OME_ZARR_VERSIONS: tuple[OmeZarrVersion, ...] = ("0.4", "0.5", "0.6")
 DEFAULT_MIN_LENGTH = 128
-"""The default of ``scale_factors``, as on the API page."""
+"""Default of ``scale_factors``: a minimum length, see `factors_from_min_length`."""
 
 
 @dataclass(frozen=True)
 class SourcePin:
-    """What identifies the source: where it is, and what changes when its content does."""
+    """The identity of the source: where it is, and values that change with its content."""
 
     uri: str
     pins: tuple[tuple[str, str], ...] = ()
@@ -53,58 +54,67 @@ class SourcePin:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """The full image, without its pixels. Axes are in t, c, z, y, x order."""
+    """The full image, without its pixels. Every tuple is per axis, in t, c, z, y, x order."""
 
     dims: tuple[str, ...]
     shape: Shape
     dtype: str
     scale: tuple[float, ...]
+    """Spacing of samples, in ``units``."""
     translation: tuple[float, ...]
+    """Position of the first sample's centre, in ``units``."""
     units: tuple[str | None, ...]
+    """UDUNITS names; None for an axis without a unit."""
     name: str = "image"
     orientations: tuple[str | None, ...] = ()
-    """RFC-4's term for each axis; empty where no axis has one."""
+    """Anatomical orientation (RFC-4) of each axis; empty if no axis has one."""
 
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """One resolution: its shape, its cut into chunks, shards and blocks, its parent.
+    """One level: its shape, its cut into chunks, shards and regions, and its parent.
 
-    Every sample of the level is in exactly one region, and no two regions share a
-    chunk or a shard.
+    Every sample of the level is in exactly one region, and no two regions share a chunk or a
+    shard. Every shape is per axis, in samples of this level.
     """
 
     index: int
     path: str
+    """Of the level's array, below the group of the image."""
     shape: Shape
     chunks: Shape
     shards: Shape | None
+    """None for arrays without shards."""
     block: Shape
+    """Shape of a region: the box that is computed and written at a time."""
     factor: Shape
+    """Relative to level 0."""
     parent: int | None
+    """Number of the level that this one is computed from; None for level 0."""
     step: Shape
+    """Factor relative to the parent."""
 
     @property
     def regions(self) -> int:
-        """How many regions there are."""
+        """Number of regions."""
         return math.prod(grid_shape(self.shape, self.block))
 
     def region(self, index: int) -> Region:
-        """The box of one region; regions are numbered in C order."""
+        """The box of a region; regions are numbered in C order."""
         return block_at(index, self.shape, self.block)
 
     @property
     def write_unit(self) -> Shape:
-        """The box that one stored object holds."""
+        """Shape of the box that one stored object holds: a shard, or a chunk."""
         return self.shards or self.chunks
 
     @property
     def objects(self) -> int:
-        """How many objects hold the level's samples."""
+        """Number of objects of which the level's samples consist."""
         return math.prod(grid_shape(self.shape, self.write_unit))
 
     def object_positions(self, region: Region) -> Iterator[Shape]:
-        """Grid positions of the objects that ``region`` consists of, in C order."""
+        """Grid positions of the objects in ``region``, in C order."""
         spans = (
             range(a // u, ceil_div(b, u))
             for a, b, u in zip(region.start, region.stop, self.write_unit, strict=True)
@@ -123,51 +133,55 @@ class PyramidPlan:
     compressor: str
     levels: tuple[LevelPlan, ...]
     method_version: str = field(default="", compare=False)
-    """Version of the method's package when the plan was made, for the metadata. It decides
-    no sample, and no digest: another machine may have another patch of it."""
+    """Version of the method's package when the plan was made, for the metadata. It is not part
+    of the digest: another machine may have another patch version, which gives the same samples."""
     format: int = PLAN_FORMAT
     algorithm: int = ALGORITHM
 
     @property
     def zarr_format(self) -> Literal[2, 3]:
+        """zarr format of the arrays: 2 for OME-Zarr 0.4, 3 for later versions."""
         return 2 if self.ome_zarr_version == "0.4" else 3
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The dtype of all levels."""
         return np.dtype(self.image.dtype)
 
     def scale_of(self, level: LevelPlan) -> tuple[float, ...]:
+        """Spacing of a level's samples, per axis."""
         return level_scale(self.image.scale, level.factor)
 
     def translation_of(self, level: LevelPlan) -> tuple[float, ...]:
+        """Position of the centre of a level's first sample, per axis."""
         return level_translation(self.image.scale, self.image.translation, level.factor)
 
     def object_key(self, position: Shape) -> str:
-        """Key of one object below its array, as zarr spells it in this format."""
+        """Key of an object below its array, by the plan's zarr format."""
         name = "/".join(str(i) for i in position)
         return name if self.zarr_format == 2 else f"c/{name}"
 
     @property
     def raw_bytes(self) -> int:
-        """Bytes of all levels, decoded."""
+        """Bytes of all levels, uncompressed."""
         return sum(math.prod(level.shape) for level in self.levels) * self.dtype.itemsize
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the plan: the same digest, the same bytes."""
+        """SHA-256 of the plan. Plans with the same digest give the same stored bytes."""
         deciding = dataclasses.asdict(self)
         del deciding["method_version"]
         canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def to_json(self) -> bytes:
-        """The plan as a document that `from_json` reads back, with its digest."""
+        """The plan as a JSON document with its digest, for `from_json`."""
         document = {"digest": self.digest, **dataclasses.asdict(self)}
         return (json.dumps(document, indent=1) + "\n").encode()
 
     @classmethod
     def from_json(cls, document: bytes) -> PyramidPlan:
-        """The plan in ``document``, or a StoredDataError if it is damaged or of another format."""
+        """The plan in ``document``; StoredDataError if it is damaged or of another format."""
         from pydantic import TypeAdapter, ValidationError
 
         try:
@@ -178,13 +192,16 @@ class PyramidPlan:
         except (ValueError, KeyError, AttributeError, TypeError, ValidationError) as error:
             raise StoredDataError(f"the plan cannot be read: {error}") from error
         if plan.digest != stored:
-            raise StoredDataError("the plan does not match the digest that it carries")
+            raise StoredDataError(
+                "the plan is damaged: it does not match its digest; "
+                "build the pyramid again with overwrite"
+            )
         return plan
 
 
-def _check_format(found: object) -> None:
-    if found != PLAN_FORMAT:
+def _check_format(stored: object) -> None:
+    if stored != PLAN_FORMAT:
         raise ValueError(
-            f"it is of format {found}, and this version of ngff-flows reads {PLAN_FORMAT}; "
-            "use the version that wrote it, or build anew with overwrite"
+            f"it has format {stored}, but this version of ngff-flows reads format {PLAN_FORMAT}; "
+            "use the version that wrote it, or build the pyramid again with overwrite"
         )

@@ -1,6 +1,6 @@
-"""Scale factors: made from an int, or checked when given.
+"""Scale factors of the levels: computed from a minimum length, or checked if given as a list.
 
-A *factor* is absolute, relative to level 0; a *step* is relative to the parent level.
+A *factor* is relative to level 0; a *step* is relative to the parent level.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from ngff_core.geometry import Shape
 from ngff_core.model.axes import spatial_dims
 
 ScaleFactors = int | Sequence[int | Mapping[str, int]]
+"""The forms of the option ``scale_factors``: a minimum length, or factors of the levels from 1."""
 Factors = tuple[dict[str, int], ...]
+"""Factors by spatial axis, of each level from 1 on."""
 
 
 def factors_from_min_length(
     sizes: Mapping[str, int], chunks: Mapping[str, int], min_length: int
 ) -> Factors:
-    """Factors of the levels above 0, doubling while the image is large beside its chunks.
+    """Factors that are doubled from level to level while the level is larger than its chunks.
 
-    ``sizes`` and ``chunks`` are per spatial axis. A round doubles each axis, except one
-    at most half as long as the longest was when the round began (so that anisotropic
-    images grow towards cubes), and one that would fall below its chunk.
+    ``sizes`` (the image's lengths) and ``chunks`` are by spatial axis. Each level doubles the
+    factor of each axis, except axes that are at most half as long as the longest one, so that
+    anisotropic images become cubes, and axes that would become shorter than their chunk. The
+    last level is the last one of at least ``2 * min_length`` samples.
 
     >>> factors_from_min_length({"y": 1024, "x": 1024}, {"y": 256, "x": 256}, 128)
     ({'y': 2, 'x': 2}, {'y': 4, 'x': 4})
@@ -48,10 +51,11 @@ def factors_from_min_length(
 
 
 def check_factors(scale_factors: Any, sizes: Mapping[str, int]) -> Factors:
-    """A caller's list of factors as one mapping per level, or an error naming the offender.
+    """A list of factors as one mapping by axis for each level.
 
-    An int counts for all spatial axes; an axis that a mapping leaves out keeps the
-    factor it had at the level before.
+    An int is the factor of all spatial axes; an axis that a mapping leaves out keeps the
+    factor of the level before. ``sizes`` are the image's lengths by spatial axis. Raises
+    `InvalidOptionError`, naming the level and axis, for factors that do not fit.
     """
     if isinstance(scale_factors, str | bytes) or not isinstance(scale_factors, Sequence):
         raise InvalidOptionError(
@@ -76,16 +80,16 @@ def check_factors(scale_factors: Any, sizes: Mapping[str, int]) -> Factors:
 def resolve_factors(
     scale_factors: Any, sizes: Mapping[str, int], chunks: Mapping[str, int]
 ) -> Factors:
-    """Absolute factors of the levels above 0, from an int or from a list."""
+    """Factors of the levels above 0, from a minimum length or from a list."""
     if isinstance(scale_factors, Integral) and not isinstance(scale_factors, bool):
         return factors_from_min_length(sizes, chunks, int(scale_factors))
     return check_factors(scale_factors, sizes)
 
 
 def parent_of(factors: Sequence[Shape], level: int) -> int:
-    """The nearest earlier level from which ``level`` is a whole step on every axis.
+    """The last earlier level whose factor divides that of ``level`` on every axis.
 
-    ``factors`` are per axis, level 0's included; level 0 always qualifies.
+    ``factors`` has an entry for each level, level 0 included, which always qualifies.
     """
     for candidate in range(level - 1, 0, -1):
         if all(f % p == 0 for f, p in zip(factors[level], factors[candidate], strict=True)):

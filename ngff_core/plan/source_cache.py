@@ -1,8 +1,8 @@
-"""The cache pass: a source that cannot be read region by region is first rewritten.
+"""The cache pass: a source that cannot be read region by region is rewritten first.
 
-The cache is a plain zarr array in the build folder, written in pieces that each decode
-whole units of the source once, and read back by the regions of level 0. Its cut depends
-on the source's alone, so another machine can go on with it. It decides no pixel, and is
+The cache is a plain zarr array in the build folder. Each of its regions decodes whole units of
+the source, each unit once; the regions of level 0 are then read from the cache. How it is cut
+depends on the source alone, so another machine can continue it. It decides no pixel, and is
 removed after publishing.
 """
 
@@ -20,55 +20,57 @@ CacheMode = Literal["auto", "always", "never"]
 CACHE_MODES: tuple[CacheMode, ...] = ("auto", "always", "never")
 
 PHASE = "cache"
-"""Name of the pass in the ledger and in progress."""
+"""Name of the pass in the ledger and in progress, and of its array in the build folder."""
 
-_PIECE_BYTES = 64 * 2**20
+_REGION_BYTES = 64 * 2**20
 _CHUNK = 512
-# Fast rather than small: it is read once and thrown away.
+# Fast rather than small: the cache is read once and removed.
 _COMPRESSOR = "blosc:lz4:1:shuffle"
-_BEARABLE = 2.0
+_MOST_DECODED = 2.0
 
 
 def decode_amplification(plan: PyramidPlan, read_unit: Shape) -> float:
-    """How many times level 0's regions decode the source in the mean.
+    """How many times the regions of level 0 decode the source in the mean.
 
-    The product over the axes of (units met by each block, times their length) over the
-    axis's length, since blocks and units both lie on grids.
+    ``read_unit`` is the shape of the box that the source decodes at a time. Blocks and units
+    both lie on grids, so this is a product over the axes: the units that each block overlaps,
+    summed over the blocks, divided by the units of the axis.
     """
     level = plan.levels[0]
-    found = 1.0
+    times = 1.0
     for n, block, unit in zip(level.shape, level.block, read_unit, strict=True):
         spans = (Region((a,), (min(a + block, n),)) for a in range(0, n, block))
-        met = sum(blocks_touched(span, (unit,)) for span in spans)
-        found *= met / ceil_div(n, unit)
-    return found
+        decoded = sum(blocks_touched(span, (unit,)) for span in spans)
+        times *= decoded / ceil_div(n, unit)
+    return times
 
 
 def needs_cache(plan: PyramidPlan, read_unit: Shape, mode: str) -> bool:
-    """Whether level 0 is to be read from a cache.
+    """Whether level 0 is read from a cache.
 
-    ``auto`` caches where reading region by region would decode the source more than
-    twice; caching costs one more writing and reading at the speed of lz4.
+    With the mode ``auto`` it is where reading region by region would decode the source more
+    than twice in the mean; caching costs writing and reading it once more, at the speed of lz4.
+    Raises InvalidOptionError for a mode that is none of `CACHE_MODES`.
     """
     if mode not in CACHE_MODES:
         raise InvalidOptionError(f"cache: {mode!r} is none of {', '.join(CACHE_MODES)}")
     if mode == "auto":
-        return decode_amplification(plan, read_unit) > _BEARABLE
+        return decode_amplification(plan, read_unit) > _MOST_DECODED
     return mode == "always"
 
 
 def cache_plan(plan: PyramidPlan, read_unit: Shape) -> PyramidPlan:
-    """The cache as a plan of one level, whose blocks are the pieces of the pass."""
+    """The cache as a plan of one level; its blocks are the regions of the cache pass."""
     base = plan.levels[0]
-    piece = _piece(base.shape, read_unit, plan.dtype.itemsize)
-    chunks = tuple(min(_CHUNK, n) if p == n else p for p, n in zip(piece, base.shape, strict=True))
+    block = _block(base.shape, read_unit, plan.dtype.itemsize)
+    chunks = tuple(min(_CHUNK, n) if b == n else b for b, n in zip(block, base.shape, strict=True))
     level = LevelPlan(
         index=0,
-        path="cache",
+        path=PHASE,
         shape=base.shape,
         chunks=chunks,
         shards=None,
-        block=piece,
+        block=block,
         factor=base.factor,
         parent=None,
         step=base.step,
@@ -76,10 +78,10 @@ def cache_plan(plan: PyramidPlan, read_unit: Shape) -> PyramidPlan:
     return replace(plan, ome_zarr_version="0.5", compressor=_COMPRESSOR, levels=(level,))
 
 
-def _piece(shape: Shape, unit: Shape, itemsize: int) -> Shape:
-    """Whole units of the source, whole rows and planes first, of about `_PIECE_BYTES`."""
-    piece = [min(u, n) for u, n in zip(unit, shape, strict=True)]
-    for axis in reversed(range(len(piece))):
-        room = _PIECE_BYTES // (math.prod(piece) * itemsize)
-        piece[axis] = min(shape[axis], piece[axis] * max(1, room))
-    return tuple(piece)
+def _block(shape: Shape, unit: Shape, itemsize: int) -> Shape:
+    """Whole units of the source, rows first and then planes, of about `_REGION_BYTES`."""
+    block = [min(u, n) for u, n in zip(unit, shape, strict=True)]
+    for axis in reversed(range(len(block))):
+        times = _REGION_BYTES // (math.prod(block) * itemsize)
+        block[axis] = min(shape[axis], block[axis] * max(1, times))
+    return tuple(block)

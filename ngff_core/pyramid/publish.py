@@ -1,6 +1,6 @@
-"""Publishing: arrays' documents first, the group's own document last.
+"""Publishing: the documents of the arrays are written first, that of the group last.
 
-Until that last document is there, no reader takes the store for an image.
+Until the last document is written, no reader takes the store for an image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import zarr
-from zarr.core.buffer import Buffer as ZarrBuffer
 from zarr.storage import MemoryStore
 
 from ngff_core.kernels.methods import method_info
@@ -27,10 +26,11 @@ from ngff_core.model.orientation import AnatomicalOrientation, AnatomicalOrienta
 from ngff_core.plan.compressors import Compressor
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.storage import ObjectStore, for_each, fused_pipeline, retrying
+from ngff_core.storage.zarr_compat import documents_written
 
 
 def create_arrays(store: ObjectStore, plan: PyramidPlan) -> None:
-    """Put the documents of arrays and inner groups; doing it again puts the same bytes."""
+    """Write the documents of arrays and inner groups; writing them again gives the same bytes."""
 
     def put(item: tuple[str, bytes]) -> None:
         retrying(store.write, *item)
@@ -39,19 +39,19 @@ def create_arrays(store: ObjectStore, plan: PyramidPlan) -> None:
 
 
 def publish(store: ObjectStore, plan: PyramidPlan) -> None:
-    """Put the group's documents, the one that makes it an image last."""
+    """Write the documents of the group; the one that makes it an image is last."""
     for key, document in group_documents(plan).items():
         retrying(store.write, key, document)
 
 
 def is_published(store: ObjectStore, plan: PyramidPlan) -> bool:
-    """Whether the store is an image, and the plan's."""
+    """Whether the store is an image, with the metadata of this plan."""
     key, document = list(group_documents(plan).items())[-1]
     return same_document(retrying(store.read, key), document)
 
 
 def unpublish(store: ObjectStore) -> None:
-    """Make the store no image any more; its arrays stay."""
+    """Remove the documents of the group, so the store is no image any more; its arrays stay."""
     for key in ("zarr.json", ".zattrs", ".zgroup", ".zmetadata"):
         retrying(store.delete, key)
 
@@ -60,31 +60,37 @@ ARRAY_DOCUMENT = {2: ".zarray", 3: "zarr.json"}
 """Name of an array's metadata document, by zarr format."""
 
 
-def same_document(found: bytes | None, expected: bytes) -> bool:
-    """Whether two metadata documents say the same, however they are spelled.
+def same_document(stored: bytes | None, expected: bytes) -> bool:
+    """Whether two metadata documents have the same content.
 
-    An upgrade of a library may order or indent JSON otherwise; that is no damage.
+    Another version of a library may order or indent JSON differently; that is no damage.
     """
     try:
-        return found is not None and bool(json.loads(found) == json.loads(expected))
+        return stored is not None and bool(json.loads(stored) == json.loads(expected))
     except ValueError:
         return False
 
 
 @lru_cache(maxsize=4)
 def array_documents(plan: PyramidPlan) -> Mapping[str, bytes]:
-    """Metadata documents of every array and of the groups between, by key.
+    """Metadata documents of every array and of the inner groups, by key.
 
-    The root group's own document is not among them: it is what makes the store an
-    image, and is written last. A build asks three times, and zarr takes some milliseconds
-    for each array.
+    The document of the root group is not among them: it makes the store an image, and is written
+    last. The result is cached: a build asks three times, and zarr takes some milliseconds for
+    each array.
     """
-    shelf: dict[str, ZarrBuffer] = {}
-    for level in plan.levels:
-        _create(MemoryStore(shelf), plan, level)
+
+    def create_all(store: MemoryStore) -> None:
+        for level in plan.levels:
+            _create(store, plan, level)
+
     root = {"zarr.json", ".zgroup", ".zattrs"}
     return MappingProxyType(
-        {key: buffer.to_bytes() for key, buffer in sorted(shelf.items()) if key not in root}
+        {
+            key: data
+            for key, data in sorted(documents_written(create_all).items())
+            if key not in root
+        }
     )
 
 
@@ -116,7 +122,7 @@ def _create(store: MemoryStore, plan: PyramidPlan, level: LevelPlan) -> zarr.Arr
 
 
 def plan_entry(plan: PyramidPlan) -> ImageEntry:
-    """What the metadata of a plan's pyramid says."""
+    """The metadata of the pyramid of a plan."""
     image = plan.image
     terms = image.orientations or (None,) * len(image.dims)
     return ImageEntry(
@@ -137,22 +143,22 @@ def plan_entry(plan: PyramidPlan) -> ImageEntry:
 def ome_attributes(plan: PyramidPlan) -> dict[str, Any]:
     """The OME-Zarr attributes of the group: validated, as JSON values.
 
-    From 0.5 on they belong under the key ``ome``, for 0.4 at the top.
+    From version 0.5 on they belong under the key ``ome``, in 0.4 at the top.
     """
     return image_attributes(plan_entry(plan), plan.ome_zarr_version)
 
 
 def group_documents(plan: PyramidPlan) -> Mapping[str, bytes]:
-    """The root group's documents by key, in the order they must be written.
+    """The documents of the root group by key, in the order in which they must be written.
 
-    The last one is what makes the store an image.
+    The last one makes the store an image.
     """
     return _group_documents(plan, plan.method_version)
 
 
 @lru_cache(maxsize=4)
 def _group_documents(plan: PyramidPlan, _: str) -> Mapping[str, bytes]:
-    """By the method's version too: plans that differ only in it are equal."""
+    """Cached by the version of the method too: plans that differ only in it are equal."""
     return MappingProxyType(image_documents(plan_entry(plan), plan.ome_zarr_version))
 
 

@@ -11,21 +11,24 @@ import numpy as np
 from ngff_core.blocks import Block
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.level_io import open_level
-from ngff_core.storage import ObjectStore
+from ngff_core.records.stored_build import StoredBuild
 
 _LONGEST = 384
+"""Pixels of the longer side of a picture, at most."""
+
 _READ_AT_MOST = 4096
+"""Samples of an axis that are read."""
 
 
-def thumbnail(store: ObjectStore, plan: PyramidPlan) -> str:
+def thumbnail(build: StoredBuild) -> str:
     """The coarsest level as a ``data:`` URI of a PNG, its contrast stretched.
 
-    The first time point and the middle plane; three channels become red, green and
-    blue, of any other number the first is shown. Of a plane longer than 4096 samples
-    the middle is shown, so that no level is too large to look at.
+    It shows the middle plane of the first time point. Three channels become red, green and blue;
+    of any other number of channels the first is shown. Of a plane longer than 4096 samples only
+    the middle is read, so no level is too large.
     """
-    level = plan.levels[-1]
-    array = open_level(store, plan, level)
+    plan, level = build.plan, build.plan.levels[-1]
+    array = open_level(build.target, plan, level)
     plane = np.asarray(array[_selection(plan, level)]).reshape(_plane_shape(plan, level))
     return _data_uri(_stretched(_shrunk(plane)))
 
@@ -61,7 +64,7 @@ def _shrunk(plane: Block) -> Block:
 def _stretched(plane: Block) -> Block:
     """Each channel from its 1st to its 99.5th percentile onto 0 to 255."""
     values: Any = np.abs(plane) if plane.dtype.kind == "c" else plane
-    # A quarter: the difference of two numbers as large as float64 has them is one as well.
+    # Divided by 4, so the difference of the two largest numbers of float64 is finite too.
     values = np.nan_to_num(values.astype(np.float64)) / 4
     low, high = np.percentile(values, (1, 99.5), axis=(1, 2), keepdims=True)
     span = np.where(high > low, high - low, 1.0)

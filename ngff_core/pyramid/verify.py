@@ -1,11 +1,11 @@
-"""Verification: reopen what was published and hold it against plan and ledger."""
+"""Verification: read a published pyramid again and check it against its plan and ledgers."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
@@ -13,8 +13,6 @@ from typing import Any
 
 import crc32c
 import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore
 
 from ngff_core.blocks import BlockedArray
 from ngff_core.concurrency import run_bounded
@@ -23,7 +21,7 @@ from ngff_core.plan.projection import PROCESS_BYTES, mebibytes
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress
 from ngff_core.pyramid.encoding import LevelEncoder
-from ngff_core.pyramid.inventory import Finding, _recorded, find_missing
+from ngff_core.pyramid.inventory import Finding, find_missing, recorded_keys
 from ngff_core.pyramid.level_io import READINGS, open_level, stored_samples
 from ngff_core.pyramid.publish import (
     ARRAY_DOCUMENT,
@@ -32,33 +30,38 @@ from ngff_core.pyramid.publish import (
     same_document,
 )
 from ngff_core.records.ledger import Ledger, Receipt, StoredObject
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectInfo, ObjectStore, look_up, retrying
 from ngff_core.storage.retry import count_retry
+from ngff_core.storage.zarr_compat import memory_store
 
 STRAY = "not of this build"
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was held against plan and ledger, and what was found wrong."""
+    """The result of checking a pyramid against its plan and ledgers.
+
+    ``deep`` says whether objects were read, ``regions`` and ``objects`` how many the pyramid
+    has, and ``findings`` has what is wrong.
+    """
 
     deep: bool
     regions: int
     objects: int
     findings: tuple[Finding, ...]
     listed: bool = True
-    """False where the store cannot be listed: the objects of the build were looked at one by
-    one, and others would not have been seen."""
+    """False where the target cannot be listed: the objects of the build were looked up one by
+    one, and other objects would not have been seen."""
 
     @property
     def ok(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.findings
 
 
-def verify_store(
-    store: ObjectStore,
-    plan: PyramidPlan,
-    ledgers: Iterable[Ledger],
+def verify_build(
+    build: StoredBuild,
     *,
     deep: bool,
     executor: Executor,
@@ -66,63 +69,55 @@ def verify_store(
     memory_limit: int,
     listener: Listener,
 ) -> Verification:
-    """Hold a published store against its plan and ledger.
+    """Check what is stored at the target against plan and ledgers.
 
-    Shallow: the documents are the plan's and valid OME-Zarr, every region has its
-    receipt, every object is there with the recorded size, and nothing else is. Deep:
-    every object is read as well, against its checksum, and every region decoded,
-    against the checksum of its samples: up to ``workers`` at a time, and no more than
-    ``memory_limit`` has room for. A MemoryLimitError names the need where not even one fits.
+    Shallow: the documents are those of the plan and valid OME-Zarr, every region has a receipt,
+    every recorded object is stored with the recorded size, and there are no other objects.
+    Deep: every object is read as well and checked against its checksum, and every region is
+    decoded and checked against the checksum of its samples: up to ``workers`` regions at a time,
+    and no more than fit into ``memory_limit`` bytes. Raises MemoryLimitError, with the bytes
+    needed, where not even one fits.
 
-    Where the store cannot be listed, each object is asked for by its name, and what else may
-    be there is not seen.
+    Where the target cannot be listed, each object is looked up by its key, and other objects
+    there are not seen.
     """
-    ledgers = tuple(ledgers)
+    plan = build.plan
     at_once = _regions_at_once(plan, workers, memory_limit) if deep else {}
     try:
-        objects, listed = store.objects(), True
+        objects, listed = build.target.objects(), True
     except UnlistableError:
-        objects, listed = look_up(store, _known(plan, ledgers)), False
+        objects, listed = look_up(build.target, _known(build)), False
     findings = [
-        *_documents(store, plan, objects),
-        *find_missing(plan, ledgers, objects),
-        *_strays(plan, ledgers, objects),
+        *_documents(build, objects),
+        *find_missing(build, objects),
+        *_strays(build, objects),
     ]
-    total = sum(level.regions for level in plan.levels) if deep else len(plan.levels)
-    progress = PhaseProgress(listener, "verify", total, unit="regions" if deep else "levels")
+    regions = sum(level.regions for level in plan.levels)
+    total, unit = (regions, "regions") if deep else (len(plan.levels), "levels")
+    progress = PhaseProgress(listener, "verify", total, unit=unit)
     unreadable = {finding.key for finding in findings if finding.level is None}
-    for level, ledger in zip(plan.levels, ledgers, strict=True):
+    for level, ledger in build.levels:
         if deep and f"{level.path}/{ARRAY_DOCUMENT[plan.zarr_format]}" not in unreadable:
-            found = _deep(
-                store,
-                plan,
-                level=level,
-                ledger=ledger,
-                executor=executor,
-                in_flight=at_once[level.index],
-                progress=progress,
-            )
+            check = _region_checker(build, level)
+            wrong = _check_regions(ledger, check, executor, at_once[level.index], progress)
             known = {(finding.level, finding.region) for finding in findings}
-            findings += [f for f in found if (f.level, f.region) not in known]
+            findings += [one for one in wrong if (one.level, one.region) not in known]
         else:
             progress.advance()
     progress.finish()
-    return Verification(
-        deep, sum(level.regions for level in plan.levels), len(objects), tuple(findings), listed
-    )
+    return Verification(deep, regions, len(objects), tuple(findings), listed)
 
 
-def _documents(
-    store: ObjectStore, plan: PyramidPlan, objects: Mapping[str, ObjectInfo]
-) -> Iterator[Finding]:
+def _documents(build: StoredBuild, objects: Mapping[str, ObjectInfo]) -> Iterator[Finding]:
+    plan = build.plan
     stored: dict[str, bytes] = {}
     for key, expected in {**array_documents(plan), **group_documents(plan)}.items():
-        found = _document(store, key, expected, objects.get(key))
-        if found is None:
+        document = _document(build.target, key, expected, objects.get(key))
+        if document is None:
             yield Finding(key, "missing")
             continue
-        stored[key] = found
-        if not same_document(found, expected):
+        stored[key] = document
+        if not same_document(document, expected):
             yield Finding(key, "not the plan's metadata")
     yield from _validity(stored, plan)
 
@@ -130,7 +125,7 @@ def _documents(
 def _document(
     store: ObjectStore, key: str, expected: bytes, listed: ObjectInfo | None
 ) -> bytes | None:
-    """A document as it is stored; not read where the listing's checksum says what it is."""
+    """A document as it is stored; not read where the listing has the expected checksum."""
     known = hashlib.md5(expected, usedforsecurity=False).hexdigest()
     if listed is not None and listed.md5 == known:
         return expected
@@ -138,15 +133,14 @@ def _document(
 
 
 def _validity(documents: Mapping[str, bytes], plan: PyramidPlan) -> Iterator[Finding]:
-    """What ome-zarr-models, which shares no code with the writer, says of the group."""
+    """What is wrong with the group for ome-zarr-models, which shares no code with the writer."""
     from ome_zarr_models.v04.image import Image as Image04
     from ome_zarr_models.v05.image import Image as Image05
     from ome_zarr_models.v06.image import Image as Image06
 
     models: dict[str, Any] = {"0.4": Image04, "0.5": Image05, "0.6": Image06}
     model = models[plan.ome_zarr_version]
-    buffer = default_buffer_prototype().buffer
-    store = MemoryStore({key: buffer.from_bytes(found) for key, found in documents.items()})
+    store = memory_store(documents)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -157,23 +151,24 @@ def _validity(documents: Mapping[str, bytes], plan: PyramidPlan) -> Iterator[Fin
         yield Finding(list(group_documents(plan))[-1], f"no valid OME-Zarr image: {first}")
 
 
-def _strays(
-    plan: PyramidPlan, ledgers: tuple[Ledger, ...], objects: dict[str, ObjectInfo]
-) -> Iterator[Finding]:
-    known = set(_known(plan, ledgers))
+def _strays(build: StoredBuild, objects: Mapping[str, ObjectInfo]) -> Iterator[Finding]:
+    known = set(_known(build))
     for key in objects:
         if key not in known:
             yield Finding(key, STRAY)
 
 
 def _regions_at_once(plan: PyramidPlan, workers: int, memory_limit: int) -> dict[int, int]:
-    """How many regions of each level are looked into at a time; refuses what cannot fit."""
+    """How many regions of each level are checked at a time.
+
+    Raises MemoryLimitError where one region does not fit into ``memory_limit`` bytes.
+    """
     need = {level.index: _region_bytes(plan, level) for level in plan.levels}
     worst = max(need, key=need.__getitem__)
     least = PROCESS_BYTES + need[worst]
     if least > memory_limit:
         raise MemoryLimitError(
-            f"memory_limit: {mebibytes(memory_limit)} is too little; looking into one region of "
+            f"memory_limit: {mebibytes(memory_limit)} is too little; checking one region of "
             f"level-{worst} at a time needs {mebibytes(least)}"
         )
     return {
@@ -183,45 +178,42 @@ def _regions_at_once(plan: PyramidPlan, workers: int, memory_limit: int) -> dict
 
 
 def _region_bytes(plan: PyramidPlan, level: LevelPlan) -> int:
-    """Memory that looking into a region takes at most, where its samples are noise.
+    """Bytes of memory that checking a region takes at most, where its samples are noise.
 
-    The samples, once more while they are put in their places, and an object as it is stored
-    and as it is taken apart: of noise 3 to 4.1 times a region's bytes were measured.
+    These are the samples, twice while they are assembled, and an object both as it is stored
+    and as it is decoded: 3 to 4.1 times a region's bytes were measured for noise.
     """
     block = math.prod(min(n, b) for n, b in zip(level.shape, level.block, strict=True))
     return 2 * (block + math.prod(level.write_unit)) * plan.dtype.itemsize
 
 
-def _known(plan: PyramidPlan, ledgers: tuple[Ledger, ...]) -> Iterator[str]:
-    levels = zip(plan.levels, ledgers, strict=True)
-    recorded = (_recorded(level, ledger.receipts.values()) for level, ledger in levels)
-    yield from chain(array_documents(plan), group_documents(plan), *recorded)
+def _known(build: StoredBuild) -> Iterator[str]:
+    """Keys of all documents and recorded objects of a build."""
+    recorded = (recorded_keys(level, ledger.receipts.values()) for level, ledger in build.levels)
+    yield from chain(array_documents(build.plan), group_documents(build.plan), *recorded)
 
 
-def _deep(
-    store: ObjectStore,
-    plan: PyramidPlan,
-    *,
-    level: LevelPlan,
+def _check_regions(
     ledger: Ledger,
+    check: Callable[[Receipt], Finding | None],
     executor: Executor,
-    in_flight: int,
+    at_once: int,
     progress: PhaseProgress,
 ) -> list[Finding]:
+    """What ``check`` finds of the regions of a level, in the order of the regions."""
     findings: list[Finding] = []
-    check = _region_checker(store, plan, level)
 
-    def done(found: Finding | None) -> None:
-        findings.extend([found] if found else [])
+    def done(finding: Finding | None) -> None:
+        findings.extend([finding] if finding else [])
         progress.advance()
 
-    run_bounded(ledger.receipts.values(), check, executor, in_flight, done)
+    run_bounded(ledger.receipts.values(), check, executor, at_once, done)
     return sorted(findings, key=lambda finding: finding.region or 0)
 
 
-def _region_checker(
-    store: ObjectStore, plan: PyramidPlan, level: LevelPlan
-) -> Callable[[Receipt], Finding | None]:
+def _region_checker(build: StoredBuild, level: LevelPlan) -> Callable[[Receipt], Finding | None]:
+    """A function that reads the region of a receipt and returns what is wrong, or None."""
+    store, plan = build.target, build.plan
     array, encoder = open_level(store, plan, level), LevelEncoder(plan, level)
 
     def check(receipt: Receipt) -> Finding | None:
@@ -232,7 +224,7 @@ def _region_checker(
                 return Finding(key, wrong, level.index, receipt.region)
         region = level.region(receipt.region)
         samples = BlockedArray.of(region, stored_samples(array, region))
-        if encoder.checksum(region, samples) != receipt.samples:
+        if encoder.checksum(region, samples) != receipt.samples_crc32c:
             return Finding(level.path, "its samples have changed", level.index, receipt.region)
         return None
 
@@ -240,21 +232,22 @@ def _region_checker(
 
 
 def _wrong(store: ObjectStore, key: str, recorded: StoredObject) -> str | None:
-    """What is wrong with an object, whichever way it is read; None if nothing is.
+    """What is wrong with an object; None if nothing is.
 
-    It is read again first: it may be damaged, or missed, in one answer only.
+    A wrong object is read up to `READINGS` times: one answer may be damaged, or say that the
+    object is missing, where the next one is right.
     """
     wrong: str | None = None
-    for left in reversed(range(READINGS)):
+    for readings_left in reversed(range(READINGS)):
         stored = retrying(store.read, key)
         if stored is not None and int(crc32c.crc32c(stored)) == recorded.crc32c:
             return None
         wrong = "missing" if stored is None else "its bytes have changed"
-        if left:
+        if readings_left:
             count_retry("404" if stored is None else "ChecksumError")
     return wrong
 
 
 def stored_bytes(ledger: Ledger) -> int:
-    """Bytes of a level's objects as stored."""
+    """Bytes of the objects of a level, as stored."""
     return ledger.receipts.stored_bytes

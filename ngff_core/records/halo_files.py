@@ -1,7 +1,8 @@
-"""Strips beside the target: kept by who stores a region, read by who looks into it.
+"""Halo strips in the build folder: written with a region, read for the regions that need them.
 
-They spare decoding and decide no sample: one that is absent or damaged is decoded from the
-level itself. So they need no receipts, and go when the level that they are for is whole.
+They save decoding and decide no sample: where a halo strip is absent or damaged, its samples are
+decoded from the level itself. So they need no receipts, and are removed when the level that they
+are for is finished.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ from ngff_core.errors import UnlistableError
 from ngff_core.geometry import Region, grid_shape, position, within
 from ngff_core.plan.halos import HaloStrip, LevelHalos, level_halos
 from ngff_core.plan.pyramid_plan import PyramidPlan
+from ngff_core.records.build_folder import halo_key, halos_folder, halos_mark_key, is_halo
 from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
-_FOLDER = "borders-"
-_MARK = "begun.json"
 _CRC_BYTES = 4
 
 
 class HaloFiles:
-    """The strips for one level, kept in the store beside the target.
+    """The halo strips for one level, stored in the build folder ``beside`` the target.
 
-    An object holds those of one region of the parent: of each strip the samples, box by box
-    in C order, little-endian, and a CRC-32C, which begins with that of the plan's digest
-    and the numbers of the two regions. Threads may share one of these.
+    One object holds the halo strips of one region of the parent. Of each strip it has the
+    samples, box by box in C order, little-endian, and then a CRC-32C of the digest of the plan,
+    the numbers of the two regions, and these samples. Threads may share an instance.
     """
 
     def __init__(self, beside: ObjectStore, plan: PyramidPlan, halos: LevelHalos) -> None:
@@ -37,29 +37,31 @@ class HaloFiles:
         self._halos = halos
         self._dtype = plan.dtype
         self._digest = plan.digest
-        self._folder = f"{_FOLDER}{halos.child.index}"
 
     @classmethod
     def of(
         cls, beside: ObjectStore, plan: PyramidPlan, streamed: Collection[int]
     ) -> dict[int, HaloFiles]:
-        """Those of a build in which some levels are ``streamed``, by the level they are for."""
+        """The halo strips of a build, by the level that they are for.
+
+        ``streamed`` are the levels that are computed together with their parent, which need none.
+        """
         return {
             index: cls(beside, plan, halos) for index, halos in level_halos(plan, streamed).items()
         }
 
     @property
     def parent(self) -> int:
-        """The level whose samples they are."""
+        """Number of the level that the samples belong to."""
         return self._halos.parent.index
 
     def begin(self) -> None:
-        """Leave word that there are some, for stores that cannot be listed."""
-        told = {"level": self._halos.child.path, "of": self._halos.parent.path}
-        retrying(self._beside.write, self._mark, json.dumps(told).encode())
+        """Write a mark that there are halo strips, for stores that cannot be listed."""
+        mark = {"level": self._halos.child.path, "of": self._halos.parent.path}
+        retrying(self._beside.write, self._mark_key, json.dumps(mark).encode())
 
     def keep(self, region: int, samples: BlockedArray) -> None:
-        """Keep what other regions' windows have of a region of the parent."""
+        """Store what other regions need of a region of the parent; ``samples`` are its own."""
         strips = self._halos.strips(region)
         if strips:
             samples = samples.astype(self._dtype)
@@ -72,75 +74,76 @@ class HaloFiles:
         yield self._crc(region, strip, data)
 
     def interior(self, region: int) -> Region:
-        """What a region of the level is alone to read of its parent."""
+        """The box of the parent that a region of the level reads from the parent itself."""
         return self._halos.interior(region)
 
     def fill(self, region: int, box: Region, window: Block) -> list[Region]:
-        """Fill what is beyond a region's bins into the window of the parent's ``box``.
+        """Fill the halo strips of a region of the level into ``window``.
 
-        The boxes of it for which no strip was found come back.
+        ``window`` holds the samples of the parent's ``box``; its interior is left as it is.
+        Returns the boxes whose halo strips are absent or damaged.
         """
 
-        def bring(given: tuple[int, HaloStrip]) -> tuple[Region, ...]:
-            giver, strip = given
-            data = self._read(giver, strip)
+        def fill_one(item: tuple[int, HaloStrip]) -> tuple[Region, ...]:
+            parent_region, strip = item
+            data = self._read(parent_region, strip)
             if data is None:
                 return strip.boxes
             samples, start = np.frombuffer(data, self._dtype), 0
             for part in strip.boxes:
-                found = samples[start : start + part.size]
-                window[within(part, box)] = found.reshape(part.shape)
+                values = samples[start : start + part.size]
+                window[within(part, box)] = values.reshape(part.shape)
                 start += part.size
             return ()
 
-        missing = for_each(self._beside, bring, self._halos.givers(region))
+        missing = for_each(self._beside, fill_one, self._halos.strips_for(region))
         return [part for boxes in missing for part in boxes]
 
-    def _read(self, giver: int, strip: HaloStrip) -> memoryview | None:
+    def _read(self, parent_region: int, strip: HaloStrip) -> memoryview | None:
+        """The samples of a halo strip; None where it is absent or damaged."""
         size = strip.size * self._dtype.itemsize
-        start = strip.before * self._dtype.itemsize + strip.place * _CRC_BYTES
-        found = retrying(self._beside.read_part, self._key(giver), start, size + _CRC_BYTES)
-        if found is None or len(found) != size + _CRC_BYTES:
+        start = strip.samples_before * self._dtype.itemsize + strip.strips_before * _CRC_BYTES
+        key = self._key(parent_region)
+        stored = retrying(self._beside.read_part, key, start, size + _CRC_BYTES)
+        if stored is None or len(stored) != size + _CRC_BYTES:
             return None
-        data = memoryview(found)[:size]
-        return data if self._crc(giver, strip, data) == found[size:] else None
+        data = memoryview(stored)[:size]
+        return data if self._crc(parent_region, strip, data) == stored[size:] else None
 
-    def _crc(self, region: int, strip: HaloStrip, data: bytes | memoryview) -> bytes:
-        what = f"{self._digest}/{strip.child}/{region}".encode()
-        return int(crc32c.crc32c(data, crc32c.crc32c(what))).to_bytes(_CRC_BYTES, "little")
+    def _crc(self, parent_region: int, strip: HaloStrip, data: bytes | memoryview) -> bytes:
+        identity = f"{self._digest}/{strip.child}/{parent_region}".encode()
+        checksum = int(crc32c.crc32c(data, crc32c.crc32c(identity)))
+        return checksum.to_bytes(_CRC_BYTES, "little")
 
-    def _key(self, region: int) -> str:
+    def _key(self, parent_region: int) -> str:
         parent = self._halos.parent
-        at = position(region, grid_shape(parent.shape, parent.block))
-        return f"{self._folder}/{'/'.join(map(str, at))}"
+        at = position(parent_region, grid_shape(parent.shape, parent.block))
+        return halo_key(self._halos.child.index, at)
 
     def remove(self) -> None:
-        """Remove all of them, and then the word of them."""
+        """Remove all halo strips for the level, and their mark after them."""
         regions = range(self._halos.parent.regions)
-        delete_below(self._beside, self._folder, lambda: map(self._key, regions))
-        retrying(self._beside.delete, self._mark)
+        folder = halos_folder(self._halos.child.index)
+        delete_below(self._beside, folder, lambda: map(self._key, regions))
+        retrying(self._beside.delete, self._mark_key)
 
     def remove_if_begun(self) -> None:
-        """Remove all of them, where there is word of any."""
-        if retrying(self._beside.read, self._mark) is not None:
+        """Remove all halo strips for the level where there is a mark of any."""
+        if retrying(self._beside.read, self._mark_key) is not None:
             self.remove()
 
     @property
-    def _mark(self) -> str:
-        return f"{self._folder}/{_MARK}"
-
-
-def is_strip(key: str) -> bool:
-    """Whether an object beside a target is of strips."""
-    return key.startswith(_FOLDER)
+    def _mark_key(self) -> str:
+        return halos_mark_key(self._halos.child.index)
 
 
 def remove_halos(
     beside: ObjectStore, plan: PyramidPlan | None, listed: Collection[str] | None = None
 ) -> None:
-    """Remove all strips that any run of a build left; ``listed`` are the store's keys if known.
+    """Remove all halo strips that any run of a build left, those of older versions too.
 
-    Where the store cannot be listed, the plan says what there may be.
+    ``listed`` are the keys of the build folder, if they are known already. Where it cannot be
+    listed, the ``plan`` says what may be there; without a plan nothing is removed then.
     """
     try:
         keys = retrying(beside.objects) if listed is None else listed
@@ -148,5 +151,5 @@ def remove_halos(
         for files in HaloFiles.of(beside, plan, ()).values() if plan else ():
             files.remove_if_begun()
         return
-    for folder in {key.partition("/")[0] for key in keys if is_strip(key)}:
+    for folder in {key.partition("/")[0] for key in keys if is_halo(key)}:
         retrying(beside.delete_tree, folder)

@@ -1,7 +1,7 @@
-"""Receipts as they are kept in memory: some 40 bytes for a region of one object.
+"""Receipts in memory: some 40 bytes for a region of one object.
 
-A petabyte has thirty million regions. As Python objects their receipts took 460 bytes
-each, so that the ledger alone would have filled a machine.
+A petabyte has thirty million regions. As Python objects their receipts took 460 bytes each, so
+the ledger alone would have filled a machine.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ import numpy as np
 
 _HEAD = struct.Struct("<IH")
 _OBJECT = struct.Struct("<QIH")
-_RUN = 65_536
+_BATCH = 65_536
+"""Regions that are looked at together."""
 
-# The same two, of many receipts.
-_SUMMARY = np.dtype([("samples", "<u4"), ("count", "<u2")])
-_TAIL = np.dtype([("size", "<u8"), ("crc", "<u4"), ("length", "<u2")])
+# The same two for many receipts at once.
+_HEAD_DTYPE = np.dtype([("samples_crc32c", "<u4"), ("count", "<u2")])
+_OBJECT_DTYPE = np.dtype([("size", "<u8"), ("crc", "<u4"), ("length", "<u2")])
 
 type _Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """One object as it was stored: key below its array, size, CRC-32C of its bytes."""
+    """One stored object: its key below its array, its size in bytes, the CRC-32C of its bytes."""
 
     key: str
     size: int
@@ -38,15 +39,19 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Receipt:
-    """One region as it was written: checksum of its samples (`LevelEncoder`'s), its objects."""
+    """One stored region: its number, the checksum of its samples, its objects.
+
+    ``samples_crc32c`` is the CRC-32C of the samples as `LevelEncoder.checksum` computes it.
+    """
 
     region: int
-    samples: int
+    samples_crc32c: int
     objects: tuple[StoredObject, ...]
 
     @property
     def stored_bytes(self) -> int:
-        return sum(found.size for found in self.objects)
+        """Bytes of its objects."""
+        return sum(stored.size for stored in self.objects)
 
 
 type _UInt32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
@@ -54,7 +59,7 @@ type _Int64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class ObjectRow(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A `StoredObject` as a line of the ledger has it."""
+    """A `StoredObject` in a line of the ledger."""
 
     key: str
     size: _Int64
@@ -62,19 +67,19 @@ class ObjectRow(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=
 
 
 class Row(msgspec.Struct, gc=False):
-    """A `Receipt` as a line of the ledger has it.
+    """A `Receipt` as a line of the ledger.
 
-    Reading a million takes some 1.4 s so, half of it for decoding. Decoded by json, and packed
+    Reading a million rows takes some 1.4 s, half of it for decoding. Decoded by json, and packed
     one by one, they took twice that.
     """
 
     region: _Int64
-    samples: _UInt32
+    samples_crc32c: _UInt32 = msgspec.field(name="samples")
     objects: tuple[ObjectRow, ...]
 
 
 class Regions(Collection[int]):
-    """Some of a level's regions, as they were at one moment: a byte for each of the level."""
+    """Some regions of a level at one moment. It takes one byte for each region of the level."""
 
     def __init__(self, flags: bytes, count: int) -> None:
         self._flags = flags
@@ -93,7 +98,7 @@ class Regions(Collection[int]):
 
 
 class Receipts(Mapping[int, Receipt]):
-    """Receipts by region, of a level that has ``total``; in the order of the regions."""
+    """Receipts by region, in the order of the regions, for a level of ``total`` regions."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -101,29 +106,29 @@ class Receipts(Mapping[int, Receipt]):
         """Bytes of all objects that the receipts name."""
         self._count = 0
         self._packed = bytearray()
-        # Where each region's receipt ends, 0 where there is none. Of zeros that were never
-        # written the system has no pages, so a level not begun takes nothing.
+        # Where the receipt of each region ends in `_packed`, 0 where there is none. The system
+        # has no pages for zeros that were never written, so a level not begun takes no memory.
         self._ends = np.zeros(total, np.int64)
 
     @property
     def nbytes(self) -> int:
-        """Memory that they take."""
+        """Bytes of memory that the receipts take."""
         return len(self._packed) + self._ends.nbytes
 
     def put(self, receipt: Receipt) -> None:
-        """Take a receipt, in place of an earlier one of its region.
+        """Take a receipt; it replaces an earlier one of the same region.
 
-        Raises ValueError for a region that the level does not have, or a number that no
-        checksum or size can be.
+        Raises ValueError for a region that the level does not have, and for a checksum, a size
+        or a key that does not fit where it is packed.
         """
         self._check(receipt.region, receipt.region)
         try:
-            # Written from its end to its start, so that one number a region finds it.
+            # The head comes last: one number for each region, where it ends, finds a receipt.
             parts = []
-            for found in receipt.objects:
-                name = found.key.encode()
-                parts += [name, _OBJECT.pack(found.size, found.crc32c, len(name))]
-            parts.append(_HEAD.pack(receipt.samples, len(receipt.objects)))
+            for stored in receipt.objects:
+                key = stored.key.encode()
+                parts += [key, _OBJECT.pack(stored.size, stored.crc32c, len(key))]
+            parts.append(_HEAD.pack(receipt.samples_crc32c, len(receipt.objects)))
         except struct.error as error:
             raise ValueError(str(error)) from error
         self.discard(receipt.region)
@@ -133,9 +138,10 @@ class Receipts(Mapping[int, Receipt]):
         self.stored_bytes += receipt.stored_bytes
 
     def put_rows(self, rows: Sequence[Row]) -> list[int]:
-        """The same of many at once, a later one of a region in place of an earlier one.
+        """Take many receipts at once, and return their regions.
 
-        Their regions.
+        A receipt replaces an earlier one of the same region, also an earlier one in ``rows``.
+        Raises ValueError as `put` does; then no receipt is taken.
         """
         if not rows:
             return []
@@ -155,27 +161,27 @@ class Receipts(Mapping[int, Receipt]):
 
     def _check(self, first: int, last: int) -> None:
         if first < 0 or last >= self.total:
-            raise ValueError(f"a region beyond the {self.total} of this plan")
+            raise ValueError(f"it has a region that is none of the {self.total} of this plan")
 
     def discard(self, region: int) -> None:
         """Forget the receipt of a region, if there is one."""
         if region in self:
-            # Its bytes stay: that is rare, and a list of holes would cost more.
+            # Its bytes stay in `_packed`: this is rare, and a list of holes would cost more.
             self.stored_bytes -= self[region].stored_bytes
             self._ends[region] = 0
             self._count -= 1
 
     def missing(self) -> list[int]:
         """Regions without a receipt, in order."""
-        found: list[int] = np.flatnonzero(self._ends == 0).tolist()
-        return found
+        missing: list[int] = np.flatnonzero(self._ends == 0).tolist()
+        return missing
 
     def snapshot(self) -> Regions:
         """The regions that have a receipt now."""
         return Regions((self._ends != 0).tobytes(), self._count)
 
     def between(self, first: int, last: int) -> Iterator[Receipt]:
-        """The receipts of the regions from ``first`` up to but without ``last``, in order."""
+        """The receipts of the regions from ``first`` up to and without ``last``, in order."""
         return map(self.__getitem__, self._regions(first, last))
 
     def __contains__(self, region: object) -> bool:
@@ -185,14 +191,14 @@ class Receipts(Mapping[int, Receipt]):
         if region not in self:
             raise KeyError(region)
         at = int(self._ends[region]) - _HEAD.size
-        samples, count = _HEAD.unpack_from(self._packed, at)
+        samples_crc32c, count = _HEAD.unpack_from(self._packed, at)
         objects = []
         for _ in range(count):
             at -= _OBJECT.size
             size, crc, length = _OBJECT.unpack_from(self._packed, at)
             at -= length
             objects.append(StoredObject(self._packed[at : at + length].decode(), size, crc))
-        return Receipt(region, samples, tuple(reversed(objects)))
+        return Receipt(region, samples_crc32c, tuple(reversed(objects)))
 
     def __iter__(self) -> Iterator[int]:
         return self._regions(0, self.total)
@@ -201,47 +207,57 @@ class Receipts(Mapping[int, Receipt]):
         return self._count
 
     def _regions(self, first: int, last: int) -> Iterator[int]:
-        for start in range(first, min(last, self.total), _RUN):
-            ends = self._ends[start : min(start + _RUN, last)]
+        for start in range(first, min(last, self.total), _BATCH):
+            ends = self._ends[start : min(start + _BATCH, last)]
             yield from (np.flatnonzero(ends) + start).tolist()
 
 
 def _packed(rows: Sequence[Row]) -> tuple[bytes, _Array, _Array]:
-    """Rows one after another, as `Receipts.put` packs each; their ends, and stored bytes."""
+    """Pack rows one after another, each as `Receipts.put` packs a receipt.
+
+    Returns the bytes, where each row ends in them, and the bytes of the objects of each row.
+    """
     objects = list(chain.from_iterable(map(attrgetter("objects"), rows)))
-    tails, heads = np.empty(len(objects), _TAIL), np.empty(len(rows), _SUMMARY)
-    names = b"".join(encoded := [found.key.encode() for found in objects])
-    lengths = np.fromiter(map(len, encoded), np.int64, len(objects))
+    keys = [stored.key.encode() for stored in objects]
+    lengths = np.fromiter(map(len, keys), np.int64, len(objects))
     counts = np.fromiter(map(len, map(attrgetter("objects"), rows)), np.int64, len(rows))
     if max(counts.max(), lengths.max(initial=0)) >= 2**16:
-        raise ValueError("a receipt of more objects, or of a longer key, than any can have")
-    tails["size"], tails["crc"] = _column(objects, "size"), _column(objects, "crc32c")
-    tails["length"], heads["samples"], heads["count"] = lengths, _column(rows, "samples"), counts
+        raise ValueError("a receipt has more objects, or a longer key, than any can have")
+    sizes = _column(objects, "size")
+    tails, heads = np.empty(len(objects), _OBJECT_DTYPE), np.empty(len(rows), _HEAD_DTYPE)
+    tails["size"], tails["crc"], tails["length"] = sizes, _column(objects, "crc32c"), lengths
+    heads["samples_crc32c"], heads["count"] = _column(rows, "samples_crc32c"), counts
 
-    # An object ends after all names and objects up to it and the heads of earlier rows.
+    # An object ends after the keys and records of all objects up to it, and the heads of the
+    # rows before its own.
     reach = np.cumsum(lengths + _OBJECT.size)
     last = np.cumsum(counts)
     object_ends = reach + np.repeat(np.arange(len(rows)), counts) * _HEAD.size
-    ends = _summed(reach, last) + np.arange(1, len(rows) + 1) * _HEAD.size
-    room, is_name = np.empty(int(ends[-1]), np.uint8), np.ones(int(ends[-1]), np.bool_)
-    for records, at in ((tails, object_ends), (heads, ends)):
-        _anywhere(room, records.dtype)[at - records.itemsize] = records
-        _anywhere(is_name, records.dtype)[at - records.itemsize] = np.zeros((), records.dtype)
-    room[is_name] = np.frombuffer(names, np.uint8)
-    stored = _summed(np.cumsum(tails["size"].astype(np.int64)), last)
-    return room.tobytes(), ends, np.diff(stored, prepend=0)
+    ends = _sums_until(reach, last) + np.arange(1, len(rows) + 1) * _HEAD.size
+    packed = _filled(int(ends[-1]), b"".join(keys), ((tails, object_ends), (heads, ends)))
+    return packed, ends, np.diff(_sums_until(np.cumsum(sizes), last), prepend=0)
 
 
-def _summed(sums: _Array, last: _Array) -> _Array:
-    """Of running sums those over so many first numbers each."""
+def _filled(size: int, keys: bytes, records: Sequence[tuple[_Array, _Array]]) -> bytes:
+    """Bytes with each of ``records`` where it ends, and ``keys`` in the bytes between them."""
+    buffer, is_key = np.empty(size, np.uint8), np.ones(size, np.bool_)
+    for values, ends in records:
+        _at_any_byte(buffer, values.dtype)[ends - values.itemsize] = values
+        _at_any_byte(is_key, values.dtype)[ends - values.itemsize] = np.zeros((), values.dtype)
+    buffer[is_key] = np.frombuffer(keys, np.uint8)
+    return buffer.tobytes()
+
+
+def _sums_until(sums: _Array, last: _Array) -> _Array:
+    """The running sums ``sums`` after the first ``last`` numbers, 0 after none."""
     return np.concatenate(([0], sums))[last]
 
 
-def _anywhere(room: _Array, dtype: np.dtype[Any]) -> _Array:
-    """``room`` as records that may begin at any of its bytes."""
+def _at_any_byte(buffer: _Array, dtype: np.dtype[Any]) -> _Array:
+    """A view of ``buffer`` as records, one beginning at each of its bytes."""
     # A row without objects is shorter than an object's record.
-    places = max(0, len(room) - dtype.itemsize + 1)
-    return np.ndarray((places,), dtype, buffer=room, strides=(1,))
+    count = max(0, len(buffer) - dtype.itemsize + 1)
+    return np.ndarray((count,), dtype, buffer=buffer, strides=(1,))
 
 
 def _column(rows: Sequence[Any], name: str) -> _Array:

@@ -10,17 +10,13 @@ import json
 from collections.abc import Collection, Mapping
 
 from ngff_core.errors import TargetExistsError
-from ngff_core.records.build_folder import PLAN_KEY
-from ngff_core.records.halo_files import is_strip
+from ngff_core.records.build_folder import CACHE, LEASES, LEDGERS, PLAN_KEY, REPLACING_KEY, is_halo
 from ngff_core.storage import DOCUMENTS, ObjectStore, is_remote, retrying
-
-REPLACING_KEY = "replacing.json"
-"""The mark in ``TARGET.build``: what is at the target is being removed or written."""
 
 _MARK_INSIDE = ".ngff-flows-replacing.json"
 """The mark of a store that has nothing beside it: a mapping, or a zarr store in memory."""
 
-_OWN_FOLDERS = frozenset({"cache", "ledger", "lease"})
+_OWN_FOLDERS = frozenset({CACHE, LEDGERS, LEASES})
 _OWN_FILES = frozenset({PLAN_KEY, REPLACING_KEY})
 _MOST_NAMED = 3
 
@@ -41,7 +37,7 @@ def check_replaceable(
     if beside is None and any(_has(target, name) for name in (_MARK_INSIDE, *DOCUMENTS)):
         # A mapping lists a folder by reading all that is in it: look for the names first.
         return
-    entries = retrying(target.entries)
+    entries = _entries(target)
     if not entries:
         file = retrying(target.info, "")
         if file is None:
@@ -69,7 +65,7 @@ def end_replacing(target: ObjectStore, beside: ObjectStore | None) -> None:
         retrying(target.delete, _MARK_INSIDE)
         return
     retrying(beside.delete, REPLACING_KEY)
-    if not is_remote(beside.uri) and not retrying(beside.entries):
+    if not is_remote(beside.uri) and not _entries(beside):
         # Buckets have no empty folders.
         retrying(beside.delete_tree)
 
@@ -79,7 +75,7 @@ def empty_target(target: ObjectStore, beside: ObjectStore | None) -> None:
     if beside is not None:
         retrying(target.delete_tree)
         return
-    for name, is_folder in retrying(target.entries).items():
+    for name, is_folder in _entries(target).items():
         if name != _MARK_INSIDE:
             retrying(target.delete_tree if is_folder else target.delete, name)
 
@@ -89,11 +85,16 @@ def remove_build_records(beside: ObjectStore) -> None:
 
     A folder of this name may belong to another program: Xcode and CMake make such folders.
     """
-    for name, is_folder in retrying(beside.entries).items():
-        if is_folder and (name in _OWN_FOLDERS or is_strip(f"{name}/")):
+    for name, is_folder in _entries(beside).items():
+        if is_folder and (name in _OWN_FOLDERS or is_halo(f"{name}/")):
             retrying(beside.delete_tree, name)
         elif name in _OWN_FILES - {REPLACING_KEY}:
             retrying(beside.delete, name)
+
+
+def _entries(store: ObjectStore) -> dict[str, bool]:
+    """Names directly in a store's folder, and whether each is a folder."""
+    return {name: entry.is_folder for name, entry in retrying(store.folder).items()}
 
 
 def _has(store: ObjectStore, key: str) -> bool:

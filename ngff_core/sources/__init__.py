@@ -1,4 +1,4 @@
-"""Input formats: each opens lazily, and says what identifies the source."""
+"""Input formats: each opens an image lazily and records what identifies the source."""
 
 from ngff_core.sources.base import Source, SourceIdentity
 from ngff_core.sources.detect import open_source

@@ -24,7 +24,7 @@ from ngff_core.sources.zarr_store import zarr_array_identity
 
 
 def open_array(source: Any) -> Source:
-    """An array, or the array of an `NgffImage`, as a source; the caller's is not changed.
+    """An array, or the array of an `NgffImage`, as a source. The caller's object is not changed.
 
     A numpy array is identified by its content, a dask array by its name, a zarr array by
     where it is stored and by what is stored there.
@@ -39,11 +39,11 @@ def open_array(source: Any) -> Source:
 def _check_is_array(data: Any, uri: str) -> None:
     if not all(hasattr(data, a) for a in ("shape", "dtype", "__getitem__")):
         raise InvalidOptionError(
-            f"a {type(data).__name__} is no source: give a path, a URI, an NgffImage, "
+            f"source: a {type(data).__name__} cannot be read; give a path, a URI, an NgffImage, "
             "or an array with shape, dtype and slicing"
         )
     if any(not float(n).is_integer() for n in data.shape):
-        raise SourceFormatError(f"{uri}: the shape {data.shape} is not known in full")
+        raise SourceFormatError(f"{uri}: the shape {data.shape} is not fully known")
     check_array(data.shape, np.dtype(data.dtype), uri)
 
 
@@ -65,7 +65,7 @@ def _copy(image: NgffImage) -> NgffImage:
 
 
 def _is_dask(data: Any) -> bool:
-    # Told from the class, so that dask is not imported for those who do not use it.
+    # By the name of the class's module, so that dask is not imported where it is not used.
     return type(data).__module__.partition(".")[0] == "dask"
 
 
@@ -82,8 +82,8 @@ def _token(data: Any) -> Pins:
 
     try:
         return (("token", tokenize(data)),)
-    except Exception:  # noqa: BLE001 - any object may be here, and fail in its own way
-        # What cannot be told from another is never taken for the same.
+    except Exception:  # noqa: BLE001 - any kind of object may be here, with any error
+        # An array that cannot be identified is never taken for an earlier one.
         return (("token", uuid.uuid4().hex),)
 
 
@@ -99,7 +99,8 @@ def _unit(data: Any) -> Shape:
 
 
 def _is_chunk_shape(chunks: Any, ndim: int) -> bool:
-    # h5py's arrays and others have chunks as zarr's do; elsewhere the word means anything.
+    # Arrays of h5py and others have chunk shapes as zarr has; other objects may mean anything
+    # by an attribute of this name.
     return (
         isinstance(chunks, tuple)
         and len(chunks) == ndim

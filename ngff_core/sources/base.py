@@ -1,4 +1,4 @@
-"""What every input format gives: an image that reads lazily, and what identifies it."""
+"""The reader contract: what every input format returns, and helpers that formats share."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ from ngff_core.sources.chunk_files import ChunkFiles
 from ngff_core.storage import is_transient, read_region
 
 Pins = tuple[tuple[str, str], ...]
+"""Sorted (property, value) pairs of a source that change when its content changes."""
 
 
 @dataclass(frozen=True)
 class SourceIdentity:
-    """What tells this source from another one, or from itself after a change."""
+    """What distinguishes a source from any other, and from itself after a change."""
 
     uri: str
     """Absolute path or URI, or ``array:<name>`` for an array in memory."""
     pins: Pins
-    """Sorted (what, value) pairs: size, version, digest of a listing, token."""
+    """Size, version, digest of a listing or token, depending on the format."""
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     return None
 
 
 @dataclass(frozen=True)
 class ChunkCount:
-    """Objects that hold the samples of a zarr array, chunks or shards.
+    """Number of objects, chunks or shards, that the samples of a zarr array consist of.
 
-    Absent ones are read as the array's fill value: zarr has it so, and nobody can tell one
-    that was never written from one that was lost.
+    By zarr's definition an absent object reads as the array's fill value. One that was never
+    written cannot be distinguished from one that was lost.
     """
 
     total: int
@@ -50,21 +51,21 @@ class ChunkCount:
 
 @dataclass(frozen=True)
 class Source:
-    """An opened source. ``image.data[slices]`` may be read from several threads at once."""
+    """An opened source, to be closed. Several threads may read ``image.data`` at once."""
 
     image: NgffImage
-    """Lazy, its axes in t, c, z, y, x order."""
+    """The image, with lazy data, axes in t, c, z, y, x order."""
     identity: SourceIdentity
     read_unit: Shape
-    """Smallest box, per axis of the image, that storage can decode by itself."""
+    """Shape of the smallest box that storage can decode by itself, per axis of the image."""
     kind: str
     """``zarr``, ``ome-zarr``, ``tiff``, ``npy`` or ``array``."""
-    _close: Callable[[], None] = field(default=_nothing, repr=False, compare=False)
+    _close: Callable[[], None] = field(default=_do_nothing, repr=False, compare=False)
     chunks: ChunkCount | None = None
-    """Of a zarr array whose store could be listed."""
+    """Of a zarr array, if its store can be listed."""
 
     def close(self) -> None:
-        """Let go of open files; reading afterwards is an error or gives nothing useful."""
+        """Close open files. Do not read the image afterwards."""
         self._close()
 
     def __enter__(self) -> Self:
@@ -81,10 +82,10 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """A stored array whose trouble in decoding is told as `SourceFormatError`.
+    """A stored array that raises `SourceFormatError` where it cannot be decoded.
 
-    ``reader[slices]`` takes one step-less slice per axis, with numpy's rules for bounds,
-    and gives a numpy array in the stored dtype, byte order included.
+    ``reader[slices]`` takes one slice without a step per axis, with numpy's rules for bounds,
+    and returns a numpy array in the stored dtype, byte order included.
     """
 
     array: Any
@@ -92,27 +93,27 @@ class Reader:
     shape: Shape
     dtype: np.dtype[Any]
     chunks: ChunkFiles | None = None
-    """The array's chunks where they can be decoded one by one, past zarr."""
+    """The array's chunks, if they are files that can be decoded one by one without zarr."""
 
     def __getitem__(self, key: tuple[slice, ...]) -> Block:
         box = resolve(key, self.shape)
         if any(s.start == s.stop for s in box):
             return np.empty(tuple(s.stop - s.start for s in box), self.dtype)
-        with refusing(f"{self.uri}: cannot decode the box {_box_text(box)}"):
+        with as_format_error(f"{self.uri}: cannot decode the box {_box_text(box)}"):
             return np.asarray(self.array[box]).astype(self.dtype, copy=False)
 
     def region(self, box: Region) -> BlockedArray:
-        """The same in memory that is used again when the samples are gone; ``box`` lies inside."""
-        with refusing(f"{self.uri}: cannot decode the box {_box_text(box.slices)}"):
-            found = self.chunks.read(box) if self.chunks is not None else None
-            if found is None:
-                found = BlockedArray.of(box, read_region(self.array, box.slices))
-            return found.astype(self.dtype)
+        """The samples of a box inside the array, in pooled memory (`memory.region_memory`)."""
+        with as_format_error(f"{self.uri}: cannot decode the box {_box_text(box.slices)}"):
+            samples = self.chunks.read(box) if self.chunks is not None else None
+            if samples is None:
+                samples = BlockedArray.of(box, read_region(self.array, box.slices))
+            return samples.astype(self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class SqueezedArray:
-    """A view of an array without its axes of length 1 that are not in ``keep``."""
+    """A lazy view of an array that keeps only the axes in ``keep``; the others have length 1."""
 
     array: ArrayLike
     keep: tuple[int, ...]
@@ -134,29 +135,30 @@ class SqueezedArray:
 
 
 def resolve(key: Any, shape: Shape) -> tuple[slice, ...]:
-    """``key`` with its bounds filled in as numpy would, so that start <= stop.
+    """``key`` as one slice per axis with explicit bounds, by numpy's rules; start <= stop.
 
-    Raises ``IndexError`` where it is not one slice per axis, each without a step.
+    Raises ``IndexError`` if it is not one slice without a step for each axis.
     """
     key = key if isinstance(key, tuple) else (key,)
     if len(key) != len(shape) or not all(isinstance(s, slice) for s in key):
-        raise IndexError(f"one slice per axis of {shape} is wanted, not {key}")
+        raise IndexError(f"index {key}: give one slice for each axis of the shape {shape}")
     if any(s.step not in (None, 1) for s in key):
-        raise IndexError(f"slices with a step are not read: {key}")
+        raise IndexError(f"index {key}: slices with a step are not supported")
     bounds = (s.indices(n) for s, n in zip(key, shape, strict=True))
     return tuple(slice(start, max(start, stop)) for start, stop, _ in bounds)
 
 
 @contextmanager
-def refusing(what: str) -> Iterator[None]:
-    """Turn the errors of decoders and parsers into `SourceFormatError`, ``what`` first.
+def as_format_error(what: str) -> Iterator[None]:
+    """Turn errors of decoders and parsers into `SourceFormatError`; ``what`` begins the message.
 
-    Passing trouble, a file system's refusal and our own errors go through as they are.
+    Transient errors, errors of the file system, lack of memory and this package's own errors
+    are not changed.
     """
     try:
         yield
     except (gzip.BadGzipFile, EOFError) as error:
-        # BadGzipFile is an OSError that says nothing about the file system.
+        # BadGzipFile is an OSError, but not one of the file system.
         raise SourceFormatError(f"{what}: {error}") from error
     except (NgffError, OSError, MemoryError):
         raise
@@ -168,17 +170,17 @@ def refusing(what: str) -> Iterator[None]:
 
 
 def check_array(shape: Sequence[int], dtype: np.dtype[Any], uri: str) -> None:
-    """Raise `SourceFormatError` for an array no pyramid can be built from."""
+    """Raise `SourceFormatError` for an array that no pyramid can be built from."""
     if len(shape) == 0:
-        raise SourceFormatError(f"{uri}: an array without dimensions is no image")
+        raise SourceFormatError(f"{uri}: an array without dimensions is not an image")
     if 0 in shape:
-        raise SourceFormatError(f"{uri}: an array of shape {tuple(shape)} holds no samples")
+        raise SourceFormatError(f"{uri}: an array of shape {tuple(shape)} has no samples")
     if dtype.kind not in "biufc":
         raise SourceFormatError(f"{uri}: samples of type {dtype} are not numbers")
 
 
 def clip_unit(unit: Sequence[int], shape: Sequence[int]) -> Shape:
-    """``unit`` where a chunk is larger than the array: no more than the array."""
+    """``unit``, on each axis no longer than the array."""
     return tuple(min(int(u), int(n)) for u, n in zip(unit, shape, strict=True))
 
 
@@ -187,17 +189,17 @@ def make_source(
     identity: SourceIdentity,
     unit: Shape,
     kind: str,
-    close: Callable[[], None] = _nothing,
+    close: Callable[[], None] = _do_nothing,
     chunks: ChunkCount | None = None,
 ) -> Source:
-    """A source with its axes, and those of ``unit``, brought into t, c, z, y, x order."""
+    """A source, with the axes of ``image`` and of ``unit`` brought into t, c, z, y, x order."""
     order = canonical_order(image.dims)
     ordered = tuple(unit[i] for i in order)
     return Source(in_canonical_order(image), identity, ordered, kind, close, chunks)
 
 
 def sensible_name(name: object) -> str:
-    """``name`` if a pyramid's datasets can bear it, else ``image``."""
+    """``name`` if it can be part of a dataset's path, else ``image``."""
     text = name.strip() if isinstance(name, str) else ""
     return text if is_sound_name(text) else "image"
 

@@ -1,10 +1,10 @@
-"""Chunks of a zarr array on the local disk, decoded to where their samples stay.
+"""Chunks of a zarr array on the local disk, decoded straight into the arrays that keep them.
 
-zarr decodes a chunk into memory of its own and copies it into the array that is asked for.
-Chunk by chunk, in memory that earlier regions have left, reading two thirds of a 1 GiB
-image took 1.3 s of processor time instead of 2.2 in chunks of 1024², and 1.5 instead of 1.9
-in chunks of 128³. Only what is plain is read so: whole chunks, by the codecs here. All else,
-a chunk that is damaged included, is zarr's to read and to judge.
+zarr decodes a chunk into memory of its own and copies it into the array that was asked for.
+Decoding chunk by chunk into memory of earlier regions instead, reading two thirds of a
+1 GiB image took 1.3 s of processor time instead of 2.2 in chunks of 1024², and 1.5 instead
+of 1.9 in chunks of 128³. Only simple cases are read this way: boxes of complete chunks, and
+the codecs listed here. zarr reads everything else, and judges chunks that are damaged.
 """
 
 from __future__ import annotations
@@ -24,34 +24,35 @@ import zarr
 
 from ngff_core.blocks import Block, BlockedArray, carve
 from ngff_core.geometry import Region, Shape, grid_shape
-from ngff_core.memory import ScratchBuffer, regions
+from ngff_core.memory import ScratchBuffer, region_memory
 
 _CRC_BYTES = 4
 _MOST_CHUNKS = 1024
-"""Of a region: what is done for each of many small ones outweighs what is spared."""
+"""Chunks of one box at most: with more, small ones, the work for each outweighs the gain."""
 _files, _chunks = ScratchBuffer(), ScratchBuffer()
 
 Decode = Callable[[Block, Block], int]
-"""Decodes bytes into room for them, both flat arrays of bytes; how many it gave."""
+"""``decode(data, out)``: decodes bytes into ``out``; both are flat uint8 arrays. Returns the
+number of bytes that it decoded."""
 
 
 @dataclass(frozen=True, eq=False)
 class ChunkFiles:
-    """An array whose chunks are files that can be decoded one by one."""
+    """A zarr array whose chunks are files that can be decoded one by one, without zarr."""
 
     folder: Path
     shape: Shape
     chunks: Shape
     dtype: np.dtype[Any]
     key: Callable[[Shape], str]
-    """A chunk's file below the folder, by its position in the grid."""
+    """Path of a chunk's file below the folder, by the chunk's position in the grid."""
     decode: Decode
     fill: Any
-    """What an absent chunk holds; None where zarr has to say."""
+    """Value of the samples of an absent chunk; None where only zarr knows it."""
 
     @classmethod
     def of(cls, array: zarr.Array[Any], folder: Path) -> ChunkFiles | None:
-        """The array's chunks; None where zarr has to read them."""
+        """The chunk files of an array stored in ``folder``; None where only zarr can read them."""
         dtype, metadata = np.dtype(array.dtype), array.metadata
         try:
             chunks = array.chunks
@@ -64,50 +65,56 @@ class ChunkFiles:
         return cls(folder, array.shape, chunks, dtype, key, decode, fill)
 
     def read(self, box: Region) -> BlockedArray | None:
-        """The samples of a box; None where it does not consist of whole chunks, or for zarr."""
+        """The samples of ``box``, one array per chunk.
+
+        None where zarr must read it: the box cuts a chunk, has more than 1024 chunks, or one
+        of its chunks cannot be decoded here.
+        """
         cells = math.prod(grid_shape(box.shape, self.chunks))
-        if not self._is_whole(box) or cells > _MOST_CHUNKS:
+        if not self._is_of_complete_chunks(box) or cells > _MOST_CHUNKS:
             return None
-        memory = regions.array((box.size,), self.dtype)
+        memory = region_memory.array((box.size,), self.dtype)
         blocks = []
-        for region, place in carve(box, self.chunks, memory):
-            if not self._read_chunk(region, place):
+        for region, block in carve(box, self.chunks, memory):
+            if not self._read_chunk(region, block):
                 return None
-            blocks.append(place)
+            blocks.append(block)
         return BlockedArray(box, self.chunks, tuple(blocks))
 
-    def _is_whole(self, box: Region) -> bool:
+    def _is_of_complete_chunks(self, box: Region) -> bool:
         return all(
             a % c == 0 and (b % c == 0 or b == n)
             for a, b, c, n in zip(box.start, box.stop, self.chunks, self.shape, strict=True)
         )
 
-    def _read_chunk(self, region: Region, place: Block) -> bool:
+    def _read_chunk(self, region: Region, block: Block) -> bool:
+        """Fill ``block`` with the chunk's samples; False where that failed."""
         at = tuple(a // c for a, c in zip(region.start, self.chunks, strict=True))
         data = read_file(self.folder / self.key(at))
         if data is None:
             if self.fill is not None:
-                place[...] = self.fill
+                block[...] = self.fill
             return self.fill is not None
         if region.shape == self.chunks:
-            return self._decoded(data, place)
-        # At the end of the array a chunk has samples that are not the array's.
-        whole = _chunks.array(self.chunks, self.dtype)
-        done = self._decoded(data, whole)
-        place[...] = whole[tuple(map(slice, region.shape))]
+            return self._decode_chunk(data, block)
+        # A stored chunk at the array's end is padded beyond it.
+        padded = _chunks.array(self.chunks, self.dtype)
+        done = self._decode_chunk(data, padded)
+        block[...] = padded[tuple(map(slice, region.shape))]
         return done
 
-    def _decoded(self, data: Block, whole: Block) -> bool:
+    def _decode_chunk(self, data: Block, out: Block) -> bool:
         try:
-            return self.decode(data, whole.reshape(-1).view(np.uint8)) == whole.nbytes
+            return self.decode(data, out.reshape(-1).view(np.uint8)) == out.nbytes
         except (RuntimeError, ValueError):
             return False
 
 
 def read_file(path: Path) -> Block | None:
-    """A file's bytes, in room that the thread's next call uses again; None where there is none.
+    """The bytes of a file, as a flat uint8 array; None if there is no such file.
 
-    Fewer bytes, where the file was cut meanwhile, are for the decoder to refuse.
+    The array is valid until this thread's next call. Where the file is being cut it may
+    have fewer bytes than expected, which the decoder refuses.
     """
     try:
         file = os.open(path, os.O_RDONLY)
@@ -117,7 +124,7 @@ def read_file(path: Path) -> Block | None:
         nbytes = os.fstat(file).st_size
         data = _files.array((nbytes,), np.dtype(np.uint8))
         done = 0
-        # The system reads 2 GiB at most in one go.
+        # One call reads at most 2 GiB.
         while done < nbytes and (more := os.readv(file, [data[done:].data])):
             done += more
         return data[:done]
@@ -126,7 +133,7 @@ def read_file(path: Path) -> Block | None:
 
 
 def _decoder(array: zarr.Array[Any]) -> Decode | None:
-    """The array's codecs as one function; None where one of them is not known here."""
+    """The array's codecs as one function; None where one of them is not supported here."""
     metadata = array.metadata
     if metadata.zarr_format == 2:
         plain = metadata.order == "C" and not metadata.filters
@@ -141,45 +148,46 @@ def _decoder(array: zarr.Array[Any]) -> Decode | None:
 
 
 def _chain(names: list[str]) -> Decode | None:
+    """The function that undoes the codecs of these names, given in the order of encoding."""
     match names:
         case []:
-            return _copied
+            return _copy
         case ["blosc"]:
-            return _blosc
+            return _decode_blosc
         case ["zstd"]:
-            return _zstd
+            return _decode_zstd
         case [*before, "crc32c"] if "crc32c" not in before:
             decode = _chain(before)
-            return None if decode is None else partial(_checked, decode)
+            return None if decode is None else partial(_decode_checked, decode)
     return None
 
 
-def _copied(data: Block, room: Block) -> int:
-    room[...] = data
+def _copy(data: Block, out: Block) -> int:
+    out[...] = data
     return data.nbytes
 
 
-def _blosc(data: Block, room: Block) -> int:
+def _decode_blosc(data: Block, out: Block) -> int:
     from numcodecs import blosc
 
-    # c-blosc believes what a chunk says of its own lengths, and reads on behind one that is
-    # cut. By its README_CHUNK_FORMAT the head is 16 bytes, among them, as little-endian
-    # uint32, the lengths of what is decoded, of a block and of the chunk itself.
+    # c-blosc trusts the lengths in a chunk's header, and would read beyond the end of a chunk
+    # that is cut. By its README_CHUNK_FORMAT the header is 16 bytes; bytes 4 to 16 are three
+    # little-endian uint32: the length of the decoded data, of a block and of the chunk itself.
     lengths = data[4:16].view("<u4").tolist() if data.nbytes >= 16 else []
-    if lengths[::2] != [room.nbytes, data.nbytes]:
+    if lengths[::2] != [out.nbytes, data.nbytes]:
         return 0
-    blosc.decompress(data, room)
-    return room.nbytes
+    blosc.decompress(data, out)
+    return out.nbytes
 
 
-def _zstd(data: Block, room: Block) -> int:
+def _decode_zstd(data: Block, out: Block) -> int:
     from imagecodecs import zstd_decode
 
-    return memoryview(zstd_decode(data, out=room.data)).nbytes
+    return memoryview(zstd_decode(data, out=out.data)).nbytes
 
 
-def _checked(decode: Decode, data: Block, room: Block) -> int:
-    """What lies before a checksum that fits; nothing where it does not fit."""
+def _decode_checked(decode: Decode, data: Block, out: Block) -> int:
+    """Check the CRC-32C at the end of ``data`` and decode the rest; 0 if it does not match."""
     before = data[:-_CRC_BYTES]
-    fits = crc32c.crc32c(before) == int.from_bytes(data[-_CRC_BYTES:].tobytes(), "little")
-    return decode(before, room) if fits else 0
+    matches = crc32c.crc32c(before) == int.from_bytes(data[-_CRC_BYTES:].tobytes(), "little")
+    return decode(before, out) if matches else 0

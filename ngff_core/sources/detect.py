@@ -1,4 +1,4 @@
-"""Which format a source is in, told from what is stored and not from its name."""
+"""Detects the format of a source from its content, not from its name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ngff_core.errors import SourceFormatError, SourceNotFoundError, UnlistableError
 from ngff_core.sources.array import open_array
-from ngff_core.sources.base import Source, refusing
+from ngff_core.sources.base import Source, as_format_error
 from ngff_core.sources.npy import MAGIC as NPY_MAGIC
 from ngff_core.sources.npy import open_npy
 from ngff_core.sources.tiff import MAGICS as TIFF_MAGICS
@@ -24,15 +24,15 @@ ACCEPTED = (
 
 
 def open_source(source: Any, storage_options: StorageOptions | None = None) -> Source:
-    """Open an image lazily, whatever it is stored in.
+    """Open an image lazily, in any supported format.
 
-    ``source`` is a local path, a URI (``file://``, ``memory://``, ``gs://``, ``s3://``),
-    a zarr store or a mapping from key to bytes that holds what a path may, an
-    ``NgffImage``, or an array: numpy, dask, ``zarr.Array``, or anything else with a
-    shape, a dtype and slicing. ``storage_options`` go to the filesystem of a URI.
+    ``source`` is a local path, a URI (``file://``, ``memory://``, ``gs://``, ``s3://``), a
+    zarr store, a mapping from key to bytes, an ``NgffImage``, or an array: numpy, dask,
+    ``zarr.Array``, or any object with a shape, a dtype and slicing. ``storage_options`` are
+    passed to the fsspec filesystem of a URI.
 
-    Raises `SourceNotFoundError` where nothing is stored, `SourceFormatError` where what
-    is stored is no image, and lets passing trouble of the network through.
+    Raises `SourceNotFoundError` if nothing is stored at the source, and `SourceFormatError`
+    if what is stored is not an image. Transient errors of the network are not changed.
     """
     if isinstance(source, str | os.PathLike):
         return _open_stored(open_store(source, storage_options))
@@ -45,36 +45,38 @@ def _open_stored(store: ObjectStore) -> Source:
     node = read_node(store)
     if node is not None:
         return open_zarr(store, node)
-    # An empty key is the prefix itself: the file that the URI names.
+    # The empty key is the object at the URI itself.
     if store.info("") is None:
-        raise _nothing_readable(store)
+        raise _not_readable(store)
     return _open_file(store)
 
 
 def _open_file(store: ObjectStore) -> Source:
-    with refusing(f"{store.uri}: cannot be read"), store.open("") as file:
+    with as_format_error(f"{store.uri}: cannot be read"), store.open("") as file:
         magic = file.read(8)
     if magic[:4] in TIFF_MAGICS:
         return open_tiff(store)
     if magic[: len(NPY_MAGIC)] == NPY_MAGIC:
         return open_npy(store)
     what = f"starts with {magic!r}" if magic else "is empty"
-    raise SourceFormatError(f"{store.uri}: the file {what}; accepted are {ACCEPTED}")
+    raise SourceFormatError(f"{store.uri}: the file {what}; give {ACCEPTED}")
 
 
-def _nothing_readable(store: ObjectStore) -> Exception:
+def _not_readable(store: ObjectStore) -> Exception:
+    """The error for a source that is neither a zarr node nor a file."""
     try:
-        anything = _anything_at(store)
+        exists = _anything_at(store)
     except UnlistableError:
-        return SourceNotFoundError(f"{store.uri}: nothing is stored there, or it may not be read")
-    if not anything:
+        return SourceNotFoundError(
+            f"{store.uri}: nothing is stored there, or reading it is not permitted; "
+            "check the spelling and the credentials"
+        )
+    if not exists:
         return SourceNotFoundError(
             f"{store.uri}: nothing is stored there; "
             "check the spelling, and that the machine which builds can see it"
         )
-    return SourceFormatError(
-        f"{store.uri}: a folder without zarr metadata; accepted are {ACCEPTED}"
-    )
+    return SourceFormatError(f"{store.uri}: a folder without zarr metadata; give {ACCEPTED}")
 
 
 def _anything_at(store: ObjectStore) -> bool:

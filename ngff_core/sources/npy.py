@@ -1,4 +1,4 @@
-"""Files of ``numpy.save``, read in ranges."""
+"""Files written by ``numpy.save``, read in ranges of bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 
 from ngff_core.blocks import ArrayLike, Block
-from ngff_core.errors import InvalidOptionError, SourceFormatError, TransientError
+from ngff_core.errors import (
+    InvalidOptionError,
+    SourceFormatError,
+    SourceNotFoundError,
+    TransientError,
+)
 from ngff_core.geometry import Shape
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage, TransposedArray
@@ -18,43 +23,46 @@ from ngff_core.sources.base import (
     Reader,
     Source,
     SourceIdentity,
+    as_format_error,
     check_array,
     make_source,
-    refusing,
 )
 from ngff_core.storage import Bucket, LocalFiles, ObjectInfo, ObjectStore
 
 MAGIC = b"\x93NUMPY"
 
 _MAX_HEADER = 1 << 16
-"""numpy itself stops at 10 000 bytes; a plain dtype needs some hundred."""
+"""Largest header in bytes. numpy's limit is 10 000; a plain dtype needs a few hundred."""
 
 _LONG_ROW = 1 << 16
+"""Bytes of a row from which on only the part that is needed is read from a local disk."""
 
 
 @dataclass(frozen=True)
 class _Header:
-    """Where the samples of a .npy file begin, and how they lie."""
+    """Where the samples of a .npy file begin, and their layout."""
 
     offset: int
+    """Bytes before the first sample."""
     shape: Shape
     dtype: np.dtype[Any]
     fortran: bool
 
     @property
     def end(self) -> int:
+        """Bytes of a complete file."""
         return self.offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, eq=False)
 class _RangedArray:
-    """C-ordered samples of a file; a box is read plane by plane.
+    """C-ordered samples in a file; a box is read plane by plane.
 
-    Of each plane the whole rows from the first to the last that the box needs come in
-    one request: a request per row would cost a hundred times the latency for less bytes.
-    Only of long rows on a local disk the part that is needed is read for itself. Nothing
-    is mapped: mapped pages count as this process's memory, and a build's grew to nearly
-    twice its source.
+    All rows of a plane that the box needs are read complete, in one request: one request for
+    each row would cost a hundred times the latency to save a few bytes. Only where rows are
+    long and the file is on a local disk, just the part that is needed is read, row by row.
+    The file is not memory-mapped: mapped pages count as this process's memory, and a build's
+    memory grew to nearly twice the size of its source.
     """
 
     store: Bucket | LocalFiles
@@ -91,27 +99,29 @@ class _RangedArray:
         size = self.dtype.itemsize
         data = self._bytes(self.offset + start * size, self.offset + stop * size)
         if len(data) != (stop - start) * size:
-            told = f"{self.store.uri}: truncated: {len(data)} bytes of {(stop - start) * size}"
-            # A bucket's object was long enough when it was opened: so this is an answer that
-            # broke off, or another object, which the next run will tell.
+            message = (
+                f"{self.store.uri}: truncated: {len(data)} of {(stop - start) * size} bytes read"
+            )
+            # An object in a bucket was long enough when it was opened. So the response was cut
+            # short, or the object was replaced, which the next run finds out.
             raise (SourceFormatError if isinstance(self.store, LocalFiles) else TransientError)(
-                told
+                message
             )
         return np.frombuffer(data, self.dtype)
 
     def _bytes(self, start: int, stop: int) -> bytes:
-        if isinstance(self.store, LocalFiles):
-            with self.store.root.open("rb") as file:
-                file.seek(start)
-                return file.read(stop - start)
-        found: bytes = self.store.fs.cat_file(self.store.root, start=start, end=stop)
+        found = self.store.read_part("", start, stop - start)
+        if found is None:
+            raise SourceNotFoundError(
+                f"{self.store.uri}: the file was there when it was opened, and cannot be found now"
+            )
         return found
 
 
 def open_npy(store: ObjectStore) -> Source:
     """The array in the .npy file that ``store`` names; only its header is read.
 
-    Raises `SourceFormatError` for a truncated file, and for samples that are no numbers.
+    Raises `SourceFormatError` for a truncated file, and for samples that are not numbers.
     """
     info = store.info("")
     if info is None:
@@ -120,7 +130,7 @@ def open_npy(store: ObjectStore) -> Source:
     check_array(header.shape, header.dtype, store.uri)
     if info.size < header.end:
         raise SourceFormatError(
-            f"{store.uri}: truncated: {info.size} bytes, and its array ends at {header.end}"
+            f"{store.uri}: truncated: {info.size} bytes, but its array ends at {header.end}"
         )
     data = _array(store, header)
     reader = Reader(data, store.uri, header.shape, header.dtype)
@@ -129,10 +139,10 @@ def open_npy(store: ObjectStore) -> Source:
 
 
 def _read_header(store: ObjectStore) -> _Header:
-    with refusing(f"{store.uri}: not a readable .npy header"), store.open("") as file:
+    with as_format_error(f"{store.uri}: not a readable .npy header"), store.open("") as file:
         start = file.read(12)
         major = start[6]
-        # Version 1 counts its header in two bytes, the later ones in four.
+        # The header's length has two bytes in version 1, four in later versions.
         width = 2 if major == 1 else 4
         length = int.from_bytes(start[8 : 8 + width], "little")
         if major > 3 or length > _MAX_HEADER:
@@ -154,7 +164,7 @@ def _parse_header(text: str, offset: int) -> _Header:
 
 
 def _array(store: ObjectStore, header: _Header) -> ArrayLike:
-    # Fortran order is C order with the axes the other way round.
+    # Fortran order is C order with the axes reversed.
     order = tuple(reversed(range(len(header.shape))))
     stored = tuple(header.shape[i] for i in order) if header.fortran else header.shape
     data = _c_ordered(store, header, stored)
@@ -164,7 +174,9 @@ def _array(store: ObjectStore, header: _Header) -> ArrayLike:
 def _c_ordered(store: ObjectStore, header: _Header, shape: Shape) -> ArrayLike:
     if isinstance(store, Bucket | LocalFiles):
         return _RangedArray(store, header.offset, shape, header.dtype)
-    raise TypeError(f"no way to read ranges of {store!r}")
+    raise TypeError(
+        f"cannot read ranges of bytes from {store!r}; copy the file to a disk or bucket"
+    )
 
 
 def _dims(header: _Header, uri: str) -> tuple[str, ...]:
@@ -175,7 +187,7 @@ def _dims(header: _Header, uri: str) -> tuple[str, ...]:
 
 
 def _unit(store: ObjectStore, header: _Header) -> Shape:
-    """A sample where the file is local; a row where it is fetched, for rows come whole."""
+    """One sample of a local file; one row of a remote one, whose rows are read complete."""
     unit = [1] * len(header.shape)
     if not isinstance(store, LocalFiles):
         fastest = 0 if header.fortran else -1

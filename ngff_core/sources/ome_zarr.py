@@ -1,4 +1,4 @@
-"""OME-Zarr images, versions 0.4 to 0.6: the levels of the first multiscale."""
+"""OME-Zarr images of versions 0.4 to 0.6: the levels of the first multiscale."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ngff_core.model.orientation import AnatomicalOrientation
 from ngff_core.sources.base import (
     Source,
     SourceIdentity,
+    as_format_error,
     make_source,
-    refusing,
     sensible_name,
 )
 from ngff_core.sources.zarr_nodes import (
@@ -34,13 +34,14 @@ from ngff_core.sources.zarr_nodes import (
 from ngff_core.storage import ObjectStore
 
 _SHOWN = 10
+"""Arrays of a group that an error message names at most."""
 _DEPTH = 3
-"""How many arrays of a group, and from how deep, a message names."""
+"""Levels of subgroups in which these are looked for."""
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One image as its group describes it, its axes as they are stored."""
+    """One image as its group describes it, its axes in the stored order."""
 
     store: ObjectStore
     group: Node
@@ -52,17 +53,17 @@ class StoredImage:
         return tuple(axis.name for axis in self.entry.axes)
 
     def read_level(self, index: int) -> StoredLevel:
-        """One level, its axes as stored; no chunk is read.
+        """One level, its axes in the stored order; no chunk is read.
 
-        Raises `SourceFormatError` where there is no array, or one with other axes.
+        Raises `SourceFormatError` if there is no array, or one with other axes.
         """
         dataset, dims = self.entry.datasets[index], self.dims
         store, node = _level(self.store, dataset.path)
         reader, array = open_reader(store, node)
         if len(dims) != len(reader.shape):
             raise SourceFormatError(
-                f"{self.store.uri}: axes {dims} for an array of shape {reader.shape} "
-                f"at {dataset.path!r}"
+                f"{self.store.uri}: {len(dims)} axes {dims}, but the array at "
+                f"{dataset.path!r} has the shape {reader.shape}"
             )
         image = NgffImage(
             data=reader,
@@ -78,20 +79,22 @@ class StoredImage:
 
 @dataclass(frozen=True)
 class StoredLevel:
-    """One level of a stored image: lazy, its axes as stored, and its unit of decoding."""
+    """One level of a stored image, its axes in the stored order."""
 
     image: NgffImage
+    """With lazy data."""
     unit: Shape
+    """Shape of the chunk that is decoded at once."""
     store: ObjectStore
     node: Node
     array: zarr.Array[Any]
 
 
 def open_ome_zarr(store: ObjectStore, group: Node) -> Source:
-    """Level 0 of the image whose group this is, with its axes, units and place in space.
+    """Level 0 of the image at ``store``, with axes, units, scale and translation.
 
-    Raises `SourceFormatError` for a group that is no image, naming what it is, and for
-    metadata that OME-Zarr does not allow.
+    ``group`` is the metadata of the image's group. Raises `SourceFormatError` for a group
+    that is not an image, naming what it is, and for metadata that OME-Zarr does not allow.
     """
     level = read_image(store, group).read_level(0)
     objects = listed(level.store)
@@ -102,13 +105,13 @@ def open_ome_zarr(store: ObjectStore, group: Node) -> Source:
 
 
 def read_image(store: ObjectStore, group: Node) -> StoredImage:
-    """What the group's metadata says of the first image in it; no array is opened."""
+    """The first image as the group's metadata describes it; no array is opened."""
     attributes = _ome_attributes(group)
     if not isinstance(attributes, dict) or "multiscales" not in attributes:
-        raise _no_image(store, group, attributes if isinstance(attributes, dict) else {})
+        raise _not_an_image(store, group, attributes if isinstance(attributes, dict) else {})
     version = "0.4" if group.zarr_format == 2 else _version_3(attributes)
     parsed = _parse(attributes, version, group.zarr_format, store.uri).multiscales[0]
-    multiscale, axes = _flat(parsed, version, store.uri)
+    multiscale, axes = _as_version_05(parsed, version, store.uri)
     dims = _dims(axes, store.uri)
     orientations = _orientations(axes, dims, store.uri)
     return StoredImage(
@@ -134,12 +137,14 @@ def read_image(store: ObjectStore, group: Node) -> StoredImage:
     )
 
 
-def _flat(multiscale: Any, version: str, uri: str) -> tuple[Any, Sequence[Any]]:
-    """The multiscale in 0.5's form, and its axes with the fields that form has not."""
+def _as_version_05(multiscale: Any, version: str, uri: str) -> tuple[Any, Sequence[Any]]:
+    """The multiscale in the form of 0.5, and its axes with the fields that 0.5 lacks."""
     if version != "0.6":
         return multiscale, multiscale.axes
-    with warnings.catch_warnings(), refusing(f"{uri}: its transformations are not read"):
-        # Those between coordinate systems have no place in 0.5, and move no level.
+    what = f"{uri}: its coordinate transformations are not supported"
+    with warnings.catch_warnings(), as_format_error(what):
+        # Warnings are about transformations between coordinate systems, which 0.5 lacks and
+        # which do not concern the levels.
         warnings.simplefilter("ignore")
         return multiscale.to_version("0.5"), multiscale.intrinsic_coordinate_system.axes
 
@@ -157,7 +162,7 @@ def _parse(attributes: Mapping[str, Any], version: str, zarr_format: int, uri: s
 
     try:
         with warnings.catch_warnings():
-            # What is merely advised against reads as well.
+            # Metadata that the specification merely advises against is accepted.
             warnings.simplefilter("ignore")
             return _model(version).model_validate(attributes)
     except ValidationError as error:
@@ -174,9 +179,13 @@ def _model(version: str) -> Any:
 
 
 def _complaint(attributes: Mapping[str, Any], expected: str, zarr_format: int, error: Any) -> str:
+    """Why the metadata are not valid: another version, or the first of pydantic's errors."""
     version = _version(attributes)
     if version not in (None, expected):
-        return f"OME-Zarr {version} in zarr v{zarr_format} is not read; 0.4, 0.5 and 0.6 are"
+        return (
+            f"OME-Zarr {version} in zarr v{zarr_format} is not supported; "
+            "supported are 0.4 (zarr v2), 0.5 and 0.6 (zarr v3)"
+        )
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"not a valid OME-Zarr {expected} image: {place}: {first['msg']}"
@@ -194,7 +203,10 @@ def _dims(axes: Sequence[Any], uri: str) -> tuple[str, ...]:
     names = tuple(str(axis.name) for axis in axes)
     dims = tuple(name.lower() for name in names)
     if not known_dims(dims):
-        raise SourceFormatError(f"{uri}: axes {names} are not names out of t, c, z, y, x")
+        raise SourceFormatError(
+            f"{uri}: axes {names} are not supported; "
+            "axes must be t, c, z, y, x, each at most once, at least one of z, y, x"
+        )
     return dims
 
 
@@ -205,27 +217,29 @@ def _unit(axis: Any) -> str | None:
 def _orientations(
     axes: Sequence[Any], dims: Sequence[str], uri: str
 ) -> dict[str, AnatomicalOrientation]:
-    """RFC-4's orientation of each axis that has one."""
-    found = {d: (a.model_extra or {}).get("orientation") for d, a in zip(dims, axes, strict=True)}
-    with refusing(f"{uri}: not an orientation as RFC-4 has it"):
-        return {d: AnatomicalOrientation(**o) for d, o in found.items() if o is not None}
+    """The anatomical orientation (RFC-4) of each axis that has one."""
+    entries = {d: (a.model_extra or {}).get("orientation") for d, a in zip(dims, axes, strict=True)}
+    with as_format_error(f"{uri}: not an orientation by RFC-4"):
+        return {d: AnatomicalOrientation(**o) for d, o in entries.items() if o is not None}
 
 
 def _level(store: ObjectStore, path: str) -> tuple[ObjectStore, Node]:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or ".." in parts:
-        raise SourceFormatError(f"{store.uri}: {path!r} is no path of a level")
+        raise SourceFormatError(f"{store.uri}: {path!r} is not a valid path of a level")
     level = store.child("/".join(parts))
     node = read_node(level)
     if node is None or not node.is_array:
-        raise SourceFormatError(f"{store.uri}: no zarr array at {path!r}, which level 0 names")
+        raise SourceFormatError(
+            f"{store.uri}: no zarr array at {path!r}, which the image's metadata names as a level"
+        )
     return level, node
 
 
 def _placement(
     dataset: Any, multiscale: Any, ndim: int, uri: str
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Scale and translation of level 0: the dataset's transformations, then the image's."""
+    """Scale and translation of a level: its dataset's transformations, then the image's."""
     scale, translation = [1.0] * ndim, [0.0] * ndim
     transforms = (
         *dataset.coordinateTransformations,
@@ -236,7 +250,9 @@ def _placement(
             continue
         values = getattr(transform, transform.type, None)
         if values is None or len(values) != ndim:
-            raise SourceFormatError(f"{uri}: the {transform.type} {values} has not {ndim} numbers")
+            raise SourceFormatError(
+                f"{uri}: the {transform.type} {values} must have {ndim} numbers, one for each axis"
+            )
         if transform.type == "scale":
             scale = [a * b for a, b in zip(scale, values, strict=True)]
             translation = [a * b for a, b in zip(translation, values, strict=True)]
@@ -245,11 +261,13 @@ def _placement(
     return tuple(scale), tuple(translation)
 
 
-def _no_image(store: ObjectStore, group: Node, attributes: Mapping[str, Any]) -> SourceFormatError:
+def _not_an_image(
+    store: ObjectStore, group: Node, attributes: Mapping[str, Any]
+) -> SourceFormatError:
     kinds = {**group.attributes, **attributes}
     if "plate" in kinds:
         return SourceFormatError(
-            f"{store.uri}: a plate of many images; name one of them, such as "
+            f"{store.uri}: a plate of many images; give one of them, such as "
             f"{store.uri}/{_first_well(kinds['plate'])}/0"
         )
     for kind, what in (
@@ -258,10 +276,10 @@ def _no_image(store: ObjectStore, group: Node, attributes: Mapping[str, Any]) ->
     ):
         if kind in kinds:
             return SourceFormatError(
-                f"{store.uri}: {what}; name one of them, such as {store.uri}/0"
+                f"{store.uri}: {what}; give one of them, such as {store.uri}/0"
             )
     return SourceFormatError(
-        f"{store.uri}: a zarr group that is no OME-Zarr image; {_inside(store, group)}"
+        f"{store.uri}: a zarr group that is not an OME-Zarr image; {_contents(store, group)}"
     )
 
 
@@ -272,17 +290,17 @@ def _first_well(plate: Any) -> str:
         return "A/1"
 
 
-def _inside(store: ObjectStore, group: Node) -> str:
+def _contents(store: ObjectStore, group: Node) -> str:
     names = _array_names(store, group)
     if not names:
-        return "it holds no arrays"
+        return "it contains no arrays"
     more = ", …" if len(names) > _SHOWN else ""
-    return f"it holds the arrays {', '.join(names[:_SHOWN])}{more}: name one of them"
+    return f"it contains the arrays {', '.join(names[:_SHOWN])}{more}: give one of them"
 
 
 def _array_names(store: ObjectStore, group: Node) -> list[str]:
-    # zarr goes through groups only: a listing would go through every chunk of every array.
-    with warnings.catch_warnings(), refusing(f"{store.uri}: not a readable zarr group"):
+    # zarr visits groups only; listing the store would visit every chunk of every array.
+    with warnings.catch_warnings(), as_format_error(f"{store.uri}: not a readable zarr group"):
         warnings.simplefilter("ignore")
         opened = zarr.open_group(
             store.zarr(), mode="r", zarr_format=group.zarr_format, use_consolidated=False

@@ -1,4 +1,4 @@
-"""The documents of zarr arrays and groups, version 2 and 3, and readers of their arrays."""
+"""Metadata documents of zarr arrays and groups, format 2 and 3, and readers of arrays."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ngff_core.sources.base import (
     ChunkCount,
     Pins,
     Reader,
+    as_format_error,
     check_array,
     clip_unit,
-    refusing,
 )
 from ngff_core.sources.chunk_files import ChunkFiles
 from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, ObjectStore, fused_pipeline
@@ -36,13 +36,13 @@ class Node:
     is_array: bool
     attributes: Mapping[str, Any]
     documents: tuple[bytes, ...]
-    """As stored; their bytes are part of what identifies the source."""
+    """The stored bytes, which are part of the source's identity."""
 
 
 def read_node(store: ObjectStore) -> Node | None:
-    """The node at the prefix of ``store``; None where no zarr document is stored.
+    """The node at the prefix of ``store``; None if no zarr document is stored there.
 
-    Raises `SourceFormatError` for documents that are no JSON, or not zarr's.
+    Raises `SourceFormatError` for documents that are not JSON, or not zarr metadata.
     """
     v3 = store.read("zarr.json")
     if v3 is not None:
@@ -56,7 +56,7 @@ def read_node(store: ObjectStore) -> Node | None:
 
 def open_reader(store: ObjectStore, node: Node) -> tuple[Reader, zarr.Array[Any]]:
     """The array at the prefix of ``store``, opened and checked; no chunk is read."""
-    with refusing(f"{store.uri}: cannot be opened as a zarr array"):
+    with as_format_error(f"{store.uri}: cannot be opened as a zarr array"):
         array = open_fused(store.zarr(), node.zarr_format)
         dtype = np.dtype(array.dtype)
     check_array(array.shape, dtype, store.uri)
@@ -65,15 +65,15 @@ def open_reader(store: ObjectStore, node: Node) -> tuple[Reader, zarr.Array[Any]
 
 
 def open_fused(store: ZarrStore, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
-    """A zarr array bound to the fused pipeline; later openings are not affected."""
-    # zarr's configuration is the process's: two threads that set and restore it in turn
-    # would leave the wrong one behind.
+    """A zarr array that uses zarr's fused pipeline; arrays opened otherwise are not affected."""
+    # zarr's configuration is global to the process, so `fused_pipeline` takes a lock: two
+    # threads that set and restore it in turn would leave the wrong value behind.
     with fused_pipeline():
         return zarr.open_array(store=store, mode="r", zarr_format=zarr_format)
 
 
 def array_unit(array: zarr.Array[Any]) -> Shape:
-    """The chunk that is decoded at once: the inner one of a sharded array."""
+    """Shape of the unit that is decoded at once: a chunk, the inner chunk of a sharded array."""
     try:
         chunks: Sequence[int] = array.chunks
     except NotImplementedError:  # a grid of unequal chunks
@@ -82,7 +82,10 @@ def array_unit(array: zarr.Array[Any]) -> Shape:
 
 
 def named_dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
-    """Axis names the array carries, in zarr v3's way or in xarray's, if all are known."""
+    """Axis names from zarr v3's ``dimension_names`` or xarray's attribute.
+
+    None if the array has none, or has other names than t, c, z, y, x.
+    """
     candidates = (
         getattr(array.metadata, "dimension_names", None),
         array.attrs.get("_ARRAY_DIMENSIONS"),
@@ -96,7 +99,7 @@ def named_dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
 
 
 def known_dims(dims: Sequence[str]) -> bool:
-    """Whether ``dims`` are names out of t, c, z, y, x, each once, one of them spatial."""
+    """Whether ``dims`` are names out of t, c, z, y, x, each once, at least one spatial."""
     return (
         all(d in AXIS_ORDER for d in dims)
         and len(set(dims)) == len(dims)
@@ -105,7 +108,7 @@ def known_dims(dims: Sequence[str]) -> bool:
 
 
 def listed(array_store: ObjectStore) -> Mapping[str, ObjectInfo] | None:
-    """Every object below an array; None where the store cannot be listed."""
+    """Every object below an array, by key; None if the store cannot be listed."""
     try:
         return array_store.objects()
     except UnlistableError:
@@ -115,7 +118,10 @@ def listed(array_store: ObjectStore) -> Mapping[str, ObjectInfo] | None:
 def count_chunks(
     array: zarr.Array[Any], objects: Mapping[str, ObjectInfo] | None
 ) -> ChunkCount | None:
-    """How many of an array's chunks, or shards, are absent from a listing of it."""
+    """The number of an array's chunks, or shards, and of those absent from its listing.
+
+    None without a listing, or where keys or chunk shapes are not of a known kind.
+    """
     metadata = array.metadata
     encoding = getattr(metadata, "chunk_key_encoding", None)
     prefix = ""
@@ -133,14 +139,14 @@ def count_chunks(
     if objects is None:
         return None
     present = sum(
-        key.startswith(prefix) and _is_place(key.removeprefix(prefix).split(separator), grid)
+        key.startswith(prefix) and _is_position(key.removeprefix(prefix).split(separator), grid)
         for key in objects
     )
     total = math.prod(grid)
     return ChunkCount(total, total - present)
 
 
-def _is_place(parts: Sequence[str], grid: Shape) -> bool:
+def _is_position(parts: Sequence[str], grid: Shape) -> bool:
     return len(parts) == len(grid) and all(
         part.isascii() and part.isdecimal() and str(int(part)) == part and int(part) < n
         for part, n in zip(parts, grid, strict=True)
@@ -148,18 +154,18 @@ def _is_place(parts: Sequence[str], grid: Shape) -> bool:
 
 
 def stored_pins(objects: Mapping[str, ObjectInfo] | None, documents: Sequence[bytes]) -> Pins:
-    """Digests of the metadata and of the listing of every object below the array.
+    """Digests of the metadata, and of the listing of all objects below the array.
 
-    Where the store cannot be listed, the metadata have to do: a change of samples alone is
-    not noticed there.
+    If the store cannot be listed (``objects`` None) only the metadata count, and a change of
+    samples alone is not noticed.
     """
     if objects is None:
-        return (("listing", "none"), ("metadata", _digest(documents)))
+        return (("listing", "none"), ("metadata", digest_of(documents)))
     listing = hashlib.sha256()
     for key, info in sorted(objects.items()):
         if not key.endswith(PARTIAL):
             listing.update(f"{key}\0{info.size}\0{info.version}\n".encode())
-    return (("listing", listing.hexdigest()), ("metadata", _digest(documents)))
+    return (("listing", listing.hexdigest()), ("metadata", digest_of(documents)))
 
 
 def _node_v3(document: bytes, uri: str) -> Node:
@@ -178,18 +184,19 @@ def _node_v2(document: bytes, attributes: bytes | None, is_array: bool, uri: str
 
 
 def _json_object(document: bytes, what: str) -> Mapping[str, Any]:
-    with refusing(f"{what}: not readable as JSON"):
+    with as_format_error(f"{what}: not readable as JSON"):
         content = json.loads(document)
     return _mapping(content, what)
 
 
 def _mapping(content: Any, what: str) -> Mapping[str, Any]:
     if not isinstance(content, dict):
-        raise SourceFormatError(f"{what}: a JSON object is wanted there")
+        raise SourceFormatError(f"{what}: expected a JSON object, not {type(content).__name__}")
     return content
 
 
-def _digest(documents: Sequence[bytes]) -> str:
+def digest_of(documents: Sequence[bytes]) -> str:
+    """SHA-256 of some documents, each with its length before it."""
     digest = hashlib.sha256()
     for document in documents:
         digest.update(len(document).to_bytes(8, "little"))

@@ -1,4 +1,4 @@
-"""Zarr arrays, versions 2 and 3, and the groups of OME-Zarr images around them."""
+"""Zarr arrays of format 2 and 3, by themselves or inside the group of an OME-Zarr image."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ import zarr
 from ngff_core.errors import InvalidOptionError, SourceFormatError
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage
-from ngff_core.sources.base import (
-    Source,
-    SourceIdentity,
-    make_source,
-)
+from ngff_core.sources.base import Source, SourceIdentity, make_source
 from ngff_core.sources.zarr_nodes import (
     Node,
-    _digest,
     array_unit,
     count_chunks,
+    digest_of,
     listed,
     named_dims,
     open_reader,
@@ -29,10 +25,11 @@ from ngff_core.sources.zarr_nodes import (
 )
 from ngff_core.storage import ObjectStore, both
 from ngff_core.storage.foreign import behind_zarr
+from ngff_core.storage.zarr_compat import objects_of_store, read_object
 
 
 def open_zarr(store: ObjectStore, node: Node) -> Source:
-    """The zarr array, or level 0 of the OME-Zarr image, whose node this is."""
+    """The zarr array, or level 0 of the OME-Zarr image, at ``store``; ``node`` is its metadata."""
     if node.is_array:
         return _open_plain(store, node)
     from ngff_core.sources.ome_zarr import open_ome_zarr
@@ -41,7 +38,7 @@ def open_zarr(store: ObjectStore, node: Node) -> Source:
 
 
 def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
-    """What identifies an array that the caller opened, by where it is stored."""
+    """The identity of an array that the caller opened, from where and what is stored."""
     documents = [json.dumps(array.metadata.to_dict(), default=str, sort_keys=True).encode()]
     store = array.store_path.store
     ours = behind_zarr(store, array.path)
@@ -50,9 +47,9 @@ def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
     if isinstance(store, zarr.storage.MemoryStore):
         where = ("listing", _memory_listing(store, array.path))
     else:
-        # Listing an unknown kind of store may read all of it: its name has to do.
+        # Listing an unknown kind of store may read all of it, so its name is used.
         where = ("store", str(array.store_path))
-    pins = sorted((where, ("metadata", _digest(documents))))
+    pins = sorted((where, ("metadata", digest_of(documents))))
     return SourceIdentity(f"array:{name}", tuple(pins))
 
 
@@ -75,15 +72,6 @@ def _default_dims(ndim: int, uri: str) -> tuple[str, ...]:
 
 def _memory_listing(store: zarr.storage.MemoryStore, path: str) -> str:
     """Digest of the content of every object below ``path`` of a store in memory."""
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
-
-    async def lines() -> list[str]:
-        found = []
-        async for key in store.list_prefix(f"{path}/" if path else ""):
-            content = await store.get(key, default_buffer_prototype())
-            digest = hashlib.sha256(content.to_bytes() if content else b"").hexdigest()
-            found.append(f"{key}\0{digest}\n")
-        return sorted(found)
-
-    return _digest([line.encode() for line in sync(lines())])
+    contents = ((key, read_object(store, key) or b"") for key in objects_of_store(store, path))
+    lines = (f"{key}\0{hashlib.sha256(content).hexdigest()}\n" for key, content in contents)
+    return digest_of([line.encode() for line in sorted(lines)])

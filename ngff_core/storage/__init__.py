@@ -1,4 +1,4 @@
-"""The one door to storage: a URI or path becomes a `ObjectStore` of named bytes."""
+"""The only way to stored bytes: `open_store` turns a URI or a path into an `ObjectStore`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ngff_core.storage.base import Content, ObjectInfo, ObjectStore, StorageOptions, whole
-from ngff_core.storage.bucket import DOCUMENTS, Bucket, open_bucket, options_of
+from ngff_core.storage.base import (
+    Content,
+    Entry,
+    ObjectInfo,
+    ObjectStore,
+    StorageOptions,
+    as_buffer,
+)
+from ngff_core.storage.bucket import DOCUMENTS, Bucket
 from ngff_core.storage.local import PARTIAL, LocalFiles
+from ngff_core.storage.opening import open_bucket, options_of
 from ngff_core.storage.requests import both, delete_below, for_each, look_up
 from ngff_core.storage.retry import retrying
 from ngff_core.storage.transient import is_transient
@@ -28,11 +36,13 @@ __all__ = [
     "PARTIAL",
     "Bucket",
     "Content",
+    "Entry",
     "LocalFiles",
     "ObjectInfo",
     "ObjectStore",
     "StorageOptions",
     "absolute_uri",
+    "as_buffer",
     "both",
     "canonical_uri",
     "check_uri",
@@ -48,14 +58,16 @@ __all__ = [
     "read_region",
     "retrying",
     "split_uri",
-    "whole",
 ]
 
 
 def open_store(
     uri: str | os.PathLike[str], storage_options: StorageOptions | None = None
 ) -> ObjectStore:
-    """The store at a local path or an fsspec URI; nothing is read or written."""
+    """Open the store at a local path or an fsspec URI. Nothing is read or written.
+
+    Raises InvalidOptionError for a URI with credentials, and as `open_bucket` does.
+    """
     text = os.fspath(uri)
     scheme = urlsplit(text).scheme if "://" in text else ""
     if scheme in ("", "file"):

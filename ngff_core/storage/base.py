@@ -1,122 +1,160 @@
-"""What a store is: named bytes under one prefix, wherever that lies."""
+"""The interface of a store: named bytes below one prefix, wherever that is."""
 
 from __future__ import annotations
 
-import base64
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Buffer, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-import crc32c
 from zarr.abc.store import Store as ZarrStore
 
 StorageOptions = Mapping[str, Any]
-"""What fsspec's filesystem of a URI is given; or that by protocol, as ``{"s3": {…}}``."""
+"""Arguments for fsspec's filesystem of a URI, or such arguments by protocol: ``{"s3": {…}}``."""
 
 type Content = Buffer | Callable[[Callable[[Buffer], object]], object]
-"""An object's bytes, or what gives them part by part to what it is called with, each time anew."""
+"""An object's bytes, or a function that writes them in parts.
+
+The function gets a ``write`` function and calls it with each part, in order. It may be called
+several times, once for each attempt, and must give the same bytes each time.
+"""
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a store says of an object without reading it."""
+    """What a store says about an object without reading it."""
 
     size: int
+    """In bytes."""
     version: str
     """Changes whenever the object does: generation, ETag, or modification time."""
     modified: float | None = field(default=None, compare=False)
-    """When it was last written, in seconds since 1970; None where the store does not tell."""
+    """Time of the last write, in seconds since 1970; None where the store does not say."""
     md5: str | None = field(default=None, compare=False)
-    """Of its bytes, in hexadecimal digits; None or something else where the store does not tell."""
+    """MD5 of the bytes in hexadecimal. None or another text where the store has no MD5."""
+
+
+@dataclass(frozen=True)
+class Entry(ObjectInfo):
+    """One name in a folder: an object, or another folder."""
+
+    is_folder: bool = False
+    """A folder has size 0 and an empty version: stores keep neither for folders."""
+
+    @classmethod
+    def of_object(cls, info: ObjectInfo) -> Entry:
+        """The entry of an object with this information."""
+        return cls(info.size, info.version, info.modified, info.md5)
+
+    @classmethod
+    def of_folder(cls) -> Entry:
+        """The entry of a folder."""
+        return cls(0, "", is_folder=True)
 
 
 class ObjectStore(ABC):
-    """Named bytes under one prefix. Keys are relative, with ``/`` between their parts."""
+    """Named bytes below one prefix. Keys are relative to it, with ``/`` between their parts."""
 
     uri: str
     """Absolute path or URI of the prefix, without credentials."""
 
     at_once = 1
-    """Requests of one kind to have under way together: more where each of them takes time."""
+    """Requests of one kind to send in parallel: more than 1 where each has a latency."""
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:
-        """The object's bytes, or None where there is no such object."""
+        """Return the object's bytes, or None if there is no such object."""
 
     def read_part(self, key: str, start: int, size: int) -> bytes | None:
-        """Bytes of the object from ``start`` on: fewer than ``size`` where it ends before.
+        """Return ``size`` bytes from ``start`` on, or fewer if the object ends before that.
 
-        None where there is no such object.
+        None if there is no such object.
         """
         data = self.read(key)
         return None if data is None else data[start : start + size]
 
     @abstractmethod
     def write(self, key: str, data: Content) -> None:
-        """Put the object, whole or not at all, over whatever was there."""
+        """Write the object atomically: all of it or nothing. It replaces an existing one."""
 
     @abstractmethod
     def create(self, key: str, data: Buffer) -> bool:
-        """Put the object only if there is none; False where there was one."""
+        """Write the object only if there is none yet. Return False if there is one."""
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove the object; an absent one is no error."""
+        """Delete the object. An absent one is no error."""
 
     @abstractmethod
     def delete_tree(self, prefix: str = "") -> None:
-        """Remove every object below ``prefix``."""
+        """Delete every object below ``prefix``."""
 
     @abstractmethod
     def objects(self, prefix: str = "") -> dict[str, ObjectInfo]:
-        """Every object below ``prefix`` by key (relative to the store), in key order.
+        """List every object below ``prefix`` by key (relative to the store), in key order.
 
-        Raises UnlistableError where the store does not list, or not to us.
+        Raises UnlistableError if the store does not support or not allow listing.
         """
 
-    def entries(self) -> dict[str, bool]:
-        """Names right below the prefix, in order, and whether each is a folder."""
-        parts = [key.partition("/") for key in self.objects()]
-        return {name: bool(slash) for name, slash, _ in parts}
+    def folder(self, prefix: str = "") -> dict[str, Entry]:
+        """List the objects and folders directly in the folder ``prefix`` by name, in order.
+
+        Empty if there is no such folder. Raises UnlistableError as `objects` does.
+        """
+        found: dict[str, Entry] = {}
+        start = len(prefix) + 1 if prefix else 0
+        for key, info in self.objects(prefix).items():
+            name, slash, _ = key[start:].partition("/")
+            found[name] = Entry.of_folder() if slash else Entry.of_object(info)
+        return dict(sorted(found.items()))
+
+    def entry(self, key: str) -> Entry | None:
+        """Return the object or the folder named ``key``, or None if there is neither."""
+        info = self.info(key)
+        if info is not None:
+            return Entry.of_object(info)
+        return Entry.of_folder() if self.objects(key) else None
 
     @abstractmethod
     def info(self, key: str) -> ObjectInfo | None:
-        """Size and version of one object, or None where there is no such object."""
+        """Return size and version of one object, or None if there is no such object."""
 
     @abstractmethod
     def open(self, key: str) -> BinaryIO:
-        """The object as a seekable binary file, for formats read in place."""
+        """Open the object as a seekable binary file, for formats that are read in ranges."""
 
     @abstractmethod
     def zarr(self, *, read_only: bool = True) -> ZarrStore:
-        """The same prefix as zarr sees it."""
+        """Return a zarr store of the same prefix."""
 
     @abstractmethod
     def child(self, name: str) -> ObjectStore:
-        """The store of a longer prefix."""
+        """Return the store of the prefix ``PREFIX/name``."""
+
+    @abstractmethod
+    def sibling(self, suffix: str) -> ObjectStore:
+        """Return the store beside this one whose name has ``suffix`` appended.
+
+        The sibling ``.build`` of ``gs://lab/brain.ome.zarr`` is
+        ``gs://lab/brain.ome.zarr.build``. Nothing is read or written.
+        """
 
     @abstractmethod
     def is_empty(self) -> bool:
         """Whether nothing at all is stored here."""
 
-    def sweep(self, prefix: str = "") -> None:  # noqa: B027 - most stores have nothing to sweep
-        """Remove what killed processes left of unfinished writes below ``prefix``."""
+    def sweep(self, prefix: str = "") -> None:  # noqa: B027 - most stores leave no such files
+        """Delete temporary files below ``prefix`` that killed processes left."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.uri!r})"
 
 
-def whole(data: Content) -> Buffer:
-    """An object's bytes in one piece."""
+def as_buffer(data: Content) -> Buffer:
+    """All bytes of an object in one buffer."""
     if not callable(data):
         return data
     buffer = io.BytesIO()
     data(buffer.write)
     return buffer.getvalue()
-
-
-def google_crc32c(data: bytes) -> str:
-    """CRC-32C of bytes as Google spells it."""
-    return base64.b64encode(int(crc32c.crc32c(data)).to_bytes(4, "big")).decode()

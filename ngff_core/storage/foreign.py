@@ -12,29 +12,34 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
-import zarr
 from zarr.abc.store import Store as ZarrStore
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.core.sync import sync
-from zarr.storage import StorePath
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, StorePath
 
 from ngff_core.errors import UnlistableError
-from ngff_core.storage import Bucket, Content, LocalFiles, ObjectInfo, ObjectStore, whole
+from ngff_core.storage.base import Content, ObjectInfo, ObjectStore, as_buffer
+from ngff_core.storage.bucket import Bucket
+from ngff_core.storage.fsspec_compat import sync_filesystem
+from ngff_core.storage.local import LocalFiles
+from ngff_core.storage.zarr_compat import (
+    Buffer,
+    objects_of_store,
+    read_object,
+    run_sync,
+    to_buffer,
+)
 
 _creating = threading.Lock()
 
 
 def is_foreign(store: object) -> bool:
-    """Whether `foreign_store` takes it."""
+    """Whether `foreign_store` accepts it."""
     return isinstance(store, ZarrStore | StorePath | MutableMapping)
 
 
 def foreign_store(store: Any) -> ObjectStore:
-    """Our view of a zarr store, a path in one, or a mapping from key to bytes."""
+    """Our view of a zarr store, of a path in one, or of a mapping from key to bytes."""
     if isinstance(store, MutableMapping):
-        return ZarrBacked(
-            zarr.storage.MemoryStore(BufferMapping(store)), "", f"mapping://{id(store):x}"
-        )
+        return ZarrBacked(MemoryStore(BufferMapping(store)), "", f"mapping://{id(store):x}")
     path = ""
     if isinstance(store, StorePath):
         store, path = store.store, store.path
@@ -42,11 +47,11 @@ def foreign_store(store: Any) -> ObjectStore:
 
 
 def behind_zarr(store: ZarrStore, path: str) -> ObjectStore | None:
-    """The files or the bucket that a zarr store is a view of; None for another kind."""
-    if isinstance(store, zarr.storage.LocalStore):
+    """The files or the bucket that a zarr store is a view of; None for other kinds."""
+    if isinstance(store, LocalStore):
         return LocalFiles(store.root.absolute() / path)
-    if isinstance(store, zarr.storage.FsspecStore):
-        fs = _sync_filesystem(store.fs)
+    if isinstance(store, FsspecStore):
+        fs = sync_filesystem(store.fs)
         root = str(PurePosixPath(store.path, path))
         return Bucket(fs, root, str(fs.unstrip_protocol(root)))
     return None
@@ -60,9 +65,7 @@ class BufferMapping(MutableMapping[str, Buffer]):
 
     def __getitem__(self, key: str) -> Buffer:
         value = self._mapping[key]
-        if isinstance(value, Buffer):
-            return value
-        return default_buffer_prototype().buffer.from_bytes(bytes(value))
+        return value if isinstance(value, Buffer) else to_buffer(bytes(value))
 
     def __setitem__(self, key: str, value: Buffer) -> None:
         self._mapping[key] = value.to_bytes()
@@ -87,31 +90,29 @@ class ZarrBacked(ObjectStore):
         self._store = store
         self._prefix = prefix.strip("/")
         self.uri = uri
-        # An unknown store does not say when an object changes: nothing read through
-        # another view of it is ever taken for the same.
+        # An unknown store does not say when an object changes. With a version of its own
+        # for each view, objects read through two views never count as the same.
         self._unknown = uuid.uuid4().hex
 
     def _path(self, key: str) -> str:
         return "/".join(part for part in (self._prefix, key) if part)
 
     def read(self, key: str) -> bytes | None:
-        found = sync(self._store.get(self._path(key), default_buffer_prototype()))
-        return None if found is None else found.to_bytes()
+        return read_object(self._store, self._path(key))
 
     def write(self, key: str, data: Content) -> None:
-        buffer = default_buffer_prototype().buffer.from_bytes(bytes(whole(data)))
-        sync(self._store.set(self._path(key), buffer))
+        run_sync(self._store.set(self._path(key), to_buffer(bytes(as_buffer(data)))))
 
     def create(self, key: str, data: BytesLike) -> bool:
         with _creating:
-            if sync(self._store.exists(self._path(key))):
+            if run_sync(self._store.exists(self._path(key))):
                 return False
             self.write(key, data)
         return True
 
     def delete(self, key: str) -> None:
-        if sync(self._store.exists(self._path(key))):
-            sync(self._store.delete(self._path(key)))
+        if run_sync(self._store.exists(self._path(key))):
+            run_sync(self._store.delete(self._path(key)))
 
     def delete_tree(self, prefix: str = "") -> None:
         for key in self._keys(prefix):
@@ -122,49 +123,41 @@ class ZarrBacked(ObjectStore):
         return {key: info for key, info in found.items() if info is not None}
 
     def info(self, key: str) -> ObjectInfo | None:
-        if not key or not sync(self._store.exists(self._path(key))):
+        if not key or not run_sync(self._store.exists(self._path(key))):
             return None
-        if isinstance(self._store, zarr.storage.MemoryStore):
+        if isinstance(self._store, MemoryStore):
             content = self.read(key) or b""
             return ObjectInfo(len(content), hashlib.sha256(content).hexdigest())
-        return ObjectInfo(sync(self._store.getsize(self._path(key))), self._unknown)
+        return ObjectInfo(run_sync(self._store.getsize(self._path(key))), self._unknown)
 
     def open(self, key: str) -> BinaryIO:
-        found = self.read(key)
-        if found is None:
+        content = self.read(key)
+        if content is None:
             raise FileNotFoundError(f"{self.uri}/{key}")
-        return io.BytesIO(found)
+        return io.BytesIO(content)
 
     def zarr(self, *, read_only: bool = True) -> ZarrStore:
         store = self._store
         if read_only and not store.read_only:
             with suppress(NotImplementedError):
                 store = store.with_read_only(True)
-        # zarr opens what lies at a path in a store as it opens a store.
+        # zarr opens a path in a store the way it opens a store.
         return cast("ZarrStore", StorePath(store, self._prefix)) if self._prefix else store
 
     def child(self, name: str) -> ZarrBacked:
         return ZarrBacked(self._store, self._path(name), f"{self.uri}/{name}")
 
+    def sibling(self, suffix: str) -> ZarrBacked:
+        """Raises ValueError at the root of a store, which has nothing beside it."""
+        if not self._prefix:
+            raise ValueError(f"{self.uri} is the root of a store: nothing can lie beside it")
+        return ZarrBacked(self._store, f"{self._prefix}{suffix}", f"{self.uri}{suffix}")
+
     def is_empty(self) -> bool:
         return not self._keys("")
 
     def _keys(self, prefix: str) -> list[str]:
-        async def listed() -> list[str]:
-            below = self._path(prefix)
-            found = self._store.list_prefix(f"{below}/" if below else "")
-            return [key async for key in found]
-
         if not self._store.supports_listing:
             raise UnlistableError(f"{self.uri} cannot be listed")
         skip = len(self._prefix) + 1 if self._prefix else 0
-        return sorted(key[skip:] for key in sync(listed()))
-
-
-def _sync_filesystem(fs: Any) -> Any:
-    """The filesystem behind zarr's asynchronous one, callable from any thread."""
-    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
-
-    if isinstance(fs, AsyncFileSystemWrapper):
-        return fs.sync_fs
-    return type(fs)(*fs.storage_args, **{**fs.storage_options, "asynchronous": False})
+        return [key[skip:] for key in objects_of_store(self._store, self._path(prefix))]

@@ -1,13 +1,14 @@
 """Folders of the local file system.
 
-Objects are written through a temporary name and a rename, so that a process killed in
-mid-write leaves no torn object under a real name.
+Each object is written under a temporary name and then renamed, so a process killed in the
+middle of a write leaves no torn object under a real name.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Buffer, Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +18,11 @@ from typing import BinaryIO
 import zarr
 from zarr.abc.store import Store as ZarrStore
 
-from ngff_core.storage.base import Content, ObjectInfo, ObjectStore
+from ngff_core.storage.base import Content, Entry, ObjectInfo, ObjectStore
 from ngff_core.storage.page_cache import write_behind
 
 PARTIAL = ".partial"
-"""Ending of the temporary names that local writes go through (zarr's LocalStore too)."""
+"""Suffix of the temporary names of local writes (zarr's LocalStore uses it too)."""
 
 
 class LocalFiles(ObjectStore):
@@ -52,7 +53,7 @@ class LocalFiles(ObjectStore):
     def create(self, key: str, data: Buffer) -> bool:
         with self._temporary(key, data) as temporary:
             try:
-                # A link fails where the name exists, and appears with its whole content.
+                # A link fails if the name exists, and appears with its complete content.
                 os.link(temporary, self.root / key)
             except FileExistsError:
                 return False
@@ -66,7 +67,7 @@ class LocalFiles(ObjectStore):
     def delete_tree(self, prefix: str = "") -> None:
         path = self.root / prefix
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, onexc=_unless_gone)
+            shutil.rmtree(path, onexc=_unless_absent)
         else:
             path.unlink(missing_ok=True)
 
@@ -76,19 +77,31 @@ class LocalFiles(ObjectStore):
             for name in names:
                 path = Path(folder, name)
                 with suppress(FileNotFoundError):
-                    found[path.relative_to(self.root).as_posix()] = _local_info(path)
+                    found[path.relative_to(self.root).as_posix()] = _info(path.stat())
         return dict(sorted(found.items()))
 
-    def entries(self) -> dict[str, bool]:
-        if not self.root.is_dir():
-            return {}
-        with os.scandir(self.root) as found:
-            # A link may lead back to where it stands.
-            return dict(sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found))
+    def folder(self, prefix: str = "") -> dict[str, Entry]:
+        found = {}
+        with (
+            suppress(FileNotFoundError, NotADirectoryError),
+            os.scandir(self.root / prefix) as names,
+        ):
+            for name in names:
+                # Deleted since it was listed, or a link to nothing.
+                with suppress(FileNotFoundError):
+                    found[name.name] = _entry(name)
+        return dict(sorted(found.items()))
+
+    def entry(self, key: str) -> Entry | None:
+        try:
+            found = (self.root / key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return Entry.of_folder() if stat.S_ISDIR(found.st_mode) else Entry.of_object(_info(found))
 
     def info(self, key: str) -> ObjectInfo | None:
         path = self.root / key
-        return _local_info(path) if path.is_file() else None
+        return _info(path.stat()) if path.is_file() else None
 
     def open(self, key: str) -> BinaryIO:
         return (self.root / key).open("rb")
@@ -98,6 +111,9 @@ class LocalFiles(ObjectStore):
 
     def child(self, name: str) -> LocalFiles:
         return LocalFiles(self.root / name)
+
+    def sibling(self, suffix: str) -> LocalFiles:
+        return LocalFiles(self.root.with_name(f"{self.root.name}{suffix}"))
 
     def is_empty(self) -> bool:
         return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
@@ -120,7 +136,7 @@ class LocalFiles(ObjectStore):
 
 
 def write_file(path: Path, data: Content) -> None:
-    """Write a file whole, and have it leave the page cache if it is large."""
+    """Write a complete file. A large one leaves the page cache afterwards."""
     with path.open("wb") as file:
         if callable(data):
             data(file.write)
@@ -130,12 +146,18 @@ def write_file(path: Path, data: Content) -> None:
         write_behind.wrote(file.fileno(), file.tell())
 
 
-def _local_info(path: Path) -> ObjectInfo:
-    stat = path.stat()
-    return ObjectInfo(stat.st_size, f"mtime:{stat.st_mtime_ns}", stat.st_mtime)
+def _info(found: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(found.st_size, f"mtime:{found.st_mtime_ns}", found.st_mtime)
 
 
-def _unless_gone(_function: object, _path: object, error: BaseException) -> None:
-    # Two processes may remove the same tree, such as a finished build's cache.
+def _entry(found: os.DirEntry[str]) -> Entry:
+    # A link is never a folder here: it may lead to a folder above it, and a walk would not end.
+    if found.is_dir(follow_symlinks=False):
+        return Entry.of_folder()
+    return Entry.of_object(_info(found.stat()))
+
+
+def _unless_absent(_function: object, _path: object, error: BaseException) -> None:
+    # Two processes may delete the same tree, such as the cache of a finished build.
     if not isinstance(error, FileNotFoundError):
         raise error

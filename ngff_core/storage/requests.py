@@ -1,4 +1,4 @@
-"""Many requests to a store: side by side where each of them takes time."""
+"""Many requests to a store: in parallel where each of them has a latency."""
 
 from __future__ import annotations
 
@@ -11,39 +11,44 @@ from ngff_core.errors import UnlistableError
 from ngff_core.storage.base import ObjectInfo, ObjectStore
 from ngff_core.storage.retry import retrying
 
-_AT_ONCE = 16
+IN_FLIGHT = 16
+"""Small requests (look-ups, deletions) to have in flight together."""
 
 
 def look_up(store: ObjectStore, keys: Iterable[str]) -> dict[str, ObjectInfo]:
-    """Those of the objects that are there, asked for one by one, some at once."""
+    """Look up objects by key, without listing. The result has those that exist, in order."""
     keys = list(keys)
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ngff-look") as executor:
-        infos = executor.map(lambda key: retrying(store.info, key), keys)
-        return {key: info for key, info in zip(keys, infos, strict=True) if info is not None}
+    infos = _in_parallel(IN_FLIGHT, lambda key: retrying(store.info, key), keys)
+    return {key: info for key, info in zip(keys, infos, strict=True) if info is not None}
 
 
 def delete_below(store: ObjectStore, prefix: str, known: Callable[[], Iterable[str]]) -> None:
-    """Remove every object below ``prefix``; where the store cannot list, those ``known``."""
+    """Delete every object below ``prefix``; if the store cannot list, the ``known`` keys."""
     try:
         retrying(store.delete_tree, prefix)
     except UnlistableError:
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ngff-delete") as executor:
-            for _ in executor.map(lambda key: retrying(store.delete, key), known()):
-                pass
+        _in_parallel(IN_FLIGHT, lambda key: retrying(store.delete, key), known())
 
 
 def for_each[T, R](store: ObjectStore, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """``work`` on each of ``items``, side by side as far as the store is far away; in order."""
+    """Call ``work`` on each item, ``store.at_once`` in parallel; the results are in order.
+
+    A failed call raises here, after all others have ended.
+    """
     if store.at_once == 1:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(store.at_once, thread_name_prefix="ngff-requests") as executor:
-        # Threads have a context of their own, and retries are counted by the caller's.
-        futures = [executor.submit(copy_context().run, work, item) for item in items]
-        return [future.result() for future in futures]
+    return _in_parallel(store.at_once, work, items)
 
 
 def both[A, B](store: ObjectStore, first: Callable[[], A], second: Callable[[], B]) -> tuple[A, B]:
-    """Two looks at a store, side by side where it is far away."""
+    """The results of two requests to a store, made in parallel as `for_each` does."""
     works: tuple[Callable[[], Any], ...] = (first, second)
-    found = for_each(store, lambda work: work(), works)
-    return found[0], found[1]
+    results = for_each(store, lambda work: work(), works)
+    return results[0], results[1]
+
+
+def _in_parallel[T, R](threads: int, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    with ThreadPoolExecutor(threads, thread_name_prefix="ngff-requests") as executor:
+        # A thread starts with an empty context; retries are counted in the caller's.
+        futures = [executor.submit(copy_context().run, work, item) for item in items]
+        return [future.result() for future in futures]

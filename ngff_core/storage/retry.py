@@ -1,7 +1,7 @@
-"""Trying again: each request some times, and all requests of one region within a budget.
+"""Retries: a number of attempts for each request, one budget for all requests of a region.
 
-The clients' own retries are switched off (`ngff_core.storage.gcs`, `ngff_core.storage.s3`), so
-no request is tried again without this module, and pauses do not multiply.
+The clients' own retries are switched off (`ngff_core.storage.gcs`, `ngff_core.storage.s3`).
+All retries of requests happen here, so attempts and pauses do not multiply.
 """
 
 from __future__ import annotations
@@ -17,214 +17,247 @@ from typing import Any
 import tenacity
 
 from ngff_core.config import config
-from ngff_core.storage.transient import is_transient, kind_of, retry_after, was_expired
+from ngff_core.storage.transient import credentials_expired, is_transient, kind_of, retry_after
 
 ATTEMPTS = 8
-"""Of one request. Their pauses add up to 31 s on average, and to 62 s at most."""
+"""For one request. The pauses between them add up to 31 s on average, and to 62 s at most."""
 
 EXPIRED_ATTEMPTS = 4
-"""Of one whose credentials the service calls expired: they may just have been renewed. All
-pauses together take 3.5 s at most, so that who has no permission hears of it in seconds."""
+"""For one request whose credentials the service calls expired: they may have been renewed just
+now. The pauses add up to 3.5 s at most, so a missing permission is reported in seconds."""
 
-_MARK = "_ngff_given_up"
+LONGEST_PAUSE = 30.0
+"""Seconds. Upper bound of the random pauses, which double with each attempt."""
+
+_GIVEN_UP = "_ngff_given_up"
+"""Attribute of an error whose attempts are used up: outer retries do not try again."""
 
 
-class Effort:
-    """What a piece of work may still spend on trouble; its threads and requests share it."""
+class RetryBudget:
+    """Retries and seconds that a piece of work may still spend on transient errors.
+
+    Its threads and requests share it. The seconds count while at least one of its requests
+    is failing; work that succeeds costs none.
+    """
 
     def __init__(self, retries: int, seconds: float) -> None:
         self._retries = retries
         self._seconds = seconds
-        self._turn = threading.Lock()
-        self._struggling = 0
-        self._since = 0.0
-        self._lost = 0.0
-        self.met: Counter[str] = Counter()
-        """Retries by kind of trouble."""
+        self._lock = threading.Lock()
+        self._failing = 0
+        self._failing_since = 0.0
+        self._seconds_before = 0.0
+        self.retries_by_kind: Counter[str] = Counter()
+        """Retries so far by the kind of their error (`ngff_core.storage.transient.kind_of`)."""
 
     @property
     def retries(self) -> int:
-        return sum(self.met.values())
+        """How many retries there were so far."""
+        return sum(self.retries_by_kind.values())
 
     @property
     def seconds(self) -> float:
-        """How long at least one of its requests was in trouble."""
-        with self._turn:
-            return self._lost + (time.monotonic() - self._since if self._struggling else 0.0)
+        """How long at least one request was failing."""
+        with self._lock:
+            now = time.monotonic() - self._failing_since if self._failing else 0.0
+            return self._seconds_before + now
 
     @property
     def is_spent(self) -> bool:
+        """Whether no further retry is allowed."""
         return self.retries >= self._retries or self.seconds >= self._seconds
 
     @property
-    def told(self) -> str:
-        """What was met, for an error's message."""
-        kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(self.met.items()))
+    def summary(self) -> str:
+        """What was spent, for an error's message: ``5 retries in 12 s (429: 1, 503: 4)``."""
+        kinds = ", ".join(f"{kind}: {n}" for kind, n in sorted(self.retries_by_kind.items()))
         return f"{self.retries} retries in {self.seconds:.0f} s" + (f" ({kinds})" if kinds else "")
 
-    def enter(self) -> None:
-        """One more request is in trouble."""
-        with self._turn:
-            if not self._struggling:
-                self._since = time.monotonic()
-            self._struggling += 1
+    def start_failing(self) -> None:
+        """One more request is failing."""
+        with self._lock:
+            if not self._failing:
+                self._failing_since = time.monotonic()
+            self._failing += 1
 
-    def leave(self) -> None:
-        """One of them is out of it, this way or the other."""
-        with self._turn:
-            self._struggling -= 1
-            if not self._struggling:
-                self._lost += time.monotonic() - self._since
+    def stop_failing(self) -> None:
+        """One failing request has ended: it succeeded, or was given up."""
+        with self._lock:
+            self._failing -= 1
+            if not self._failing:
+                self._seconds_before += time.monotonic() - self._failing_since
 
 
-_current: ContextVar[Effort | None] = ContextVar("ngff_effort", default=None)
-_under_way: ContextVar[bool] = ContextVar("ngff_retrying", default=False)
+_shared_budget: ContextVar[RetryBudget | None] = ContextVar("ngff_retry_budget", default=None)
+_in_request: ContextVar[bool] = ContextVar("ngff_in_request", default=False)
 
 
 @contextmanager
-def one_budget() -> Iterator[Effort]:
-    """Whatever is tried again inside, in whichever loop or thread it began, shares a budget."""
-    effort = Effort(config.region_retries, config.region_seconds)
-    token = _current.set(effort)
+def one_budget() -> Iterator[RetryBudget]:
+    """All retries inside share one budget, whatever thread or event loop makes them.
+
+    The budget is ``config.region_retries`` and ``config.region_seconds``.
+    """
+    budget = _new_budget()
+    token = _shared_budget.set(budget)
     try:
-        with counting_retries(effort.met):
-            yield effort
+        with counting_retries(budget.retries_by_kind):
+            yield budget
     finally:
-        _current.reset(token)
+        _shared_budget.reset(token)
+
+
+def _new_budget() -> RetryBudget:
+    return RetryBudget(config.region_retries, config.region_seconds)
 
 
 def retrying[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``work(...)``, tried again with growing, jittered pauses while its trouble may pass."""
-    attempt = _Attempts()
-    with attempt:
-        return tenacity.Retrying(**attempt.policy)(work, *args, **kwargs)
+    """Return ``work(...)``; after a transient error try again, after a growing, random pause.
+
+    Raises the last error when the attempts or the budget are used up, and every other error
+    at once.
+    """
+    attempts = _Attempts()
+    with attempts:
+        return tenacity.Retrying(**attempts.policy)(work, *args, **kwargs)
 
 
 async def retrying_request[T](work: Callable[[], Awaitable[T]]) -> T:
     """The same for one request of an asynchronous client.
 
-    Where one request is part of another's retries, it is the outer one that tries again.
+    A request made inside another request's retries is not retried by itself: the outer one
+    tries again.
     """
-    if _under_way.get():
+    if _in_request.get():
         return await work()
 
     async def once() -> T:
-        # tenacity awaits what it can see to be a coroutine function, and a lambda is none
+        # tenacity awaits only what it recognizes as a coroutine function, and not a lambda.
         return await work()
 
-    attempt = _Attempts()
-    token = _under_way.set(True)
+    attempts = _Attempts()
+    token = _in_request.set(True)
     try:
-        with attempt:
-            return await tenacity.AsyncRetrying(**attempt.policy)(once)
+        with attempts:
+            return await tenacity.AsyncRetrying(**attempts.policy)(once)
     finally:
-        _under_way.reset(token)
+        _in_request.reset(token)
 
 
 def given_up(error: BaseException | None) -> bool:
-    """Whether ``error`` was tried again, or would have been, as often as was worth it."""
+    """Whether the retries that ``error`` is worth were used up, for it or for one of its causes."""
     while error is not None:
-        if getattr(error, _MARK, False):
+        if getattr(error, _GIVEN_UP, False):
             return True
         error = error.__cause__
     return False
 
 
 class _Attempts:
-    """The attempts at one piece of work, and their part in the budget."""
+    """The attempts at one piece of work, and their share of the budget."""
 
     def __init__(self) -> None:
-        self._effort = _current.get() or Effort(config.region_retries, config.region_seconds)
-        self._struggling = False
+        self._budget = _shared_budget.get() or _new_budget()
+        self._failing = False
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if self._struggling:
-            self._effort.leave()
-        if error is not None and (is_transient(error) or was_expired(error)):
-            setattr(error, _MARK, True)
+        if self._failing:
+            self._budget.stop_failing()
+        if error is not None and _may_pass(error):
+            setattr(error, _GIVEN_UP, True)
 
     @property
     def policy(self) -> dict[str, Any]:
+        """Arguments for tenacity."""
         return {
             "stop": self._is_last,
             "wait": tenacity.wait_combine(
-                tenacity.wait_random_exponential(multiplier=0.5, max=30), _as_asked
+                tenacity.wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
+                _requested_by_service,
             ),
-            "before_sleep": self._take_note,
-            "retry": tenacity.retry_if_exception(_is_worth_another),
+            "before_sleep": self._before_pause,
+            "retry": tenacity.retry_if_exception(_is_worth_a_retry),
             "reraise": True,
         }
 
     def _is_last(self, state: tenacity.RetryCallState) -> bool:
-        error = state.outcome.exception() if state.outcome else None
-        expired = error is not None and was_expired(error)
+        error = _error_of(state)
+        expired = error is not None and credentials_expired(error)
         most = EXPIRED_ATTEMPTS if expired else ATTEMPTS
-        return state.attempt_number >= most or self._effort.is_spent
+        return state.attempt_number >= most or self._budget.is_spent
 
-    def _take_note(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        if not self._struggling:
-            self._struggling = True
-            self._effort.enter()
+    def _before_pause(self, state: tenacity.RetryCallState) -> None:
+        if not self._failing:
+            self._failing = True
+            self._budget.start_failing()
+        error = _error_of(state)
         if error is not None:
             count_retry(kind_of(error))
 
 
-def _is_worth_another(error: BaseException) -> bool:
-    return (is_transient(error) or was_expired(error)) and not given_up(error)
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
-def _as_asked(state: tenacity.RetryCallState) -> float:
-    """As long as the service asked for."""
-    return asked_pause(state.outcome.exception() if state.outcome else None)
+def _may_pass(error: BaseException) -> bool:
+    return is_transient(error) or credentials_expired(error)
 
 
-_met: Counter[str] = Counter()
+def _is_worth_a_retry(error: BaseException) -> bool:
+    return _may_pass(error) and not given_up(error)
 
 
-_turn = threading.Lock()
+def _requested_by_service(state: tenacity.RetryCallState) -> float:
+    return requested_pause(_error_of(state))
 
 
-_noting: ContextVar[tuple[Counter[str], ...]] = ContextVar("ngff_noting", default=())
+_pause: ContextVar[float] = ContextVar("ngff_requested_pause", default=0.0)
 
 
-_asked: ContextVar[float] = ContextVar("ngff_asked", default=0.0)
+def request_pause(seconds: float) -> None:
+    """Note that the service asked for this pause before the current request is retried."""
+    _pause.set(seconds)
 
 
-def ask_for_pause(seconds: float) -> None:
-    """The request at hand was answered by a wish to be left alone for so long."""
-    _asked.set(seconds)
+def requested_pause(error: BaseException | None) -> float:
+    """The pause in seconds that the service asked for with ``error``; 0 if it did not.
+
+    gcsfs drops the answer's headers, so its middleware notes the pause (`request_pause`). s3fs
+    keeps them in the error.
+    """
+    return max(_pause.get(), retry_after(error))
 
 
-def asked_pause(error: BaseException | None) -> float:
-    """What the service asked for when ``error`` came of it, whichever client tells."""
-    return max(_asked.get(), retry_after(error))
+_process_retries: Counter[str] = Counter()
+_counters: ContextVar[tuple[Counter[str], ...]] = ContextVar("ngff_retry_counters", default=())
+_counters_lock = threading.Lock()
 
 
 def count_retry(kind: str) -> None:
-    """Count trouble that is about to be passed over."""
-    with _turn:
-        for counter in (_met, *_noting.get()):
+    """Count a retry that is about to be made after an error of this kind."""
+    with _counters_lock:
+        for counter in (_process_retries, *_counters.get()):
             counter[kind] += 1
 
 
 @contextmanager
 def counting_retries(counter: Counter[str]) -> Iterator[None]:
-    """Trouble that is passed over inside is counted in ``counter`` too.
+    """Count the retries inside in ``counter`` too, by the kind of their error.
 
-    Also in the loops of clients: a coroutine keeps the context of who handed it over.
+    This includes retries in the event loops of clients: a coroutine keeps the context of the
+    code that submitted it.
     """
-    token = _noting.set((*_noting.get(), counter))
+    token = _counters.set((*_counters.get(), counter))
     try:
         yield
     finally:
-        _noting.reset(token)
+        _counters.reset(token)
 
 
-def met() -> Counter[str]:
-    """Trouble that was passed over since the process began, by kind."""
-    with _turn:
-        return Counter(_met)
+def retries_by_kind() -> Counter[str]:
+    """The retries of this process since it began, by the kind of their error."""
+    with _counters_lock:
+        return Counter(_process_retries)

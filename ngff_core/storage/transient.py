@@ -1,6 +1,7 @@
-"""Trouble with storage, whichever client tells of it: its kind, and whether it may pass.
+"""Errors of storage clients: their kind, and whether a retry may help.
 
-Types and status codes decide, never messages.
+Types and status codes decide, never messages (`is_refusal` says why it has one exception).
+Clients are looked up among the imported modules, so this file imports none of them.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any
 from ngff_core.errors import TransientError
 
 LONGEST_WAIT = 120.0
-"""Seconds; a service that asks for more is asked again earlier."""
+"""Seconds. A service that asks for a longer pause gets this one."""
 
-# What S3 answers with status 400 although the request was sound when it left.
-_DAMAGED_ON_THE_WAY = {
+# S3 answers these with status 400, although the request was right when it left.
+_DAMAGED_IN_TRANSIT = {
     "BadDigest",
     "IncompleteBody",
     "RequestTimeout",
@@ -25,17 +26,26 @@ _DAMAGED_ON_THE_WAY = {
     "XAmzContentSHA256Mismatch",
 }
 
-# Of a token that was good when the client took it. 401 is what others answer then.
+# S3's codes for a token that was valid when the client got it. Other services answer 401.
 _EXPIRED = {"ExpiredToken", "TokenRefreshRequired"}
+
+# S3's codes, with status 403, for a caller that it does not know at all.
+_UNKNOWN_CALLER = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether ``error``'s type says that trying again may help."""
+    """Whether the type of ``error`` says that a retry may help."""
     if isinstance(error, TransientError | TimeoutError | ConnectionError):
         return True
     if isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EREMOTEIO):
         return True
-    if _s3_code(error) in _DAMAGED_ON_THE_WAY:
+    if _s3_code(error) in _DAMAGED_IN_TRANSIT:
         return True
     status = http_status(error)
     if status is not None:
@@ -49,32 +59,51 @@ def is_transient(error: BaseException) -> bool:
         _loaded("botocore.exceptions", "HTTPClientError"),
         _loaded("botocore.exceptions", "FlexibleChecksumError"),
         _loaded("botocore.exceptions", "IncompleteReadError"),
-        # Some gateways send half an answer where they ask for patience.
+        # Some gateways send half an answer where they mean "slow down".
         _loaded("botocore.parsers", "ResponseParserError"),
     )
     return isinstance(error, tuple(kind for kind in kinds if kind is not None))
 
 
 def is_transient_status(status: int) -> bool:
-    """Whether a service that answers so may answer otherwise later; 501 is for good."""
+    """Whether a later request may get another answer than this HTTP status.
+
+    True for 408, 429 and 5xx, except 501: a service without a feature does not get it soon.
+    """
     return status in (408, 429) or (status >= 500 and status != 501)
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether the service knows us too little, or does not let us."""
+    """Whether the service does not know the caller, or does not permit the request."""
     if isinstance(error, PermissionError) or http_status(error) in (401, 403):
         return True
-    # gcsfs has no type and no errno for 403, and goes by these words itself.
+    # gcsfs has neither a type nor an errno for 403, and recognizes it by this word itself.
     return type(error) is OSError and error.errno is None and str(error).startswith("Forbidden")
 
 
-def was_expired(error: BaseException) -> bool:
-    """Whether the service took the credentials for expired; another token may do."""
+def is_unknown_caller(error: BaseException) -> bool:
+    """Whether a service refused because it does not know the caller's credentials.
+
+    The error or one of its causes says so; the first that has a service's answer decides.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        response = getattr(cause, "response", None)
+        if isinstance(response, Mapping):
+            return response.get("Error", {}).get("Code") in _UNKNOWN_CALLER
+        if http_status(cause) == 401:
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def credentials_expired(error: BaseException) -> bool:
+    """Whether the service called the credentials expired: a new token may help."""
     return http_status(error) == 401 or _s3_code(error) in _EXPIRED
 
 
 def http_status(error: BaseException) -> int | None:
-    """The status that a service answered, where a client's error keeps it."""
+    """The HTTP status of the service's answer, if the client's error has one."""
     http = _loaded("gcsfs.retry", "HttpError")
     if http is not None and isinstance(error, http):
         with suppress(TypeError, ValueError):
@@ -87,7 +116,7 @@ def http_status(error: BaseException) -> int | None:
 
 
 def retry_after(error: BaseException | None) -> float:
-    """Seconds that the service asked to be left alone for, where S3 said so."""
+    """Seconds in the ``Retry-After`` of S3's answer, in the error or one of its causes; else 0."""
     while error is not None:
         headers = _s3_response(error).get("ResponseMetadata", {}).get("HTTPHeaders", {})
         if "retry-after" in headers:
@@ -97,7 +126,7 @@ def retry_after(error: BaseException | None) -> float:
 
 
 def seconds_of(header: str) -> float:
-    """A ``Retry-After`` in seconds; its other form, a date, counts as no wish."""
+    """A ``Retry-After`` in seconds, `LONGEST_WAIT` at most. Its other form, a date, counts as 0."""
     try:
         return min(max(0.0, float(header)), LONGEST_WAIT)
     except ValueError:
@@ -105,7 +134,7 @@ def seconds_of(header: str) -> float:
 
 
 def kind_of(error: BaseException) -> str:
-    """A status or a type's name: what errors are counted by."""
+    """The HTTP status, or else the name of the type: retries are counted by this."""
     while isinstance(error, TransientError) and error.__cause__ is not None:
         error = error.__cause__
     status = http_status(error)
@@ -120,14 +149,13 @@ def _s3_code(error: BaseException) -> str | None:
 def _s3_response(error: BaseException) -> Mapping[str, Any]:
     # s3fs turns botocore's error into an OSError, and keeps it as the cause.
     client = _loaded("botocore.exceptions", "ClientError")
-    for found in (error, error.__cause__):
-        if client is not None and isinstance(found, client):
-            response: Mapping[str, Any] = getattr(found, "response", {})
+    for candidate in (error, error.__cause__):
+        if client is not None and isinstance(candidate, client):
+            response: Mapping[str, Any] = getattr(candidate, "response", {})
             return response
     return {}
 
 
 def _loaded(module: str, name: str) -> type[BaseException] | None:
-    # An error of a client that was never imported cannot have been raised.
-    found = sys.modules.get(module)
-    return getattr(found, name, None)
+    # A client that was never imported cannot have raised this error.
+    return getattr(sys.modules.get(module), name, None)

@@ -1,4 +1,4 @@
-"""URIs and paths: taken apart, made absolute, and shown without secrets."""
+"""URIs and paths: split, made absolute, and shown without credentials."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ngff_core.errors import InvalidOptionError
 
 
 def check_uri(uri: str) -> None:
-    """Raise InvalidOptionError for a URI that holds credentials.
+    """Raise InvalidOptionError for a URI that contains credentials.
 
-    Plans, logs and run pages show URIs. The message has the URI without them.
+    Plans, logs and run pages show URIs. The message has the URI without the credentials.
     """
     if uri != public_uri(uri):
         raise InvalidOptionError(
-            f"{public_uri(uri)}: a URI with a user, a password or a query would be shown in "
-            "plans, reports and logs; give credentials by storage options"
+            f"{public_uri(uri)}: the URI contains a user, a password or a query, and plans, "
+            "reports and logs would show them; give credentials with storage options"
         )
 
 
 def public_uri(uri: str) -> str:
-    """A URI without user and password, and one of the web without its query.
+    """A URI without user and password; without its query too if it is http or https.
 
     >>> public_uri("https://me:pw@images.org/a.npy?signature=5"), public_uri("s3://lab/what?.npy")
     ('https://images.org/a.npy', 's3://lab/what?.npy')
@@ -29,16 +29,16 @@ def public_uri(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator or scheme == "file":
         return uri
-    place, slash, path = rest.partition("/")
+    host, slash, path = rest.partition("/")
     if scheme in ("http", "https"):
         path = path.partition("?")[0].partition("#")[0]
-    return f"{scheme}://{place.rpartition('@')[2]}{slash}{path}"
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
 def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
-    """The URI of the folder that holds ``uri``, and the last part of its name.
+    """The URI of the folder that contains ``uri``, and the name in it.
 
-    A bucket is in no folder.
+    A bucket is in no folder: its name is empty.
 
     >>> split_uri("gs://lab/brain.ome.zarr"), split_uri("gs://lab/")
     (('gs://lab', 'brain.ome.zarr'), ('gs://lab', ''))
@@ -54,7 +54,7 @@ def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:
 
 
 def absolute_uri(uri: str | os.PathLike[str]) -> str:
-    """The URI with a local path made absolute, as plans and reports name it.
+    """The URI, or the local path made absolute, as plans and reports show it.
 
     >>> absolute_uri("gs://lab/"), absolute_uri("gs://lab/brain.ome.zarr/")
     ('gs://lab', 'gs://lab/brain.ome.zarr')
@@ -64,7 +64,7 @@ def absolute_uri(uri: str | os.PathLike[str]) -> str:
 
 
 def is_bucket(uri: str) -> bool:
-    """Whether a URI names a bucket and nothing in it.
+    """Whether a URI names a bucket, and no path in it.
 
     >>> is_bucket("gs://lab/"), is_bucket("gs://lab/in"), is_bucket("/data")
     (True, False, False)
@@ -74,7 +74,11 @@ def is_bucket(uri: str) -> bool:
 
 
 def canonical_uri(uri: str) -> str:
-    """The same text for every spelling of one place: links, ``..`` and slashes resolved."""
+    """One text for every spelling of a location: links, ``..`` and slashes resolved.
+
+    >>> canonical_uri("gcs://lab//brain.ome.zarr/")
+    'gs://lab/brain.ome.zarr'
+    """
     scheme, separator, path = uri.partition("://")
     if separator and scheme != "file":
         parts = [part for part in path.split("/") if part]
@@ -83,7 +87,7 @@ def canonical_uri(uri: str) -> str:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether bytes go over a network to what lies there.
+    """Whether reading and writing there uses a network.
 
     >>> is_remote("gs://images/brain.ome.zarr"), is_remote("/data/brain.ome.zarr")
     (True, False)

@@ -1,1 +1,1 @@
-"""Uploads: what is new, complete, changed or failed in an inbox, and notifications of it."""
+"""Uploads in an inbox: new, complete, changed or failed ones, and storage's notifications."""

@@ -1,7 +1,7 @@
-"""Who sent a notification: tokens of Google, signatures of Amazon, a shared secret.
+"""Authenticates senders of notifications: tokens of Google, signatures of Amazon, a secret.
 
-Each check raises `NotAuthenticError` or returns; what failed is for the log only, since a
-stranger is told no more than that the door is closed.
+Each check returns, or raises `NotAuthenticError`. Its message is for the log only: the sender
+gets nothing but the status 401.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ from ngff_core.errors import NgffError
 from ngff_core.uploads.notifications import NotificationError
 
 Fetch = Callable[[str], bytes]
-"""GET a URL, and raise an OSError or `httpx.HTTPError` where that fails."""
+"""Returns the body of a URL; raises OSError or `httpx.HTTPError` where that fails."""
 
-_KEPT_SECONDS = 3600.0
+_CACHE_SECONDS = 3600.0
 # Clocks of virtual machines drift by seconds.
 _SKEW_SECONDS = 10
 
-# The only hosts that serve certificates and confirmations of SNS; the region is checked
-# against the topic's.
+# The only hosts with certificates and confirmations of SNS; the region must be the topic's.
 _SNS_HOST = re.compile(r"sns\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _CERTIFICATE = re.compile(r"(?:\.cn)?/[A-Za-z0-9-]+\.pem")
 _SIGNED = {
@@ -53,36 +52,36 @@ _SIGNED["UnsubscribeConfirmation"] = _SIGNED["SubscriptionConfirmation"]
 
 
 class NotAuthenticError(NgffError, PermissionError):
-    """Nobody vouches for this sender."""
+    """The sender is not authenticated."""
 
 
 @dataclass
 class CachedFetch:
-    """Certificates that were fetched lately, so that no sender makes us fetch at will."""
+    """Fetches and keeps certificates for an hour, so that senders cannot cause many requests."""
 
     fetch: Fetch
     clock: Callable[[], float] = time.monotonic
-    _found: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+    _cached: dict[str, tuple[float, bytes]] = field(default_factory=dict)
 
     def __call__(self, url: str) -> bytes:
-        at, body = self._found.get(url, (float("-inf"), b""))
-        if self.clock() - at >= _KEPT_SECONDS:
+        at, body = self._cached.get(url, (float("-inf"), b""))
+        if self.clock() - at >= _CACHE_SECONDS:
             body = self.fetch(url)
-            self._found = {**self._found, url: (self.clock(), body)}
+            self._cached = {**self._cached, url: (self.clock(), body)}
         return body
 
 
 def check_secret(given: str, secret: str | None) -> None:
-    """A secret that stands in the path, compared in constant time."""
+    """Check the secret in a request's path, in constant time."""
     if secret is None or not hmac.compare_digest(given.encode(), secret.encode()):
-        raise NotAuthenticError("the secret in the path is another one")
+        raise NotAuthenticError("the secret in the path is wrong")
 
 
 def check_google_token(header: str | None, audience: str, email: str, fetch: Fetch) -> None:
-    """The bearer token that Pub/Sub sends, of one service account and for one audience."""
+    """Check the bearer token of Pub/Sub: the service account ``email``, for ``audience``."""
     kind, _, token = (header or "").partition(" ")
     if kind.lower() != "bearer" or not token:
-        raise NotAuthenticError("there is no bearer token")
+        raise NotAuthenticError("the request has no bearer token")
     try:
         claims = id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]
             token.strip(), _google_request(fetch), audience, _SKEW_SECONDS
@@ -90,9 +89,9 @@ def check_google_token(header: str | None, audience: str, email: str, fetch: Fet
     except google_errors.TransportError:
         raise
     except (ValueError, google_errors.GoogleAuthError) as error:
-        raise NotAuthenticError(f"the token does not hold: {error}") from error
+        raise NotAuthenticError(f"the token is not valid: {error}") from error
     if claims.get("email") != email or claims.get("email_verified") is not True:
-        raise NotAuthenticError(f"the token is of {claims.get('email')!r}")
+        raise NotAuthenticError(f"the token belongs to {claims.get('email')!r}")
 
 
 @dataclass(frozen=True)
@@ -102,26 +101,26 @@ class _Response:
 
 
 def _google_request(fetch: Fetch) -> Callable[..., _Response]:
-    """A transport as google-auth takes it."""
+    """A transport for google-auth that uses ``fetch``."""
     return lambda url, **_kwargs: _Response(fetch(url))
 
 
 def check_sns(body: bytes, topics: tuple[str, ...], fetch: Fetch) -> dict[str, str]:
-    """The message of SNS, whose topic is ours and whose signature is Amazon's."""
+    """The message of SNS, after checking that its topic is one of ``topics`` and its signature."""
     message = _message(body)
     topic = message.get("TopicArn", "")
     if topic not in topics:
-        raise NotAuthenticError(f"the topic {topic!r} is none of ours")
+        raise NotAuthenticError(f"the topic {topic!r} is not in NGFF_RECEIVER_SNS_TOPICS")
     url = _of_amazon(message.get("SigningCertURL", ""), topic)
-    # Without a query, or a sender could make us fetch and keep one certificate for ever.
+    # Without a query: with one, a sender could make us fetch a certificate again and again.
     if not _CERTIFICATE.fullmatch(url.partition(".amazonaws.com")[2]):
-        raise NotAuthenticError(f"{url} is no certificate")
+        raise NotAuthenticError(f"{url} is not the address of a certificate")
     _check_signature(message, _public_key(fetch(url)))
     return message
 
 
 def confirmation_url(message: Mapping[str, str]) -> str:
-    """Where a subscription is confirmed: at Amazon, for the topic that was checked."""
+    """The address that confirms a subscription; checked to be Amazon's, in the topic's region."""
     return _of_amazon(message.get("SubscribeURL", ""), message["TopicArn"])
 
 
@@ -129,14 +128,14 @@ def _message(body: bytes) -> dict[str, str]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise NotificationError(f"the body is no JSON: {error}") from error
+        raise NotificationError(f"the body is not JSON: {error}") from error
     if not isinstance(document, dict) or document.get("Type") not in _SIGNED:
-        raise NotificationError("the body is no message of SNS; leave raw delivery off")
+        raise NotificationError("the body is not a message of SNS; turn raw message delivery off")
     return {name: value for name, value in document.items() if isinstance(value, str)}
 
 
 def _of_amazon(url: str, topic: str) -> str:
-    """``url``, where it leads by HTTPS to SNS in the topic's region and nowhere else."""
+    """``url``, after checking that it is an HTTPS address of SNS in the topic's region."""
     try:
         parts = urlsplit(url)
         host = _SNS_HOST.fullmatch(parts.netloc)
@@ -144,26 +143,26 @@ def _of_amazon(url: str, topic: str) -> str:
         host = None
     region = topic.split(":")[3] if topic.count(":") >= 5 else ""
     if host is None or parts.scheme != "https" or host[1] != region:
-        raise NotAuthenticError(f"{url!r} is not of SNS in {region or 'any region'}")
+        raise NotAuthenticError(f"{url!r} is not an address of SNS in {region or 'any region'}")
     return url
 
 
 def _check_signature(message: Mapping[str, str], key: rsa.RSAPublicKey) -> None:
-    # Version 1, SHA-1, is what topics have unless told otherwise; nobody but Amazon chooses
-    # what is signed, so that collisions of SHA-1 do not help a forger.
+    # Version 1, SHA-1, is the default of topics. Only Amazon chooses the signed text, so
+    # collisions of SHA-1 do not help a forger.
     kinds = {"1": hashes.SHA1(), "2": hashes.SHA256()}
     kind = kinds.get(message.get("SignatureVersion", ""))
     if kind is None:
-        raise NotAuthenticError("the signature is of an unknown version")
+        raise NotAuthenticError("the signature has an unknown version")
     try:
         signature = base64.b64decode(message.get("Signature", ""), validate=True)
         key.verify(signature, signed_text(message), padding.PKCS1v15(), kind)
     except (ValueError, InvalidSignature) as error:
-        raise NotAuthenticError("the signature does not hold") from error
+        raise NotAuthenticError("the signature is not valid") from error
 
 
 def signed_text(message: Mapping[str, str]) -> bytes:
-    """What SNS signs of a message: names and values in turn, a line each."""
+    """The text that SNS signs for a message: names and values in turn, one on each line."""
     names = [name for name in _SIGNED[message["Type"]] if name in message]
     return "".join(f"{name}\n{message[name]}\n" for name in names).encode()
 
@@ -174,5 +173,5 @@ def _public_key(pem: bytes) -> rsa.RSAPublicKey:
     except ValueError as error:
         raise NotAuthenticError(f"the certificate cannot be read: {error}") from error
     if not isinstance(key, rsa.RSAPublicKey):
-        raise NotAuthenticError("the certificate holds no RSA key")
+        raise NotAuthenticError("the certificate has no RSA key")
     return key

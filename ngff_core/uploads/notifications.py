@@ -1,6 +1,6 @@
-"""Notifications of object storage: what they look like, and which uploads they tell of.
+"""Parses notifications of object storage, and finds the uploads that they are about.
 
-Nothing here reads or sends; who sent a body has been made sure of before it comes here.
+Pure; the sender of a body is authenticated before it comes here.
 """
 
 from __future__ import annotations
@@ -13,58 +13,61 @@ from typing import Any, Literal
 from urllib.parse import unquote_plus
 
 from ngff_core.errors import CallerError
+from ngff_core.records.build_folder import folder_of
 from ngff_core.storage import canonical_uri
 from ngff_core.uploads.inbox import MARKERS, STATE_FOLDER
 from ngff_core.uploads.patterns import matches
 
 
 class NotificationError(CallerError, ValueError):
-    """A body that is no notification."""
+    """The body is not a notification."""
 
 
 @dataclass(frozen=True)
 class Interest:
-    """Which objects' news are passed on."""
+    """Which notified objects are passed on."""
 
     prefixes: tuple[str, ...] = ()
-    """URIs below which uploads arrive; none for all."""
+    """URIs below which uploads arrive; empty for all."""
     folders: tuple[str, ...] = ("*.zarr",)
-    """Folders that are one upload each."""
+    """Glob patterns of folders that are one upload each."""
     markers: tuple[str, ...] = MARKERS
-    """Objects at the root of such a folder that make it worth a look."""
+    """Objects at the root of such a folder whose arrival is passed on."""
 
 
-def uploads_of(news: Sequence[UploadCreated], interest: Interest) -> tuple[UploadCreated, ...]:
-    """The uploads that news of objects are about, each once.
+def uploads_of(objects: Sequence[UploadCreated], interest: Interest) -> tuple[UploadCreated, ...]:
+    """The uploads to which new objects belong, each once.
 
-    A zarr has thousands of objects: of a folder only its markers are news, or each chunk
-    would have a run of the watcher.
+    A zarr has thousands of objects. Of a folder only its markers are passed on; otherwise each
+    chunk would start a run of the watcher.
     """
-    found = {(upload.uri, upload.generation): upload for upload in _noted(news, interest)}
-    return tuple(found.values())
+    uploads = {
+        (upload.uri, upload.generation): upload for upload in _of_interest(objects, interest)
+    }
+    return tuple(uploads.values())
 
 
-def _noted(news: Sequence[UploadCreated], interest: Interest) -> Iterator[UploadCreated]:
-    for upload in news:
+def _of_interest(objects: Sequence[UploadCreated], interest: Interest) -> Iterator[UploadCreated]:
+    for upload in objects:
         if not _below(upload.uri, interest.prefixes):
             continue
         scheme, _, path = upload.uri.partition("://")
         names = path.split("/")
-        if any(name == STATE_FOLDER or name.endswith(".zarr.build") for name in names):
+        if any(name == STATE_FOLDER or name.endswith(folder_of(".zarr")) for name in names):
             continue
         folder = _folder(names, interest.folders)
         if folder is None:
             yield upload
         elif "/".join(names[folder:]) in interest.markers:
-            whole = f"{scheme}://{'/'.join(names[:folder])}"
-            # Without its size: it is the marker's, not the upload's.
+            uri = f"{scheme}://{'/'.join(names[:folder])}"
+            # Without the size, which is the marker's and not the upload's.
             marked = f"{'/'.join(names[folder:])}:{upload.generation}"
             generation = marked if upload.generation else ""
-            yield UploadCreated(whole, generation, None, upload.origin)
+            yield UploadCreated(uri, generation, None, upload.origin)
 
 
 def _folder(names: Sequence[str], folders: Sequence[str]) -> int | None:
-    """How many names lead to the outermost folder that is an upload."""
+    """Number of names up to the outermost folder that is an upload; None where there is none."""
     for length in range(1, len(names)):
         if any(matches(names[length - 1], folder) for folder in folders):
             return length
@@ -72,16 +75,13 @@ def _folder(names: Sequence[str], folders: Sequence[str]) -> int | None:
 
 
 def _below(uri: str, prefixes: Sequence[str]) -> bool:
-    # Of one's own bucket an object may be named with "..": it stays an object's name.
-    places = [canonical_uri(prefix).rstrip("/") + "/" for prefix in prefixes]
-    return not places or canonical_uri(uri).startswith(tuple(places))
+    # In a bucket ".." is part of an object's name, and leads to no other folder.
+    folders = [canonical_uri(prefix).rstrip("/") + "/" for prefix in prefixes]
+    return not folders or canonical_uri(uri).startswith(tuple(folders))
 
 
 def parse_pubsub(body: bytes) -> tuple[UploadCreated, ...]:
-    """A push of Pub/Sub with a notification of Google Cloud Storage.
-
-    Of a new object there is one; any other kind of news is none.
-    """
+    """The new object in a Pub/Sub push of Google Cloud Storage; nothing for other events."""
     message = _field(_document(body), "message", dict)
     attributes = _field(message, "attributes", dict)
     if attributes.get("eventType") != "OBJECT_FINALIZE":
@@ -94,16 +94,16 @@ def parse_pubsub(body: bytes) -> tuple[UploadCreated, ...]:
 
 
 def _object_resource(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What Pub/Sub carries of the object itself; nothing where that is left out."""
+    """The object's metadata in a Pub/Sub message; empty where the message has none."""
     try:
         found = json.loads(base64.b64decode(str(message.get("data", "")), validate=True) or b"{}")
     except ValueError as error:
-        raise NotificationError(f"message.data is no JSON in base64: {error}") from error
+        raise NotificationError(f"message.data is not JSON in base64: {error}") from error
     return found if isinstance(found, dict) else {}
 
 
 def parse_s3(body: bytes | str, origin: str = "s3") -> tuple[UploadCreated, ...]:
-    """S3's event message (of SNS, MinIO or a webhook), or one of EventBridge."""
+    """The new objects in an event message of S3 (SNS, MinIO, webhooks) or of EventBridge."""
     document = _document(body)
     if "detail-type" in document:
         return _event_bridge(document, origin)
@@ -112,7 +112,9 @@ def parse_s3(body: bytes | str, origin: str = "s3") -> tuple[UploadCreated, ...]
     found: list[UploadCreated] = []
     for record in _field(document, "Records", list):
         if not isinstance(record, dict):
-            raise NotificationError("a record is no object; send S3's event message as it is")
+            raise NotificationError(
+                "a record is not a JSON object; forward S3's event message unchanged"
+            )
         event = str(record.get("eventName", "")).removeprefix("s3:")
         if event.startswith("ObjectCreated:"):
             found += _s3_record(_field(record, "s3", dict), origin)
@@ -142,8 +144,8 @@ def _event_bridge(document: Mapping[str, Any], origin: str) -> tuple[UploadCreat
 
 
 def _s3_generation(described: Mapping[str, Any]) -> str:
-    told = [described.get(name) for name in ("eTag", "etag", "sequencer", "versionId")]
-    return "+".join(str(value) for value in told if value)
+    values = [described.get(name) for name in ("eTag", "etag", "sequencer", "versionId")]
+    return "+".join(str(value) for value in values if value)
 
 
 def _object(
@@ -155,9 +157,9 @@ def _object(
     origin: str,
 ) -> tuple[UploadCreated, ...]:
     if not bucket or "/" in bucket or not name.strip("/"):
-        raise NotificationError(f"{bucket!r} and {name!r} name no object in a bucket")
+        raise NotificationError(f"bucket {bucket!r} and name {name!r} do not name an object")
     if name.endswith("/"):
-        # What consoles put down for an empty folder.
+        # Storage consoles create such objects for empty folders.
         return ()
     return (UploadCreated(f"{scheme}://{bucket}/{name}", generation, size, origin),)
 
@@ -166,16 +168,16 @@ def _document(body: bytes | str) -> dict[str, Any]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise NotificationError(f"the body is no JSON: {error}") from error
+        raise NotificationError(f"the body is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise NotificationError("the body is no JSON object")
+        raise NotificationError("the body is not a JSON object")
     return found
 
 
 def _field[T](document: Mapping[str, Any], name: str, kind: type[T]) -> T:
     value = document.get(name)
     if not isinstance(value, kind):
-        raise NotificationError(f"the notification has no {name}, or one of another type")
+        raise NotificationError(f"the notification has no {name!r} of type {kind.__name__}")
     return value
 
 
@@ -188,10 +190,10 @@ def _size(value: Any) -> int | None:
 
 @dataclass(frozen=True)
 class UploadCreated:
-    """What a storage's notification tells of."""
+    """A new object, as storage notified of it."""
 
     uri: str
     generation: str = ""
     size: int | None = None
     origin: str = ""
-    """Who told: gcs, s3 or sns."""
+    """The service that notified: gcs, s3 or sns."""

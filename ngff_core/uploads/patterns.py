@@ -1,4 +1,4 @@
-"""Patterns for the paths of uploads, and the names of the pyramids made from them."""
+"""Glob patterns for the paths of uploads, and the URIs of their pyramids."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Names:
-    """Which names below a prefix are uploads, and where their pyramids go."""
+    """Which paths below a prefix are uploads, and where their pyramids go."""
 
     include: tuple[str, ...]
     exclude: tuple[str, ...]
     folders: tuple[str, ...]
-    """Folders that count as one upload each."""
+    """Glob patterns of folders that are one upload each."""
     target: str
-    """A prefix, or a template with {path}, {folder}, {name} or {file}."""
+    """A URI prefix, or a template with {path}, {folder}, {name} or {file}."""
 
     def is_folder_upload(self, path: str) -> bool:
-        """Whether the folder is one upload, and not a place where uploads lie."""
+        """Whether the folder at ``path`` is one upload, rather than a folder of uploads."""
         return any(matches(path, pattern) for pattern in self.folders)
 
     def wanted(self, path: str) -> bool:
-        """Whether an upload of this name is asked for."""
+        """Whether an upload at ``path`` is included and not excluded."""
         return any(matches(path, pattern) for pattern in self.include) and not self.excluded(path)
 
     def excluded(self, path: str) -> bool:
+        """Whether ``path`` matches a pattern of ``exclude``."""
         return any(matches(path, pattern) for pattern in self.exclude)
 
     def target_of(self, path: str) -> str:
-        """The URI of the pyramid of an upload.
+        """The URI of the pyramid for the upload at ``path``.
 
         >>> names = Names((), (), (), "gs://out")
         >>> names.target_of("mouse/brain.ome.tif")
@@ -46,10 +47,10 @@ class Names:
             template = template.rstrip("/") + "/{path}.ome.zarr"
         folder, _, file = path.rpartition("/")
         name = without_ending(file)
-        whole = f"{folder}/{name}" if folder else name
-        filled = template.format(path=whole, folder=folder, name=name, file=file)
+        stem = f"{folder}/{name}" if folder else name
+        filled = template.format(path=stem, folder=folder, name=name, file=file)
         scheme, separator, rest = filled.partition("://")
-        # A folder that is empty leaves two slashes where one is meant.
+        # An empty {folder} leaves two slashes where one is meant.
         return f"{scheme}://{_one_slash(rest)}" if separator else _one_slash(filled)
 
 
@@ -69,9 +70,9 @@ def without_ending(file: str) -> str:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a glob matches: the last name, or the whole path where it has a slash.
+    """Whether a glob matches the last name of ``path``, or all of it where it has a slash.
 
-    ``*`` and ``?`` stay within a name, ``**`` spans folders.
+    ``*`` and ``?`` match within a name, ``**`` matches any number of folders.
 
     >>> matches("a/b/c.tif", "*.tif"), matches("a/b/c.tif", "a/*.tif")
     (True, False)
@@ -98,6 +99,6 @@ def _one_slash(path: str) -> str:
 
 
 def digest(value: Any) -> str:
-    """A short name for a JSON value, the same on every machine."""
+    """A short hash of a JSON value, the same on every machine."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import shlex
 import sys
@@ -20,6 +21,7 @@ from ngff_core import (
     BuildReport,
     build_status,
     check_build,
+    config,
     repair_pyramid,
     verify_pyramid,
 )
@@ -27,17 +29,16 @@ from ngff_core.build.api import run_build
 from ngff_core.errors import CallerError, InvalidOptionError, NgffError, StoredDataError
 from ngff_core.plan.pricing import COMPRESSION, THROUGHPUT, price
 from ngff_core.storage import StorageOptions, is_transient
+from ngff_flows.cli.extras import require_prefect
 from ngff_flows.cli.options import (
     Block,
     Compression,
     Json,
-    MemoryLimit,
-    Options,
     Source,
+    StorageOptionsText,
     Target,
     Throughput,
-    Workers,
-    _with_options,
+    with_options,
 )
 from ngff_flows.cli.parsing import parse_storage_options
 from ngff_flows.cli.run_flow import run_flow
@@ -54,20 +55,20 @@ _TRACEBACK = "NGFF_FLOWS_TRACEBACK"
 
 
 class _Commands(TyperGroup):
-    """Commands that say what an interrupted one left; typer itself would end in silence."""
+    """Commands that report Ctrl-C in one line; typer itself would print nothing."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            _fail("interrupted; the same command goes on with what was done", 1)
+            _fail("interrupted; run the same command again: it continues where it stopped", 1)
 
 
 app = typer.Typer(
     name="ngff-flows",
     cls=_Commands,
     help="Turn microscopy and medical images into OME-Zarr pyramids.\n\n"
-    "The same command again, after whatever happened to the first, does what remains.",
+    "Run the same command again after an interruption: it continues where it stopped.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -83,21 +84,21 @@ app = typer.Typer(
     "`ngff-flows build in.zarr out.ome.zarr --scale-factors 2,4,8 --memory-limit 2GiB`\n\n"
     "`ngff-flows build gs://in/a.zarr gs://out/a.ome.zarr --dask-address tcp://10.0.0.1:8786`"
 )
-@_with_options
+@with_options()
 def build(
     source: Source,
     target: Target,
     options: BuildOptions,
     no_prefect: Annotated[
-        bool, typer.Option("--no-prefect", help="Run without Prefect: no server, no run page.")
+        bool, typer.Option("--no-prefect", help="Build without Prefect: no server, no run page.")
     ] = False,
-    storage_options: Options = None,
+    storage_options: StorageOptionsText = None,
     storage_block: Block = None,
     as_json: Json = False,
 ) -> None:
-    """Build the pyramid of SOURCE at TARGET, or what remains of it."""
+    """Build the pyramid of SOURCE at TARGET, or the rest of it."""
     storage = _storage(storage_options, storage_block)
-    # Before a run is made, so that mistakes are told at once and in one line.
+    # Before the flow starts, so that mistakes are reported at once and in one line.
     check_build(source, target, options, storage_options=storage)
     run = partial(run_flow, storage_options=storage, storage_block=storage_block or ())
     if no_prefect:
@@ -117,19 +118,19 @@ def build(
 @app.command(
     epilog="Example:\n\n`ngff-flows plan brain.ome.tif brain.ome.zarr --memory-limit 4GiB`"
 )
-@_with_options
+@with_options()
 def plan(
     source: Source,
     target: Target,
     options: BuildOptions,
     throughput: Throughput = THROUGHPUT,
     compression: Compression = COMPRESSION,
-    storage_options: Options = None,
+    storage_options: StorageOptionsText = None,
     storage_block: Block = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what build would do with the same options and what it comes to, without doing it."""
-    # With the same look at the target, so that what is planned here can be built.
+    """Show what build would do with the same options, and its cost, without doing it."""
+    # Checks the target too, so that a plan shown here can be built.
     storage = _storage(storage_options, storage_block)
     planned = check_build(source, target, options, storage_options=storage)
     cost = price(planned.plan, planned.projection, throughput=throughput, compression=compression)
@@ -140,11 +141,11 @@ def plan(
 @app.command(epilog="Example:\n\n`ngff-flows status brain.ome.zarr`")
 def status(
     target: Target,
-    storage_options: Options = None,
+    storage_options: StorageOptionsText = None,
     storage_block: Block = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what of the build at TARGET is done, and what remains."""
+    """Show how much of the build at TARGET is done."""
     found = build_status(target, storage_options=_storage(storage_options, storage_block))
     _print(as_json, found.to_dict, lambda: show_status(found))
 
@@ -153,32 +154,35 @@ def status(
     epilog="Examples:\n\n`ngff-flows verify brain.ome.zarr --deep`\n\n"
     "`ngff-flows verify brain.ome.zarr --repair`"
 )
+@with_options("workers", "memory_limit")
 def verify(
     target: Target,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Read and decode every object as well.")
-    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and decode every object too.")] = False,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Look deep, and build anew what is damaged."),
+        typer.Option(
+            "--repair",
+            help="Read every object, and compute damaged regions again from the source or the "
+            "larger level.",
+        ),
     ] = False,
-    workers: Workers = None,
-    memory_limit: MemoryLimit = None,
-    storage_options: Options = None,
+    *,
+    options: BuildOptions,
+    storage_options: StorageOptionsText = None,
     storage_block: Block = None,
     as_json: Json = False,
 ) -> None:
-    """Hold what is published at TARGET against its plan and ledger."""
+    """Check the pyramid at TARGET against its plan and checksums."""
     storage = _storage(storage_options, storage_block)
     if repair:
-        _repair(target, workers, memory_limit, storage, as_json=as_json)
+        _repair(target, options, storage, as_json=as_json)
         return
     with listening() as listener:
         found = verify_pyramid(
             target,
             deep=deep,
-            workers=workers,
-            memory_limit=memory_limit,
+            workers=options.workers,
+            memory_limit=options.memory_limit,
             storage_options=storage,
             progress=listener,
         )
@@ -189,18 +193,13 @@ def verify(
 
 
 def _repair(
-    target: str,
-    workers: int | None,
-    memory_limit: str | None,
-    storage: StorageOptions | None,
-    *,
-    as_json: bool,
+    target: str, options: BuildOptions, storage: StorageOptions | None, *, as_json: bool
 ) -> None:
     with listening() as listener:
         done = repair_pyramid(
             target,
-            workers=workers,
-            memory_limit=memory_limit,
+            workers=options.workers,
+            memory_limit=options.memory_limit,
             storage_options=storage,
             progress=listener,
         )
@@ -210,10 +209,11 @@ def _repair(
 
 
 def _storage(options: str | None, blocks: list[str] | None) -> StorageOptions | None:
-    """What the command was given for storage."""
+    """The storage options that the command line gives, as such or through Prefect blocks."""
     if options is not None and blocks:
-        raise InvalidOptionError("storage-options: not beside --storage-block; give one of them")
+        raise InvalidOptionError("give either --storage-options or --storage-block, not both")
     if blocks:
+        require_prefect("use --storage-options in place of --storage-block")
         from tasks.credentials import storage_options
 
         return storage_options(blocks)
@@ -223,21 +223,28 @@ def _storage(options: str | None, blocks: list[str] | None) -> StorageOptions | 
 def main() -> None:
     """Run the command; exit 0 when done, 2 for the caller's mistake, 1 for anything else."""
     try:
+        config.check()
+        _log_to_stderr()
         app()
     except CallerError as error:
         _fail(error, 2)
     except StoredDataError as error:
         _fail(error, 1)
     except (NgffError, OSError) as error:
-        _fail(_place(error), 1, _remedy(error))
+        _fail(_location(error), 1, _remedy(error))
     except Exception as error:
         if os.environ.get(_TRACEBACK):
             raise
         if is_transient(error):
             _fail(error, 1, _remedy(error))
         said = " ".join(str(error).split())
-        hint = f"; run again with {_TRACEBACK}=1 for the whole story"
+        hint = f"; run again with {_TRACEBACK}=1 to see the traceback"
         _fail(f"unexpected {type(error).__name__}: {said}", 1, hint)
+
+
+def _log_to_stderr() -> None:
+    if config.log_level is not None:
+        logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s: %(message)s")
 
 
 def _print(as_json: bool, document: Callable[[], Any], show: Callable[[], None]) -> None:
@@ -251,11 +258,11 @@ def _show_first_finding(report: BuildReport, target: str) -> None:
     if report.verification is not None:
         first = report.verification.findings[0]
         print(f"First finding:  {first.key}: {first.what}", file=sys.stderr)
-    print(f"See them all:   ngff-flows verify {shlex.quote(target)}", file=sys.stderr)
+    print(f"All findings:   ngff-flows verify {shlex.quote(target)}", file=sys.stderr)
 
 
-def _place(error: BaseException) -> BaseException | str:
-    """The error, or the path that the system names and what it says of it."""
+def _location(error: BaseException) -> BaseException | str:
+    """The error; of the system's errors, the path and the reason only."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return error
@@ -264,13 +271,13 @@ def _place(error: BaseException) -> BaseException | str:
 def _remedy(error: BaseException) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if is_transient(error):
-        return "; run the same command again to go on"
+        return "; run the same command again to continue"
     if number == errno.ENOSPC:
-        return "; make room, and run the same command again to go on"
+        return "; free some space, and run the same command again to continue"
     if isinstance(error, PermissionError) or number == errno.EROFS:
-        return "; see to its permissions, or choose another place"
+        return "; change its permissions, or choose another path"
     if isinstance(error, NotADirectoryError):
-        return "; a part of this path is a file: choose another place"
+        return "; a part of this path is a file: choose another path"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""How options are spelled on a command line."""
+"""From the text of a command line to option values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from ngff_core.errors import InvalidOptionError
 
 
 def parse_sizes(option: str, text: str | None) -> Any:
-    """An int, a list such as ``64,256,256``, or JSON.
+    """Sizes or factors: an int, a list such as ``64,256,256``, or JSON; None for no text.
+
+    Raises InvalidOptionError, with the option's name, for any other text.
 
     >>> parse_sizes("chunks", "64,256,256")
     [64, 256, 256]
@@ -22,19 +24,19 @@ def parse_sizes(option: str, text: str | None) -> Any:
     try:
         if text.lstrip()[:1] in ("[", "{"):
             return json.loads(text)
-        # a comma at the end makes a list of one
+        # A comma at the end makes a list of one number.
         parts = [int(part) for part in text.rstrip().removesuffix(",").split(",")]
     except ValueError as error:
         raise InvalidOptionError(
-            f"--{option} {text!r} is neither an int, a list such as 2,4,8, nor JSON"
+            f"--{option} {text!r} is not a number, a list such as 2,4,8, nor JSON"
         ) from error
     return parts if "," in text else parts[0]
 
 
 def parse_storage_options(text: str | None) -> dict[str, Any] | None:
-    """The JSON object that ``text`` is, or that the file after an ``@`` holds.
+    """Storage options from a JSON object, or from the file named after an ``@``.
 
-    No message repeats any of it: it may hold secrets.
+    Error messages never quote the text: it may hold secrets.
 
     >>> parse_storage_options('{"anon": true}')
     {'anon': True}
@@ -46,14 +48,16 @@ def parse_storage_options(text: str | None) -> dict[str, Any] | None:
         try:
             text = path.read_text("utf-8")
         except (OSError, ValueError):
-            raise InvalidOptionError(f"storage-options: {path} cannot be read") from None
+            raise InvalidOptionError(
+                f"--storage-options: {path} cannot be read as a text file"
+            ) from None
     try:
         found = json.loads(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):
         raise InvalidOptionError(
-            'storage-options: not a JSON object, such as {"endpoint_url": "https://…"}; '
-            "write @FILE for one that lies in a file"
+            '--storage-options: this is not a JSON object, such as {"endpoint_url": "https://…"}; '
+            "write @FILE to read it from a file"
         )
     return found

@@ -1,4 +1,4 @@
-"""Running the flow from a terminal: quiet settings first, then Prefect."""
+"""Runs the flow `build-pyramid` from a terminal: quiet settings first, then Prefect."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ngff_core import BuildOptions, BuildReport
 from ngff_core.errors import NgffError
 from ngff_core.progress import Listener, Message, silent
 from ngff_core.storage import StorageOptions, absolute_uri, check_uri
+from ngff_flows.cli.extras import require_prefect
 
 
 def run_flow(
@@ -21,35 +22,37 @@ def run_flow(
     storage_options: StorageOptions | None = None,
     storage_block: Sequence[str] = (),
 ) -> tuple[BuildReport, str]:
-    """Run the flow `build-pyramid`; its report, and the id of the flow run.
+    """Run the flow `build-pyramid` in this process; its report, and the id of the flow run.
 
-    A ``listener`` hears of the progress in place of Prefect's console, whose lines would
-    tear its bars; the run's own log has them all the same. ``storage_options`` are for this
-    process, and the run has them not as a parameter; the name of a block it has.
+    A ``listener`` gets the progress in place of Prefect's console, whose lines would break
+    its bars; the run's log has these lines in any case. ``storage_options`` stay in this
+    process and are no parameter of the run, which Prefect would store; ``storage_block``,
+    names of blocks, is one.
     """
-    # Before there is a run that would have them among its parameters.
+    require_prefect("use --no-prefect")
+    # Refuses credentials in a URI, before a run has it among its parameters.
     check_uri(source)
     check_uri(target)
     if listener is not None:
-        listener(Message("starting Prefect (the first time takes half a minute)"))
+        listener(Message("starting Prefect (half a minute the first time)"))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # The first start of Prefect's own server migrates its database, for half a minute.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     from flows.build_pyramid import build_pyramid
     from flows.options import PyramidOptions
-    from tasks.credentials import given
-    from tasks.reporting.progress import watched_by
+    from tasks.credentials import credentials_of_run
+    from tasks.reporting.progress import listener_of_run
 
     _quiet_tracebacks()
     if listener is not None:
         for handler in _consoles():
             handler.setLevel(logging.WARNING)
-    # The run's page shows these, and a worker that retries the run has a folder of its own.
-    places = absolute_uri(source), absolute_uri(target)
-    with watched_by(listener or silent), given(storage_options):
+    # Absolute: the run's page shows them, and a worker that retries the run starts elsewhere.
+    uris = absolute_uri(source), absolute_uri(target)
+    with listener_of_run(listener or silent), credentials_of_run(storage_options):
         state = build_pyramid(
-            *places,
+            *uris,
             PyramidOptions.from_core(options),
             list(storage_block) or None,
             return_state=True,
@@ -59,7 +62,7 @@ def run_flow(
 
 
 def _quiet_tracebacks() -> None:
-    """Errors raised on purpose, and storage's, are one line, as without Prefect."""
+    """Show our own errors, and those of storage, in one line, as without Prefect."""
     if os.environ.get("NGFF_FLOWS_TRACEBACK"):
         return
     for handler in _consoles():
@@ -69,7 +72,7 @@ def _quiet_tracebacks() -> None:
 def _consoles() -> list[logging.Handler]:
     from prefect.logging.handlers import PrefectConsoleHandler
 
-    # Prefect's console stands at the root of all loggers; in earlier versions at its own.
+    # Prefect's console handler is on the root logger; in earlier versions on Prefect's own.
     loggers = [logging.getLogger(name) for name in (None, "prefect", "prefect.extra")]
     handlers = {handler for logger in loggers for handler in logger.handlers}
     return [handler for handler in handlers if isinstance(handler, PrefectConsoleHandler)]

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: progress on standard error, results on standard output."""
+"""Output for a terminal: progress on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -68,34 +68,34 @@ class Bars:
 
 
 class PlainLines:
-    """A line when a phase begins and ends, and every two seconds between."""
+    """Writes a line when a phase begins and ends, and every two seconds between."""
 
     def __init__(self) -> None:
-        self._said_at = 0.0
+        self._written_at = 0.0
         self._unit = "regions"
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
         match event:
             case Started(phase, done, total, unit):
-                self._unit, self._said_at = unit, now
-                before = f", {done} done before" if done else ""
-                self._say(f"{phase}: {counted(total, unit)}{before}")
-            case Advanced(phase, done, total) if now - self._said_at >= _PLAIN_SECONDS:
-                self._said_at = now
-                self._say(f"{phase}: {done}/{total} {self._unit}")
+                self._unit, self._written_at = unit, now
+                before = f", {done} already done" if done else ""
+                self._write(f"{phase}: {counted(total, unit)}{before}")
+            case Advanced(phase, done, total) if now - self._written_at >= _PLAIN_SECONDS:
+                self._written_at = now
+                self._write(f"{phase}: {done}/{total} {self._unit}")
             case Finished(phase, _, fresh, seconds):
-                self._say(f"{phase}: {counted(fresh, self._unit)} in {seconds:.1f} s")
+                self._write(f"{phase}: {counted(fresh, self._unit)} in {seconds:.1f} s")
             case Message(text):
-                self._say(text)
+                self._write(text)
 
-    def _say(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
 def show_report(report: BuildReport) -> None:
-    """What was built, for people."""
+    """Print the levels of a build and the result of its verification."""
     console = _console()
     table = _table("level", "shape", "voxel size", "raw", "stored", "regions", "written now")
     for level in report.levels:
@@ -112,14 +112,14 @@ def show_report(report: BuildReport) -> None:
     done = (
         f"{counted(report.fresh, 'regions')} written"
         if report.fresh
-        else "everything was done before"
+        else "nothing was left to write"
     )
     console.print(f"{report.target}", soft_wrap=True)
     console.print(f"{done} in {report.seconds:.1f} s; {_verdict(report.verification)}")
 
 
 def show_plan(planned: PlannedBuild, price: Price) -> None:
-    """What a build would do, for people."""
+    """Print the phases of a build, and what they cost."""
     console, plan, cost = _console(), planned.plan, planned.projection
     console.print(f"{planned.source}\n  to {planned.target}", soft_wrap=True)
     console.print(
@@ -144,7 +144,7 @@ def show_plan(planned: PlannedBuild, price: Price) -> None:
     )
     console.print(
         f"{price.puts} PUT, {price.gets} GET, {price.lists} list requests; about "
-        f"{bytes_text(price.bytes_stored)} stored, compressed {price.compression:g} times"
+        f"{bytes_text(price.bytes_stored)} stored, at a compression of {price.compression:g}"
     )
     console.print(
         f"{price.worker_hours:.1f} worker-hours at {price.throughput:g} MB/s read and written"
@@ -156,7 +156,7 @@ def show_plan(planned: PlannedBuild, price: Price) -> None:
 
 
 def show_status(status: BuildStatus) -> None:
-    """How far a build is, for people."""
+    """Print how much of a build is done."""
     console = _console()
     console.print(f"{status.source}\n  to {status.target}", soft_wrap=True)
     table = _table("phase", "done", "of", "stored")
@@ -168,13 +168,16 @@ def show_status(status: BuildStatus) -> None:
     if status.finished:
         console.print("finished and published")
     elif status.builder is not None:
-        console.print(f"being built by process {status.builder.pid} on {status.builder.machine}")
+        console.print(f"being built by {status.builder}")
     else:
-        console.print("not finished, and nobody is at work; the same build command goes on with it")
+        console.print(
+            "not finished, and no process is building it; "
+            "run the same build command again to continue"
+        )
 
 
 def show_verification(target: str, found: Verification) -> None:
-    """What verification found, for people."""
+    """Print the findings of a verification."""
     console = _console()
     for finding in found.findings:
         console.print(f"{finding.key}: {finding.what}", soft_wrap=True, highlight=False)
@@ -182,25 +185,26 @@ def show_verification(target: str, found: Verification) -> None:
 
 
 def show_repair(done: Repair) -> None:
-    """What a repair mended and what it left, for people."""
+    """Print what a repair repaired, and what it could not repair and why."""
     console = _console()
-    lines = [f"{finding.key}: {finding.what}: mended" for finding in done.repaired]
+    lines = [f"{finding.key}: {finding.what}: repaired" for finding in done.repaired]
     lines += [f"{left.finding.key}: {left.finding.what}: {left.why}" for left in done.left]
     for line in lines:
         console.print(line, soft_wrap=True, highlight=False)
-    told = f"{len(done.repaired)} mended, {len(done.left)} left" if lines else "nothing to mend"
-    console.print(f"{done.target}: {told}; {_verdict(done.verification)}", soft_wrap=True)
+    counts = f"{len(done.repaired)} repaired, {len(done.left)} not repaired"
+    summary = counts if lines else "nothing to repair"
+    console.print(f"{done.target}: {summary}; {_verdict(done.verification)}", soft_wrap=True)
 
 
 def _verdict(found: Verification | None) -> str:
     if found is None:
         return "not verified"
     if found.ok:
-        how = "read, decoded and" if found.deep else "counted and"
+        how = "read and decoded, all as recorded" if found.deep else "counted, all as recorded"
         what = f"{counted(found.regions, 'regions')} and {found.objects} objects"
-        unseen = "" if found.listed else "; what else is there cannot be listed"
-        return f"verified: {what} {how} found right{unseen}"
-    return f"{counted(len(found.findings), 'findings')}: not as plan and ledger say"
+        unlisted = "; the store cannot be listed, so extra objects are not checked"
+        return f"verified: {what} {how}{'' if found.listed else unlisted}"
+    return f"{counted(len(found.findings), 'findings')}: it differs from its plan and checksums"
 
 
 def _layout(plan: PyramidPlan, phase: str) -> tuple[str, str, str]:
@@ -220,5 +224,5 @@ def _table(*names: str) -> Table:
 
 
 def _console() -> Console:
-    # Where the output is no terminal rich would wrap at 80 columns and cut the table.
+    # Without a terminal rich would wrap at 80 columns, and cut the table.
     return Console() if sys.stdout.isatty() else Console(width=200, force_terminal=False)

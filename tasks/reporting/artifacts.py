@@ -1,4 +1,4 @@
-"""What a build leaves in Prefect's UI: a table of levels, a report, a thumbnail."""
+"""Artifacts of a build in Prefect's UI: a table of levels, a report, a thumbnail."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _KEY_LENGTH = 40
 
 
 def artifact_key(what: str, target: str) -> str:
-    """A key of its own for each target: the page of a key has all builds of one pyramid.
+    """The key of an artifact, different for each target.
 
-    With one key for all, a run's artifact would lead to a list of everybody's.
+    Prefect's page of a key then lists the builds of one pyramid, not those of all pyramids.
 
     >>> artifact_key("report", "gs://lab/Brain 7.ome.zarr")
     'report-brain-7-a659f2'
@@ -40,7 +40,7 @@ def artifact_key(what: str, target: str) -> str:
 
 
 def show_levels(report: BuildReport) -> None:
-    """The table of levels."""
+    """Create the table of levels."""
     create_table_artifact(
         key=artifact_key("levels", report.target),
         table=[_row(report, level) for level in report.levels],
@@ -53,7 +53,7 @@ def show_report(
     public_url: str | None = None,
     chosen: Mapping[str, Any] | None = None,
 ) -> None:
-    """The report, as markdown."""
+    """Create the report, as markdown; ``chosen`` are options other than the defaults."""
     create_markdown_artifact(
         key=artifact_key("report", report.target),
         markdown=report_markdown(report, public_url, chosen),
@@ -62,18 +62,19 @@ def show_report(
 
 
 def show_thumbnail(report: BuildReport, picture: str) -> None:
-    """The coarsest level, as a picture that needs no public bucket."""
+    """Create the image of the smallest level, which needs no public bucket: ``picture`` is data."""
     create_image_artifact(
         image_url=picture,
         key=artifact_key("thumbnail", report.target),
-        description=f"Coarsest level of {report.target}, contrast stretched",
+        description=f"Smallest level of {report.target}, contrast stretched",
     )
 
 
 def viewer_links(target: str, ome_zarr_version: str, public_url: str | None) -> dict[str, str]:
-    """Addresses that show a pyramid in a browser; none where browsers cannot read it.
+    """Addresses of viewers that show a pyramid, by name; none without a ``public_url``.
 
-    ``public_url`` is where they can; ``derive`` makes it from a target in Google's storage.
+    ``public_url`` is the address at which browsers can read the target; ``derive`` makes it from
+    a gs:// target.
 
     >>> viewer_links("gs://lab/brain.ome.zarr", "0.5", "derive")["vizarr"]
     'https://hms-dbmi.github.io/vizarr/?source=https://storage.googleapis.com/lab/brain.ome.zarr'
@@ -85,7 +86,7 @@ def viewer_links(target: str, ome_zarr_version: str, public_url: str | None) -> 
     source = quote(url, safe=":/")
     links = {}
     if ome_zarr_version != "0.6":
-        # Neuroglancer 2.41.2 shows a black page for what it does not know yet.
+        # Neuroglancer 2.41.2 shows a black page for OME-Zarr 0.6, which it does not know yet.
         zarr = "zarr2" if ome_zarr_version == "0.4" else "zarr3"
         scene = {"layers": [{"name": url.rpartition("/")[2], "source": f"{url}/|{zarr}:"}]}
         address = f"https://neuroglancer-demo.appspot.com/#!{quote(json.dumps(scene))}"
@@ -108,16 +109,20 @@ def report_markdown(
     public_url: str | None = None,
     chosen: Mapping[str, Any] | None = None,
 ) -> str:
-    """The report of a build for people who watch it; ``chosen`` are options not by default."""
+    """The report of a build as markdown; ``chosen`` are options other than the defaults."""
     checked = report.verification
     if checked is None:
         verdict = "not verified"
     elif checked.ok:
         verdict = (
             f"verified: {counted(checked.regions, 'regions')} in {checked.objects} objects, "
-            "metadata included, found as plan and ledger say"
+            "and the metadata match plan and checksums"
         )
-        verdict += "" if checked.listed else "; what else is there cannot be listed"
+        verdict += (
+            ""
+            if checked.listed
+            else "; the store cannot be listed, so extra objects are not checked"
+        )
     else:
         found = counted(len(checked.findings), "findings")
         verdict = f"**{found}**: run `ngff-flows verify --repair {report.target}`"
@@ -138,11 +143,11 @@ def report_markdown(
     if report.absent_chunks:
         facts["Absent"] = (
             f"{report.absent_chunks} of {counted(report.source_chunks or 0, 'chunks')} of the "
-            "source, read as its fill value"
+            "source are not stored; they were read as its fill value"
         )
     links = viewer_links(report.target, report.ome_zarr_version, public_url)
     if links:
-        facts["Look at it"] = ", ".join(f"[{name}]({url})" for name, url in links.items())
+        facts["View it"] = ", ".join(f"[{name}]({url})" for name, url in links.items())
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     name = report.target.rstrip("/").rpartition("/")[2]
     # Markdown has no table without a header row, so the verdict is the header.
@@ -150,14 +155,14 @@ def report_markdown(
     return f"{head}\n## Levels\n\n{_levels(report)}\n\n{_SIDE_BY_SIDE}\n"
 
 
-_SIDE_BY_SIDE = "Levels are written side by side: their times overlap."
+_SIDE_BY_SIDE = "Levels are written at the same time, so their times overlap."
 
 
 def _options(chosen: Mapping[str, Any] | None) -> str:
     given = {name: value for name, value in (chosen or {}).items() if name != "method"}
-    # a bar would begin another cell
-    said = (f"`{name}={json.dumps(value)}`".replace("|", "\\|") for name, value in given.items())
-    return ", ".join(said) or "by default"
+    # A bar would begin another cell of the table.
+    texts = (f"`{name}={json.dumps(value)}`".replace("|", "\\|") for name, value in given.items())
+    return ", ".join(texts) or "the defaults"
 
 
 def _levels(report: BuildReport) -> str:
@@ -173,7 +178,7 @@ def _levels(report: BuildReport) -> str:
 
 
 def _shape(report: BuildReport, shape: tuple[int, ...]) -> str:
-    """A shape whose lines break between axes only: the page's columns are narrow."""
+    """A shape that breaks into lines between axes only: the page's columns are narrow."""
     return ", ".join(_unbroken(axis) for axis in shape_text(report.dims, shape).split(", "))
 
 
@@ -186,17 +191,17 @@ def _ratio(of: BuildReport | LevelReport) -> str:
 
 
 def _retries(report: BuildReport) -> str:
-    """All of them by kind, and then where they were."""
+    """All retries by kind, and then by level."""
     if not report.retries:
         return "none"
-    places = {f"level {level.index}": level.retries for level in report.levels}
-    places["beside the levels"] = report.retries_beside
-    where = ", ".join(f"{sum(met.values())} in {name}" for name, met in places.items() if met)
-    return f"{retries_text(report.retries)}; {where}".replace(" in beside", " beside")
+    by_part = {f"in level {level.index}": level.retries for level in report.levels}
+    by_part["outside the levels"] = report.retries_beside
+    parts = (f"{sum(kinds.values())} {part}" for part, kinds in by_part.items() if kinds)
+    return f"{retries_text(report.retries)}; {', '.join(parts)}"
 
 
 def _row(report: BuildReport, level: LevelReport) -> dict[str, Any]:
-    # The page shows about seven columns before one has to scroll: the news comes first.
+    # The page shows about seven columns without scrolling: the most important come first.
     return {
         "level": level.index,
         "shape": shape_text(report.dims, level.shape),

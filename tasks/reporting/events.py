@@ -1,12 +1,13 @@
-"""Prefect events: what other automations can be triggered by.
+"""Prefect events, which automations can use as triggers.
 
-| event | resource | says |
+| event | resource | meaning |
 |---|---|---|
-| ``ngff.upload.created`` | the upload | that storage told of a new object |
-| ``ngff.pyramid.completed`` | the pyramid; related: its source | that it is published |
-| ``ngff.pyramid.failed`` | the pyramid; related: its source | why a run ended without it |
+| ``ngff.upload.created`` | the upload | storage notified of a new object |
+| ``ngff.pyramid.completed`` | the pyramid; related: its source | the pyramid is published |
+| ``ngff.pyramid.failed`` | the pyramid; related: its source | a run failed, and why |
+| ``ngff.pyramid.damaged`` | the pyramid | an audit found it damaged |
 
-An event is news, not state: a build whose news cannot be told is as good as any other.
+A build never fails because an event could not be sent.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 
 def upload_event(upload: UploadCreated) -> dict[str, Any]:
-    """The event as Prefect's API takes it.
+    """The event ``ngff.upload.created`` as Prefect's API takes it.
 
-    Its id follows from object and generation, so that Prefect takes a notification that
-    storage delivers twice within minutes as one event.
+    Its id is computed from the object and its generation: where storage delivers one notification
+    twice within minutes, Prefect sees one event.
     """
     name = f"{upload.uri}@{upload.generation}"
     return {
@@ -58,7 +59,7 @@ def upload_event(upload: UploadCreated) -> dict[str, Any]:
     }
 
 
-def tell_completed(report: BuildReport) -> None:
+def emit_completed(report: BuildReport) -> None:
     """Emit ``ngff.pyramid.completed``."""
     checked = report.verification
     payload = {
@@ -70,10 +71,10 @@ def tell_completed(report: BuildReport) -> None:
         "verified": report.verified,
         "findings": len(checked.findings) if checked is not None else None,
     }
-    _tell(PYRAMID_COMPLETED, report.source, report.target, payload)
+    _emit(PYRAMID_COMPLETED, report.source, report.target, payload)
 
 
-def tell_failed(source: str, target: str, error: BaseException, seconds: float) -> None:
+def emit_failed(source: str, target: str, error: BaseException, seconds: float) -> None:
     """Emit ``ngff.pyramid.failed``."""
     payload = {
         "error": type(error).__name__,
@@ -81,10 +82,10 @@ def tell_failed(source: str, target: str, error: BaseException, seconds: float) 
         "seconds": round(seconds, 3),
     }
     source, target = (public_uri(absolute_uri(uri)) for uri in (source, target))
-    _tell(PYRAMID_FAILED, source, target, payload)
+    _emit(PYRAMID_FAILED, source, target, payload)
 
 
-def _tell(event: str, source: str, target: str, payload: Mapping[str, Any]) -> None:
+def _emit(event: str, source: str, target: str, payload: Mapping[str, Any]) -> None:
     try:
         emit_event(
             event,
@@ -97,5 +98,5 @@ def _tell(event: str, source: str, target: str, payload: Mapping[str, Any]) -> N
             related=[{"prefect.resource.id": source, "prefect.resource.role": "source"}],
             payload=dict(payload),
         )
-    except Exception as error:  # noqa: BLE001 - whatever stops the news must not stop the build
+    except Exception as error:  # noqa: BLE001 - no failed event may fail the build
         logger.warning("the event %s could not be emitted: %s", event, error)

@@ -1,4 +1,4 @@
-"""The core's progress, told to Prefect: lines in the run's log, a progress artifact."""
+"""Progress of a build in Prefect: lines in the run's log, and progress artifacts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from typing import cast
 from uuid import UUID
@@ -34,28 +34,30 @@ _ARTIFACT_SECONDS = 1.0
 
 @dataclass
 class _Terminal:
-    """Who else hears of this process's runs; nobody, but where a terminal shows bars."""
+    """A second listener of one run's events, such as the bars of a terminal."""
 
     listener: Listener = silent
 
 
-_terminal = _Terminal()
+_terminal: ContextVar[_Terminal | None] = ContextVar("terminal of a run", default=None)
 
 
 @contextmanager
-def watched_by(listener: Listener) -> Iterator[None]:
-    """Send the events of runs in this process to ``listener`` as well."""
-    _terminal.listener = listener
+def listener_of_run(listener: Listener) -> Iterator[None]:
+    """Send the events of runs started within this context to ``listener`` too."""
+    terminal = _Terminal(listener)
+    token = _terminal.set(terminal)
     try:
         yield
     finally:
-        _terminal.listener = silent
+        _terminal.reset(token)
+        terminal.listener = silent
 
 
 class RunLog:
-    """Logs the first and the last piece of a phase, and every 10 % or 10 s between.
+    """Logs the first and the last region of a phase, and every 10 % or 10 s between.
 
-    ``artifact`` is called with the per cent done, at most once a second and at the end.
+    ``artifact`` is called with the percentage done, at most once a second and at the end.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class RunLog:
         self._logger = logger
         self._artifact = artifact
         self._clock = clock
+        # Taken here, in the run's context: events come from the engine's threads, which have none.
+        self._terminal = _terminal.get() or _Terminal()
         self._began = self._logged_at = self._shown_at = clock()
         self._logged_percent = 0
         self._before = 0
@@ -74,11 +78,11 @@ class RunLog:
         self._unit = "regions"
 
     def write_to(self, logger: LogLike) -> None:
-        """Log to ``logger`` from now on; what was counted stays."""
+        """Log to ``logger`` from now on; the counts continue."""
         self._logger = logger
 
     def __call__(self, event: Event) -> None:
-        _terminal.listener(event)
+        self._terminal.listener(event)
         match event:
             case Started():
                 self._start(event)
@@ -87,7 +91,7 @@ class RunLog:
             case Finished():
                 self._finish(event)
             case Waiting(text):
-                # Nobody looks for a reason among the lines of progress.
+                # A warning stands out among the lines of progress.
                 self._logger.warning(text)
             case Message(text):
                 self._logger.info(text)
@@ -96,9 +100,9 @@ class RunLog:
         self._began = self._logged_at = self._shown_at = self._clock()
         self._before, self._nbytes = event.done, 0
         self._logged_percent = _percent(event.done, event.total)
-        kept = f", {event.done} done before" if event.done else ""
+        before = f", {event.done} already done" if event.done else ""
         self._unit = event.unit
-        self._logger.info(f"{event.phase}: {counted(event.total, event.unit)}{kept}")
+        self._logger.info(f"{event.phase}: {counted(event.total, event.unit)}{before}")
         self._show(self._logged_percent)
 
     def _advance(self, event: Advanced) -> None:
@@ -130,7 +134,9 @@ class RunLog:
         rate = f", {_rate(self._nbytes, event.seconds)}" if timed else ""
         done = f"{counted(event.fresh, self._unit)} in {event.seconds:.1f} s{rate}"
         done += _retried(event.retries)
-        self._logger.info(f"{event.phase}: {done if event.fresh else 'everything was done before'}")
+        self._logger.info(
+            f"{event.phase}: {done if event.fresh else 'already done by an earlier run'}"
+        )
         self._show(100.0)
 
     def _show(self, percent: float) -> None:
@@ -139,55 +145,58 @@ class RunLog:
 
 
 def progress_artifact(key: str, description: str) -> Callable[[float], None]:
-    """A progress artifact of the current run, made now; call the result with per cent.
+    """Create a progress artifact of the current run; call the result with the percentage.
 
-    Any thread may call it: it works with the client of the run that is current now. A
-    server that is away costs the build its picture, and never the build.
+    Any thread may call it: it uses the client of the run that is current now. Where the server
+    cannot be reached, the artifact is missing or stale; the build continues.
     """
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-    news = BestEffort()
-    made: list[UUID] = []
+    best_effort = BestEffort()
+    artifacts: list[UUID] = []
     context = copy_context()
 
     def create() -> None:
-        made.append(cast(UUID, create_progress_artifact(0.0, key=key, description=description)))
+        artifact = create_progress_artifact(0.0, key=key, description=description)
+        artifacts.append(cast(UUID, artifact))
 
     def show(percent: float) -> None:
-        if made:
-            # Outside of a run's context Prefect opens a connection each time and leaves it open.
-            news.tell(lambda: context.copy().run(update_progress_artifact, made[0], percent))
+        if artifacts:
+            # Outside a run's context Prefect opens a connection each time and leaves it open.
+            best_effort.call(
+                lambda: context.copy().run(update_progress_artifact, artifacts[0], percent)
+            )
 
-    news.tell(create)
+    best_effort.call(create)
     return show
 
 
 class BestEffort:
-    """Tells a server what it may miss, and loses little time where it is away.
+    """Calls that may fail, such as requests to a server; failures cost little time.
 
-    Prefect's client tries for a minute to reach a server that was there before. After
-    that nothing is told for ten times as long.
+    Prefect's client tries for a minute to reach a server that it reached before. After a
+    failure, calls are left out for ten times as long as it took.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._silent_until = -math.inf
 
-    def tell(self, telling: Callable[[], object]) -> None:
-        """Call ``telling``, unless that failed just before; its failure is none of the caller's."""
+    def call(self, function: Callable[[], object]) -> None:
+        """Call ``function``, unless a call failed a short time ago; a failure is only logged."""
         began = self._clock()
         if began < self._silent_until:
             return
         try:
-            telling()
-        except Exception as error:  # noqa: BLE001 - whatever stops the news must not stop the build
+            function()
+        except Exception as error:  # noqa: BLE001 - no failed report may fail the build
             now = self._clock()
             self._silent_until = now + 10 * (now - began)
-            logger.warning("progress could not be told to the server: %s", error)
+            logger.warning("progress could not be sent to the server: %s", error)
 
 
 def counted(number: int, unit: str) -> str:
-    """A number of pieces as people say it.
+    """A number with its unit, in the singular for 1.
 
     >>> counted(1, "regions"), counted(2, "regions")
     ('1 region', '2 regions')

@@ -1,4 +1,4 @@
-"""The receiver: whom it believes, what it passes on, and what senders are told."""
+"""The receiver: which senders it accepts, what it passes on, and its answers."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def s3(key: str = "scans/a.tif", event: str = "ObjectCreated:Put") -> Any:
 
 
 def token(key: rsa.RSAPrivateKey = KEY, **claims: Any) -> dict[str, str]:
-    """The header of a push with a token of Google, or of somebody who would be."""
+    """The header of a push with a token of Google, or with a forged one."""
     now = int(time.time())
     payload = {
         "iss": "https://accounts.google.com",
@@ -410,7 +410,7 @@ def test_names_are_decoded_as_their_sender_encoded_them() -> None:
 
 
 def test_push_without_the_objects_resource_is_enough() -> None:
-    """Pub/Sub can be told to leave it out; the attributes name the object."""
+    """Pub/Sub can be configured without it; the attributes name the object."""
     assert parse(pubsub(data=""), parse_pubsub) == ["gs://in/scans/a.tif"]
     with pytest.raises(NotificationError):
         parse(pubsub(data="@"), parse_pubsub)
@@ -496,9 +496,9 @@ def test_settings_come_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("told", "says"),
     [
-        ({}, "nobody could be believed: set NGFF_RECEIVER_SECRET"),
+        ({}, "no sender could be authenticated: set NGFF_RECEIVER_SECRET"),
         ({"SECRET": "short"}, "shorter than 24"),
-        ({"PUBSUB_AUDIENCE": AUDIENCE}, "belong together"),
+        ({"PUBSUB_AUDIENCE": AUDIENCE}, "set both"),
     ],
 )
 def test_settings_that_are_not_safe_are_refused(told: dict[str, str], says: str) -> None:

@@ -1,4 +1,4 @@
-"""Images and builds for every place they may lie at."""
+"""Source images, and the result that every build is compared with."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import tifffile
 import zarr
 
 import ngff_core
+from ngff_core.storage import open_store
 from tests.buckets.images import OPTIONS, pixels, stored
 
 
 @pytest.fixture(scope="session")
 def local_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same samples as a zarr array, a TIFF and an ``.npy``."""
+    """A folder with the same samples as a zarr array, a TIFF and an ``.npy``."""
     folder = tmp_path_factory.mktemp("sources")
     zarr.create_array(folder / "image.zarr", data=pixels(), chunks=(8, 32, 32))
     tifffile.imwrite(folder / "image.tif", pixels(), tile=(32, 32), metadata={"axes": "ZYX"})
@@ -27,7 +28,7 @@ def local_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def source_at(local_sources: Path) -> Callable[[str, str], str]:
-    """Puts a source (``zarr``, ``tif``, ``npy``) at a place; its URI."""
+    """Copies a source (``zarr``, ``tif``, ``npy``) to a folder or bucket, and returns its URI."""
 
     def put(ending: str, place: str) -> str:
         files = {
@@ -35,7 +36,7 @@ def source_at(local_sources: Path) -> Callable[[str, str], str]:
             for path in local_sources.rglob("*")
             if path.is_file()
         }
-        store = ngff_core.store.open_store(place)
+        store = open_store(place)
         for key, data in files.items():
             if key.startswith(f"image.{ending}"):
                 store.write(key, data)
@@ -45,8 +46,8 @@ def source_at(local_sources: Path) -> Callable[[str, str], str]:
 
 
 @pytest.fixture(scope="session")
-def whole(local_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What a local build that nothing disturbed stores."""
+def undisturbed(local_sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """All objects of a local build that was not disturbed, by key."""
     target = tmp_path_factory.mktemp("whole") / "image.ome.zarr"
     ngff_core.build_pyramid(local_sources / "image.zarr", target, **OPTIONS)
     return stored(str(target))

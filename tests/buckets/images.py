@@ -1,4 +1,4 @@
-"""A small image, how it is built, and what such a build stores."""
+"""A small image, the options of its builds, and the objects that such a build stores."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ OPTIONS: dict[str, Any] = {
     "workers": 2,
 }
 REGIONS = [9, 4]
-"""Of the two levels, with these options."""
+"""Regions of each of the two levels, with these options."""
 
 
 def pixels() -> np.ndarray[Any, Any]:
-    """Noise on a slope, so that no two chunks are alike."""
+    """Noise on a slope: no two chunks are equal."""
     shape = (20, 96, 80)
     noise = np.random.default_rng(7).integers(0, 99, shape)
     return (np.arange(np.prod(shape)).reshape(shape) // 3 + noise).astype("u2")
 
 
 def stored(target: str, storage_options: StorageOptions | None = None) -> dict[str, Any]:
-    """Objects of a target by key, and its finished ledgers without the plan's digest."""
+    """Objects of a target by key, and its complete ledgers without the digest of the plan."""
     store = open_store(target, storage_options)
     beside = open_store(f"{target}.build", storage_options)
     found: dict[str, Any] = {key: store.read(key) for key in keys(target, storage_options)}
@@ -43,12 +43,12 @@ def stored(target: str, storage_options: StorageOptions | None = None) -> dict[s
 
 
 def keys(uri: str, storage_options: StorageOptions | None = None) -> list[str]:
-    """What a bucket's owner sees below a prefix."""
+    """Keys below a prefix, as the owner of the bucket sees them."""
     with policies.owner():
         return list(open_store(uri, storage_options).objects())
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Key by key: two thousand bytes of difference are no message."""
+    """Compare key by key: the bytes themselves would make no readable message."""
     assert sorted(found) == sorted(expected)
     assert [key for key in found if found[key] != expected[key]] == []

@@ -1,4 +1,4 @@
-"""Builds on every kind of place do what local ones do, to the byte."""
+"""Builds on every kind of storage give what local ones give, byte for byte."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIXES = [
 ]
 
 
-# Each test at one bucket that is not listed; the other kind has one of its own.
+# Each test runs on one kind of bucket that refuses to list; the other kind has its own test.
 @pytest.fixture(params=[*PLACES, UNLISTED[0]])
 def place_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -44,7 +44,7 @@ def source(local_sources: Any) -> str:
 
 
 def stopping_at(done: int) -> Any:
-    """A listener that interrupts level 0 after so many regions."""
+    """A listener that interrupts level 0 after ``done`` regions."""
 
     def listen(event: Any) -> None:
         if isinstance(event, Advanced) and event.phase == "level-0" and event.done == done:
@@ -54,14 +54,16 @@ def stopping_at(done: int) -> Any:
 
 
 @pytest.mark.parametrize("ending", ["zarr", "tif"])
-def test_the_whole_way_at_one_place(place_kind, place, source_at, whole, ending):
-    """Source and target beside each other: built, verified, and its status told."""
+def test_a_build_from_a_bucket_to_the_same_bucket(
+    place_kind, place, source_at, undisturbed, ending
+):
+    """Source and target are in one folder: built and verified, and the status is right."""
     target = f"{place}/image.ome.zarr"
     report = ngff_core.build_pyramid(source_at(ending, place), target, **OPTIONS)
     assert report.verified
     assert report.fresh == sum(REGIONS)
     assert report.verification.listed == ("unlisted" not in place_kind)
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
     assert ngff_core.verify_pyramid(target).ok
     deep = ngff_core.verify_pyramid(target, deep=True, workers=2)
     assert deep.ok, deep.findings
@@ -72,8 +74,8 @@ def test_the_whole_way_at_one_place(place_kind, place, source_at, whole, ending)
 
 
 @pytest.mark.parametrize("kind", UNLISTED)
-def test_a_bucket_that_is_not_listed(places, kind, source, whole, monkeypatch):
-    """Interrupted, refused, gone on with, replaced, found damaged and mended: all by names."""
+def test_a_bucket_that_refuses_to_list(places, kind, source, undisturbed, monkeypatch):
+    """Interrupting, refusing, replacing, verifying and repairing all work by names."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     target = f"{places(kind)}/image.ome.zarr"
     other = {**OPTIONS, "shards": 16}
@@ -82,19 +84,21 @@ def test_a_bucket_that_is_not_listed(places, kind, source, whole, monkeypatch):
     with pytest.raises(TargetExistsError, match="shards"):
         ngff_core.build_pyramid(source, target, **OPTIONS)
     ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
-    assert_same(stored(target), whole)
-    gone = "scale0/image/c/0/2/1"
-    open_store(target).delete(gone)
+    assert_same(stored(target), undisturbed)
+    deleted = "scale0/image/c/0/2/1"
+    open_store(target).delete(deleted)
     found = ngff_core.verify_pyramid(target)
-    assert [(f.key, f.what) for f in found.findings] == [(gone, "missing")]
+    assert [(f.key, f.what) for f in found.findings] == [(deleted, "missing")]
     assert not found.listed
     assert ngff_core.repair_pyramid(target).ok
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
 @pytest.mark.parametrize("streamed_again", [False, True])
-def test_levels_are_read_back_by_strips(place, source, tmp_path, monkeypatch, streamed_again):
-    """Of an interrupted build too, and none is left whichever way the rest is computed."""
+def test_levels_are_read_back_with_halo_strips(
+    place, source, tmp_path, monkeypatch, streamed_again
+):
+    """After an interruption too; no strip is left, whether or not the rest is streamed."""
     options = {"chunks": 8, "shards": 16, "scale_factors": [2, 4], "workers": 2}
     ngff_core.build_pyramid(source, tmp_path / "whole.ome.zarr", **options)
     target = f"{place}/image.ome.zarr"
@@ -106,35 +110,35 @@ def test_levels_are_read_back_by_strips(place, source, tmp_path, monkeypatch, st
         )
         with pytest.raises(KeyboardInterrupt):
             ngff_core.build_pyramid(source, target, **options, progress=stopping_at(20))
-        assert [k for k in keys(f"{target}.build") if k.startswith("borders-1/")]
+        assert [k for k in keys(f"{target}.build") if k.startswith("halos-1/")]
         if not streamed_again:
             ngff_core.build_pyramid(source, target, **options)
     assert ngff_core.build_pyramid(source, target, **options).verified
     assert_same(stored(target), stored(str(tmp_path / "whole.ome.zarr")))
-    assert not [k for k in keys(f"{target}.build") if k.startswith("borders")]
+    assert not [k for k in keys(f"{target}.build") if k.startswith("halos")]
 
 
 @pytest.mark.parametrize(("origin", "goal", "ending"), MIXES)
-def test_from_one_place_to_another(places, source_at, whole, origin, goal, ending):
-    """Any source to any target, each with its own credentials."""
+def test_a_build_from_one_storage_to_another(places, source_at, undisturbed, origin, goal, ending):
+    """Source and target each have their own credentials."""
     target = f"{places(goal)}/out/image.ome.zarr"
     source = source_at(ending, f"{places(origin)}/in")
     assert ngff_core.build_pyramid(source, target, **OPTIONS).verified
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
-def test_through_a_cache(place, source_at, whole):
-    """The cache is beside the target, and gone afterwards."""
+def test_through_a_cache(place, source_at, undisturbed):
+    """The cache is beside the target, and is deleted afterwards."""
     target = f"{place}/image.ome.zarr"
     report = ngff_core.build_pyramid(source_at("tif", place), target, **OPTIONS, cache="always")
     assert report.cached
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
     beside = {key.partition("/")[0] for key in keys(f"{target}.build")}
     assert beside == {"plan.json", "lease", "ledger"}
 
 
-def test_an_interrupted_build_goes_on(place, source, whole, monkeypatch):
-    """No image before the end; the next run does what remains, and no more."""
+def test_an_interrupted_build_continues(place, source, undisturbed, monkeypatch):
+    """There is no readable image before the end. The next run does the rest, and no more."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     target = f"{place}/image.ome.zarr"
     with pytest.raises(KeyboardInterrupt):
@@ -144,19 +148,19 @@ def test_an_interrupted_build_goes_on(place, source, whole, monkeypatch):
     assert status.builder is None
     assert open_store(target).read("zarr.json") is None
     done = [level.done for level in status.levels]
-    # more regions are in flight where they are far away, and those are counted too
+    # on remote storage more regions are in flight, and those are counted too
     assert done[0] >= 4
     assert sum(done) < sum(REGIONS)
     report = ngff_core.build_pyramid(source, target, **OPTIONS)
     assert [level.fresh for level in report.levels] == [
         n - d for n, d in zip(REGIONS, done, strict=True)
     ]
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
     assert ngff_core.build_pyramid(source, target, **OPTIONS).fresh == 0
 
 
-def test_another_plan_is_refused_and_may_overwrite(place, source, whole):
-    """A target with other options, or from another source, stays as it is until told."""
+def test_another_plan_is_refused_unless_it_overwrites(place, source, undisturbed):
+    """A target with other options stays as it is without ``overwrite``."""
     target = f"{place}/image.ome.zarr"
     other = {**OPTIONS, "chunks": 32}
     ngff_core.build_pyramid(source, target, **other)
@@ -165,24 +169,25 @@ def test_another_plan_is_refused_and_may_overwrite(place, source, whole):
         ngff_core.build_pyramid(source, target, **OPTIONS)
     assert_same(stored(target), before)
     ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
 def test_a_foreign_target_is_not_touched(place_kind, place, source):
-    """What we did not build is not ours to remove.
+    """Objects that no build of ours wrote are not deleted.
 
-    Where nothing is listed, what zarr would open is seen, and overwriting removes nothing.
+    In a bucket that refuses to list, documents that zarr would open are found by name, and
+    overwriting is refused too.
     """
     target = f"{place}/image.ome.zarr"
     unlisted = "unlisted" in place_kind
-    theirs = ".zattrs" if unlisted else "theirs"
-    open_store(target).write(theirs, b"{}")
+    foreign = ".zattrs" if unlisted else "notes.txt"
+    open_store(target).write(foreign, b"{}")
     with pytest.raises(TargetExistsError, match="not built by"):
         ngff_core.build_pyramid(source, target, **OPTIONS)
     if unlisted:
         with pytest.raises(TargetExistsError, match="cannot be listed"):
             ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
-    assert keys(target) == [theirs]
+    assert keys(target) == [foreign]
 
 
 def test_a_changed_source_is_noticed(place, source_at):
@@ -197,12 +202,12 @@ def test_a_changed_source_is_noticed(place, source_at):
         ngff_core.build_pyramid(source, target, **OPTIONS)
 
 
-def test_damage_is_found_and_mended(place, source, whole):
-    """A missing object plainly, changed bytes of the same size by reading them."""
+def test_damage_is_found(place, source, undisturbed):
+    """A missing object by looking it up, changed bytes of the same size by reading them."""
     target = f"{place}/image.ome.zarr"
     ngff_core.build_pyramid(source, target, **OPTIONS)
     store, key = open_store(target), "scale0/image/c/0/1/0"
-    good = whole[key]
+    good = undisturbed[key]
     store.write(key, good[:-1] + bytes([good[-1] ^ 1]))
     assert ngff_core.verify_pyramid(target).ok
     assert [f.key for f in ngff_core.verify_pyramid(target, deep=True).findings] == [key]
@@ -212,8 +217,8 @@ def test_damage_is_found_and_mended(place, source, whole):
     ]
 
 
-def test_two_builders_of_one_target(place, source, whole):
-    """One waits for the other, and finds it done."""
+def test_two_builders_of_one_target(place, source, undisturbed):
+    """One waits for the other, and finds nothing left to do."""
     target = f"{place}/image.ome.zarr"
     fresh: list[int] = []
 
@@ -226,11 +231,11 @@ def test_two_builders_of_one_target(place, source, whole):
     for thread in threads:
         thread.join()
     assert sorted(fresh) == [0, sum(REGIONS)]
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
 def options_for(kind: str, request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """A target's URI, and how ``storage_options`` say where it is."""
+    """A target's URI, and the ``storage_options`` to reach it."""
     server = request.getfixturevalue("gcs" if kind == "gs" else "s3")
     if kind == "gs":
         options: dict[str, Any] = {"endpoint_url": server.url, "token": "anon"}
@@ -240,30 +245,30 @@ def options_for(kind: str, request: pytest.FixtureRequest) -> tuple[str, dict[st
 
 
 @pytest.mark.parametrize("kind", ["gs", "s3"])
-def test_credentials_by_storage_options(request, kind, source, whole):
-    """Given to each call; a local source has no use for them."""
+def test_credentials_by_storage_options(request, kind, source, undisturbed):
+    """They are given to each call, and end up in no stored document."""
     target, options = options_for(kind, request)
     report = ngff_core.build_pyramid(source, target, **OPTIONS, storage_options=options)
     assert report.verified
     assert ngff_core.build_status(target, storage_options=options).published
     assert ngff_core.verify_pyramid(target, deep=True, storage_options=options).ok
-    assert_same(stored(target, options), whole)
+    assert_same(stored(target, options), undisturbed)
     texts = json.dumps(stored(target, options), default=repr)
     assert options["endpoint_url"] not in texts
 
 
-def test_credentials_by_fsspec_configuration(gcs, s3, source_at, whole, monkeypatch):
-    """``~/.config/fsspec``, or ``FSSPEC_*`` variables read at the start."""
+def test_credentials_by_fsspec_configuration(gcs, s3, source_at, undisturbed, monkeypatch):
+    """From ``~/.config/fsspec``, or from ``FSSPEC_*`` variables."""
     for protocol, options in fsspec_config(gcs.url, s3.url).items():
         monkeypatch.setitem(fsspec.config.conf, protocol, options)
     source = source_at("zarr", f"gs://{gcs.make_bucket()}")
     target = f"s3://{s3.make_bucket()}/image.ome.zarr"
     assert ngff_core.build_pyramid(source, target, **OPTIONS).verified
-    assert_same(stored(target), whole)
+    assert_same(stored(target), undisturbed)
 
 
-def test_an_absent_chunk_where_nothing_is_listed_is_a_refusal(places, source_at):
-    """It might as well be one that is there and may not be read: never background."""
+def test_an_absent_chunk_in_a_bucket_that_refuses_to_list_is_an_error(places, source_at):
+    """It might exist and be unreadable, so it never counts as background."""
     place = places("s3 unlisted")
     source = source_at("zarr", place)
     open_store(source).delete("c/0/1/1")

@@ -1,4 +1,4 @@
-"""Builds on buckets whose requests fail, in all the ways that a proxy can think of."""
+"""Builds on buckets whose requests fail in every way that the proxy supports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from ngff_core.progress import Advanced, Finished
 from ngff_core.pyramid.level_io import open_level
 from ngff_core.records.build_folder import read_plan, target_stores
 from ngff_core.sources import open_source
-from ngff_core.storage import ObjectStore, open_store, retrying, transient
+from ngff_core.storage import ObjectStore, open_store, retrying
+from ngff_core.storage.retry import retries_by_kind
 from tests.buckets.images import OPTIONS, REGIONS, assert_same, stored
 from tests.servers.proxy import Fault, Proxy, proxy
 
@@ -30,7 +31,7 @@ CHUNK = "scale0/image/c/0/1/0"
 
 @dataclass
 class Place:
-    """A bucket, and the proxy before it."""
+    """A bucket, and the proxy in front of it."""
 
     root: str
     options: dict[str, Any]
@@ -77,7 +78,7 @@ def source(local_sources: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of the clients and our own; what a service asks for is waited."""
+    """Shorten the pauses of clients and our own random ones, but not those a service asks for."""
     real = asyncio.sleep
 
     def shortly(module: str) -> None:
@@ -99,8 +100,8 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_one_request_in_twenty_fails(place, source_at, local_sources, whole):
-    """Of any kind, source and target alike: one build, nothing to see of it in the bytes."""
+def test_one_request_in_twenty_fails(place, source_at, local_sources, undisturbed):
+    """Faults of every kind, on source and target: one build, and the bytes show none of it."""
     place.store().write("image.npy", (local_sources / "image.npy").read_bytes())
     place.between.script(
         Fault("status", status=503, chance=0.01),
@@ -118,13 +119,13 @@ def test_one_request_in_twenty_fails(place, source_at, local_sources, whole):
     )
     assert deep.ok, deep.findings
     assert sum(place.between.injected.values()) >= 4
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 @pytest.mark.parametrize("name", ["image.npy", "image.tif"])
 @pytest.mark.parametrize("kind", ["truncate", "reset"])
-def test_a_file_is_opened_through_trouble(place, local_sources, name, kind):
-    """Its header is read in ranges, each of which may break off."""
+def test_a_file_is_opened_despite_faults(place, local_sources, name, kind):
+    """Its header is read in ranges, and each of them may break off."""
     place.store().write(name, (local_sources / name).read_bytes())
     place.between.script(Fault(kind, method="GET", path=rf"{name}[? ]", nth=[1, 2, 4]))
     with open_source(f"{place.root}/{name}", place.options) as opened:
@@ -133,8 +134,9 @@ def test_a_file_is_opened_through_trouble(place, local_sources, name, kind):
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_missing_permission_is_told_at_once(place, source, status):
-    """And named. 401 is said of a token that was renewed just now too, so it is asked again."""
+def test_missing_permission_is_reported_at_once(place, source, status):
+    """With the object's name. 401 may also be about a token that has just been renewed, so that
+    one is retried a few times."""
     place.between.script(Fault("status", method=WRITES, path="image.ome.zarr", status=status))
     began = time.monotonic()
     with pytest.raises(PermissionError, match=r"image\.ome\.zarr.* could not be "):
@@ -143,16 +145,16 @@ def test_missing_permission_is_told_at_once(place, source, status):
     assert sum(place.between.injected.values()) == {401: 4, 403: 1}[status]
 
 
-def test_an_expired_token_is_tried_again(place, source, whole):
-    """Each of two requests in a row, and then another may do."""
+def test_an_expired_token_is_tried_again(place, source, undisturbed):
+    """Twice refused, the third attempt succeeds with another token."""
     place.between.script(Fault("status", path="scale0/image/c/0/1/0", nth=[1, 2], status=401))
     report = place.build(source)
     assert report.levels[0].retries == {"401": 2}
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
-def test_retries_are_told_by_kind_and_level(place, source):
-    """And none where there were none, as of a build that was done before."""
+def test_retries_are_reported_by_kind_and_level(place, source):
+    """And none where there were none, as for a build that was complete already."""
     place.between.script(
         Fault("status", method=WRITES, path="scale0/image/c/0/1/0", nth=[1, 2], status=503),
         Fault("status", method=WRITES, path="scale0/image/c/0/1/1", nth=[1], status=429),
@@ -173,39 +175,39 @@ def test_retries_are_told_by_kind_and_level(place, source):
     assert place.build(source).retries == {}
 
 
-def test_a_region_has_a_budget(place, source, whole, monkeypatch):
-    """Of retries, whichever of its requests they are for; then it says where it was."""
+def test_a_region_has_a_budget(place, source, undisturbed, monkeypatch):
+    """Of retries, whichever request needs them. Then the error names the region."""
     monkeypatch.setattr(ngff_core.config, "region_retries", 3)
     place.between.script(Fault("status", method=WRITES, path=CHUNK, status=503))
-    told = (
+    message = (
         rf"{CHUNK} could not be written: 503 .*; storing region \d of scale0/image at .*3 retries"
     )
-    with pytest.raises(TransientError, match=told + r".*503: 3.*run the same command again"):
+    with pytest.raises(TransientError, match=message + r".*503: 3.*run the same command again"):
         place.build(source)
     assert place.between.injected == {"503": 4}
     place.between.script()
     assert place.build(source).verified
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 def test_the_budget_is_of_seconds_too(place, source, monkeypatch):
-    """That a region spends in trouble; the clock of a region in no trouble stands still."""
+    """Seconds while a request of the region fails; time without failures does not count."""
     monkeypatch.setattr(ngff_core.config, "region_seconds", 0.0)
     place.between.script(Fault("status", method=WRITES, path=CHUNK, nth=[1], status=503))
     with pytest.raises(TransientError, match="0 retries in 0 s"):
         place.build(source)
 
 
-def test_listings_alone_may_be_refused(place, source, whole):
-    """All goes by names, where absent objects are told to be absent, too."""
+def test_listings_alone_may_be_refused(place, source, undisturbed):
+    """Everything works by names, if absent objects are answered with 404."""
     place.between.script(Fault("status", method="GET", path=r"\?(.*&)?prefix=", status=403))
     assert place.build(source).verified
     assert place.between.injected["403"]
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
-def test_an_outage_is_told_and_the_same_command_goes_on(place, source, whole):
-    """Longer than all retries: the error names the object; what was done is kept."""
+def test_after_an_outage_the_same_command_continues(place, source, undisturbed):
+    """One that outlasts all retries: the error names the object, and finished work is kept."""
     key = "scale1/image/c/0/1/0"
     place.between.script(Fault("status", method=WRITES, path=key, status=503))
     with pytest.raises(TransientError, match=rf"{key} could not be written: 503"):
@@ -215,21 +217,21 @@ def test_an_outage_is_told_and_the_same_command_goes_on(place, source, whole):
     assert not status.published
     report = place.build(source)
     assert report.fresh == sum(REGIONS) - sum(level.done for level in status.levels)
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
-def test_a_lost_reply_to_a_create_is_our_own(place, source, whole, monkeypatch):
-    """Plan, lease and receipts: created, though nobody heard of it."""
+def test_a_create_whose_reply_is_lost_counts_as_ours(place, source, undisturbed, monkeypatch):
+    """Plan, lease and receipts were created, though the client did not learn of it."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     names = ("plan.json", "lease/000001", "ledger/0/segments/000000")
     place.between.script(*(Fault("drop reply", method=WRITES, path=n, nth=[1]) for n in names))
     assert place.build(source).verified
     assert place.between.injected == {"drop reply": 3}
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 def interrupt_before_level_1(place: Place, source: str, monkeypatch: Any) -> None:
-    """Leave a build whose level 0 is stored, and level 1 not."""
+    """Leave a build with level 0 stored, and level 1 not."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
 
     def listen(event: Any) -> None:
@@ -242,8 +244,8 @@ def interrupt_before_level_1(place: Place, source: str, monkeypatch: Any) -> Non
     place.between.script()
 
 
-def test_a_404_of_our_own_chunk_is_never_background(place, source, whole, monkeypatch):
-    """Said once, it is read again; said always, it is damage."""
+def test_a_404_of_our_own_chunk_is_never_background(place, source, undisturbed, monkeypatch):
+    """Answered once, the chunk is read again; answered always, it is damage."""
     interrupt_before_level_1(place, source, monkeypatch)
     read = {"method": "GET|HEAD", "path": "scale0/image/c/"}
     place.between.script(Fault("status", status=404, **read))
@@ -252,29 +254,29 @@ def test_a_404_of_our_own_chunk_is_never_background(place, source, whole, monkey
     place.between.script(Fault("status", status=404, nth=[1, 4], **read))
     assert place.build(source).verified
     assert place.between.injected == {"404": 2}
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 @pytest.mark.parametrize("nth", [1, 2])
-def test_a_flipped_bit_on_the_way_there(place, source, whole, nth):
-    """What arrived is compared with what was sent."""
+def test_a_flipped_bit_on_the_way_there(place, source, undisturbed, nth):
+    """The stored bytes are compared with those that were sent."""
     place.between.script(Fault("flip upload", method=WRITES, path="scale0/image/c/", nth=[nth]))
     assert place.build(source).verified
     assert place.between.injected == {"flip upload": 1}
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
-def test_a_flipped_bit_in_what_is_created(place, source, whole, monkeypatch):
-    """Put again: creating it again would only meet the damaged one."""
+def test_a_flipped_bit_in_what_is_created(place, source, undisturbed, monkeypatch):
+    """It is written again: another create would only find the damaged object."""
     monkeypatch.setattr(ngff_core.config, "receipt_seconds", 0.0)
     path = "ledger/0/segments/000000"
     place.between.script(Fault("flip upload", method=WRITES, path=path, nth=[1]))
     assert place.build(source).verified
-    assert_same(place.stored(), whole)
+    assert_same(place.stored(), undisturbed)
 
 
 def test_a_flipped_bit_on_the_way_back(place, local_sources):
-    """Whole objects are held against the checksum that comes with them."""
+    """Complete objects are compared with the checksum that comes with them."""
     data = (local_sources / "image.npy").read_bytes()
     place.store().write("image.npy", data)
     place.between.script(Fault("flip download", method="GET", path="image.npy", nth=[1]))
@@ -283,9 +285,9 @@ def test_a_flipped_bit_on_the_way_back(place, local_sources):
 
 
 def test_retry_after_is_heeded_and_counted(place):
-    """A service that asks for a second gets it."""
+    """A service that asks for a pause of one second gets it."""
     place.store().write("key", b"x")
-    before = transient.met()
+    before = retries_by_kind()
     place.between.script(
         Fault("status", method="GET", path="key", nth=[1], status=429, retry_after="1")
     )
@@ -293,11 +295,11 @@ def test_retry_after_is_heeded_and_counted(place):
     assert retrying(place.store().read, "key") == b"x"
     assert place.between.injected == {"429": 1}
     assert time.monotonic() - began >= 1
-    assert (transient.met() - before)["429"] == 1
+    assert (retries_by_kind() - before)["429"] == 1
 
 
 def test_a_stalled_connection_is_given_up(gcs, proxies):
-    """After the timeout, and tried again."""
+    """After the timeout, and the request is retried."""
     import aiohttp
 
     between = proxies["gs"]
@@ -315,17 +317,17 @@ def test_a_stalled_connection_is_given_up(gcs, proxies):
 
 
 def test_a_flipped_bit_in_a_part_of_a_shard(place, source):
-    """Services send no checksum of a part: the chunk's own tells, and it is read again."""
+    """Services send no checksum for a part. The chunk's own checksum shows the damage."""
     assert place.build(source).verified
     array = open_level(open_store(place.target, place.options), *plan_and_level(place))
     part = (slice(0, 16), slice(32, 48), slice(0, 16))
-    whole = array[part]
+    undisturbed = array[part]
     path = "scale0/image/c/0/1/0"
     place.between.script(Fault("flip download", method="GET", path=path))
     with pytest.raises(ValueError, match=r"[Cc]hecksum"):
         array[part]
     place.between.script()
-    assert (array[part] == whole).all()
+    assert (array[part] == undisturbed).all()
 
 
 def plan_and_level(place: Place) -> tuple[PyramidPlan, LevelPlan]:

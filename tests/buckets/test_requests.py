@@ -1,4 +1,4 @@
-"""How many requests builds take: exact, since each of them costs time and money."""
+"""The number of requests of a build, exactly: each of them costs time and money."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SOURCE_CHUNKS = 3 * 3 * 3
 
 @dataclass
 class Place:
-    """A bucket, and the proxy before it."""
+    """A bucket, and the proxy in front of it."""
 
     root: str
     options: dict[str, Any]
     between: Proxy
 
     def put(self, folder: Path) -> str:
-        """The image in ``folder``, copied here; its URI."""
+        """Copy the image in ``folder`` to the bucket, and return its URI."""
         store = open_store(f"{self.root}/{folder.name}", self.options)
         for path in folder.rglob("*"):
             if path.is_file():
@@ -35,7 +35,7 @@ class Place:
         return store.uri
 
     def build(self, source: str) -> tuple[ngff_core.BuildReport, list[str]]:
-        """Build, and what was asked for it."""
+        """Build, and return the report and the requests that were made."""
         self.between.script()
         target = f"{self.root}/image.ome.zarr"
         report = ngff_core.build_pyramid(source, target, **OPTIONS, storage_options=self.options)
@@ -59,7 +59,7 @@ def of_chunks(asked: list[str], method: str, name: str) -> int:
 
 
 def test_a_region_is_read_and_written_once(place, local_sources):
-    """A chunk of the source one GET, a shard one PUT, and nothing is read back."""
+    """One GET for each chunk of the source, one PUT for each shard; nothing is read back."""
     source = place.put(local_sources / "image.zarr")
     report, asked = place.build(source)
     assert report.fresh == sum(REGIONS)
@@ -71,8 +71,8 @@ def test_a_region_is_read_and_written_once(place, local_sources):
     assert len(asked) - SOURCE_CHUNKS - sum(REGIONS) <= 25 + 10 * LEVELS
 
 
-def test_a_finished_build_takes_few_requests_to_know_it(place, local_sources):
-    """The same command again: at most two a level, and five."""
+def test_a_finished_build_is_recognized_in_few_requests(place, local_sources):
+    """When the same command runs again: at most two for each level, and five more."""
     source = place.put(local_sources / "image.zarr")
     place.build(source)
     report, asked = place.build(source)
@@ -82,8 +82,8 @@ def test_a_finished_build_takes_few_requests_to_know_it(place, local_sources):
 
 
 def test_resuming_before_publishing_takes_few_requests(place, local_sources):
-    """All is written, and only the image's document is not: two a level, and those of a
-    lease, of what is looked at twice, and of publishing."""
+    """Everything is written but the group document: two for each level, and some for the
+    lease, for look-ups that are repeated, and for publishing."""
     source = str(local_sources / "image.zarr")
     place.build(source)
     open_store(f"{place.root}/image.ome.zarr", place.options).delete("zarr.json")

@@ -1,4 +1,4 @@
-"""Many pieces of work, a bounded number in flight, and nothing lost where one fails."""
+"""Many items of work, a bounded number in flight, and no result lost where one fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ngff_core.concurrency import run_bounded
 
 
 class Here(Executor):
-    """Runs each piece at once, in the caller's thread."""
+    """Runs each item at once, in the caller's thread."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -27,7 +27,7 @@ class Here(Executor):
 
 
 class Gauge:
-    """How many pieces are at work at once, and the most there ever were."""
+    """How many items are worked on at once, and the largest number so far."""
 
     def __init__(self) -> None:
         self.now = self.most = 0
@@ -44,8 +44,8 @@ class Gauge:
 
 
 @given(st.integers(0, 40), st.integers(1, 5))
-def test_every_item_is_worked_once(count: int, in_flight: int) -> None:
-    """And its result handed over once."""
+def test_every_item_is_worked_on_once(count: int, in_flight: int) -> None:
+    """And its result is delivered once."""
     done: list[int] = []
     with ThreadPoolExecutor(4) as executor:
         run_bounded(range(count), lambda i: i * i, executor, in_flight, done.append)
@@ -53,8 +53,8 @@ def test_every_item_is_worked_once(count: int, in_flight: int) -> None:
 
 
 @pytest.mark.parametrize("in_flight", [1, 3, 4])
-def test_no_more_are_in_flight_than_said(in_flight: int) -> None:
-    """Though the executor has threads enough; and as many as said, where there is work."""
+def test_no_more_items_are_in_flight_than_allowed(in_flight: int) -> None:
+    """Though the executor has more threads; and as many as allowed, while there are items."""
     gauge = Gauge()
     together = threading.Barrier(in_flight)
 
@@ -70,8 +70,8 @@ def test_no_more_are_in_flight_than_said(in_flight: int) -> None:
     assert sorted(done) == list(range(5 * in_flight))
 
 
-def test_items_are_asked_for_only_when_there_is_room() -> None:
-    """A plan of millions of regions is never laid out as a list."""
+def test_items_are_requested_only_when_one_can_start() -> None:
+    """Millions of regions never become a list."""
     asked, done = [], []
 
     def items() -> Any:
@@ -84,8 +84,8 @@ def test_items_are_asked_for_only_when_there_is_room() -> None:
     assert len(done) == 10
 
 
-def test_results_are_handed_over_in_the_callers_thread() -> None:
-    """So that the ledger needs no lock."""
+def test_results_are_delivered_in_the_callers_thread() -> None:
+    """The ledger therefore needs no lock."""
     threads = set()
     with ThreadPoolExecutor(4) as executor:
         run_bounded(
@@ -95,7 +95,7 @@ def test_results_are_handed_over_in_the_callers_thread() -> None:
 
 
 def test_a_failure_stops_new_work_and_keeps_what_succeeded() -> None:
-    """What was under way is waited for and counted; then the error comes."""
+    """Items in flight are waited for and their results delivered; then the error is raised."""
     started, done = [], []
     failed, may_end = threading.Event(), threading.Event()
 
@@ -105,7 +105,7 @@ def test_a_failure_stops_new_work_and_keeps_what_succeeded() -> None:
             failed.set()
             raise OSError("the disk is full")
         if item > 2:
-            raise AssertionError("new work was begun after the failure")
+            raise AssertionError("new work was started after the failure")
         failed.wait(timeout=60)
         may_end.wait(timeout=60)
         return item
@@ -118,20 +118,20 @@ def test_a_failure_stops_new_work_and_keeps_what_succeeded() -> None:
     assert sorted(done) == [0, 1]
 
 
-def test_the_first_error_is_the_one_that_is_told() -> None:
-    """A second failure under way does not hide it."""
+def test_the_first_error_is_the_one_that_is_raised() -> None:
+    """A second item that fails meanwhile does not hide it."""
 
     def work(item: int) -> int:
         if item:
             time.sleep(0.1)
-        raise ValueError(f"piece {item}")
+        raise ValueError(f"item {item}")
 
-    with ThreadPoolExecutor(2) as executor, pytest.raises(ValueError, match="piece 0"):
+    with ThreadPoolExecutor(2) as executor, pytest.raises(ValueError, match="item 0"):
         run_bounded(range(2), work, executor, 2, lambda _: None)
 
 
-def test_an_interruption_while_results_come_in_keeps_what_succeeds() -> None:
-    """Ctrl-C ends the run, and the regions under way still get their receipts."""
+def test_an_interruption_keeps_results_of_items_in_flight() -> None:
+    """Ctrl-C ends the run, and the regions in flight still get their receipts."""
     done: list[int] = []
     both = threading.Barrier(2)
     first = threading.Event()
@@ -153,8 +153,8 @@ def test_an_interruption_while_results_come_in_keeps_what_succeeds() -> None:
     assert sorted(done) == [0, 1]
 
 
-def test_an_error_of_the_listener_stops_the_run() -> None:
-    """A lost lease, noticed when a result comes in, begins no further region."""
+def test_an_error_in_on_done_stops_the_run() -> None:
+    """After a lost lease, noticed at a result, no further region is started."""
     started: list[int] = []
 
     def take(item: int) -> None:
@@ -165,6 +165,6 @@ def test_an_error_of_the_listener_stops_the_run() -> None:
     assert started == [0]
 
 
-def test_no_work_is_no_trouble() -> None:
-    """A level with nothing left to do ends at once."""
+def test_without_items_the_run_ends_at_once() -> None:
+    """As for a level with nothing left to do."""
     run_bounded([], lambda i: i, Here(), 4, lambda _: pytest.fail("nothing was done"))

@@ -1,4 +1,4 @@
-"""Every error says whose fault it is, and is a builtin that callers know already."""
+"""Every error belongs to a family that says what to do, and is also a builtin exception."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAMILIES = (errors.CallerError, errors.StoredDataError, errors.TransientError)
 def test_an_error_can_be_caught_without_knowing_this_package(
     error: type[Exception], family: type[Exception], builtin: type[Exception]
 ) -> None:
-    """``except ValueError`` (or OSError ...) is enough, and the message comes along."""
+    """``except ValueError`` (or OSError ...) is enough, and keeps the message."""
     with pytest.raises(builtin, match="what to do next") as caught:
         raise error("what to do next")
     assert isinstance(caught.value, family)
@@ -40,7 +40,7 @@ def test_an_error_can_be_caught_without_knowing_this_package(
 
 
 def test_every_error_is_documented_here_and_belongs_to_one_family() -> None:
-    """Nobody needs to guess whether running again would help."""
+    """The family says whether running again can help."""
     every = {e for _, e in inspect.getmembers(errors, inspect.isclass) if e is not BaseException}
     assert every - {errors.NgffError, errors.CallerError} == {error for error, _, _ in DOCUMENTED}
     for error, _, _ in DOCUMENTED:

@@ -1,4 +1,4 @@
-"""Boxes, windows with halo, and where a level's samples lie."""
+"""Box algebra, grids of cells, windows with a halo, and where a level's samples lie."""
 
 from __future__ import annotations
 
@@ -17,11 +17,18 @@ from ngff_core.geometry import (
     blocks,
     blocks_touched,
     ceil_div,
+    contains,
     grid_shape,
+    intersection,
+    is_box,
     level_scale,
     level_shape,
     level_translation,
+    number,
+    position,
+    shifted,
     window_of,
+    within,
 )
 
 
@@ -31,14 +38,14 @@ def shapes(ndim: int, low: int = 1, high: int = 9) -> st.SearchStrategy[Shape]:
 
 @st.composite
 def grids(draw: st.DrawFn) -> tuple[Shape, Shape]:
-    """A shape, and a block that cuts it."""
+    """A shape, and the shape of the cells that cut it."""
     ndim = draw(st.integers(1, 4))
     return draw(shapes(ndim)), draw(shapes(ndim))
 
 
 @st.composite
 def boxes(draw: st.DrawFn) -> tuple[Region, Shape]:
-    """A box that is not empty, and a block."""
+    """A box that is not empty, and the shape of a cell."""
     ndim = draw(st.integers(1, 4))
     start, shape, block = draw(shapes(ndim, 0)), draw(shapes(ndim)), draw(shapes(ndim))
     return Region(start, tuple(a + n for a, n in zip(start, shape, strict=True))), block
@@ -76,22 +83,22 @@ def test_blocks_cover_a_box_once(case: tuple[Region, Shape]) -> None:
 
 
 @given(boxes())
-def test_cells_a_box_meets_are_counted_exactly(case: tuple[Region, Shape]) -> None:
-    """Against cells painted with their own number."""
+def test_cells_that_a_box_overlaps_are_counted_exactly(case: tuple[Region, Shape]) -> None:
+    """Compared with an array in which each cell is painted with its own number."""
     box, cell = case
-    number = np.zeros(box.stop, int)
-    for i, part in enumerate(blocks(Region((0,) * len(cell), box.stop), cell)):
-        number[part.slices] = i
-    assert blocks_touched(box, cell) == len(np.unique(number[box.slices]))
+    numbers = np.zeros(box.stop, int)
+    for i, part in enumerate(blocks(Region.full(box.stop), cell)):
+        numbers[part.slices] = i
+    assert blocks_touched(box, cell) == len(np.unique(numbers[box.slices]))
 
 
 @given(
     st.integers(1, 60), st.integers(1, 7), st.integers(0, 12), st.integers(0, 60), st.integers(1, 9)
 )
-def test_a_window_holds_all_that_a_region_is_computed_from(
+def test_a_window_holds_every_sample_that_a_region_is_computed_from(
     bins: int, step: int, halo: int, first: int, length: int
 ) -> None:
-    """Every bin with its halo as far as the image goes, in phase with the bins."""
+    """Each bin with its halo, as far as the image reaches, and in phase with the bins."""
     start = first % bins
     stop = min(bins, start + length)
     remainder = (first + length) % step
@@ -107,14 +114,14 @@ def test_a_window_holds_all_that_a_region_is_computed_from(
     assert needed <= set(range(low, high))
     assert low % step == offset % step == 0
     assert low + offset == start * step
-    # No more than the halo rounded up to bins in front, and not one sample more behind.
+    # In front the halo is rounded up to whole bins; behind there is not one sample more.
     assert min(needed) - low < step
     assert high == max(needed) + 1
 
 
 @given(grids())
-def test_a_level_holds_whole_bins_only(grid: tuple[Shape, Shape]) -> None:
-    """The remainder past the last whole bin makes no sample."""
+def test_a_level_has_a_sample_for_each_complete_bin(grid: tuple[Shape, Shape]) -> None:
+    """The samples after the last complete bin make no sample of the level."""
     shape, factor = grid
     found = level_shape(shape, factor)
     for n, f, m in zip(shape, factor, found, strict=True):
@@ -125,7 +132,7 @@ def test_a_level_holds_whole_bins_only(grid: tuple[Shape, Shape]) -> None:
 def test_samples_of_a_level_lie_at_the_centres_of_their_bins(
     scale: float, translation: float, factor: int, i: int
 ) -> None:
-    """The position of sample i is the mean position of the samples it stands for."""
+    """The position of sample i is the mean position of the samples of its bin."""
     bin_ = np.arange(i * factor, (i + 1) * factor)
     centre = float(np.mean(translation + scale * bin_))
     (s,) = level_scale((scale,), (factor,))
@@ -157,3 +164,90 @@ def test_regions_tile_an_axis_without_gaps() -> None:
     regions = [block_at(i, (10,), (4,)) for i in range(3)]
     assert [r.shape for r in regions] == [(4,), (4,), (2,)]
     assert all(a.stop == b.start for a, b in pairwise(regions))
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Region, Region]:
+    """Two boxes of at least one sample, of the same number of axes, anywhere near each other."""
+    ndim = draw(st.integers(1, 3))
+
+    def box() -> Region:
+        start, shape = draw(shapes(ndim, 0, 6)), draw(shapes(ndim, 1, 6))
+        return Region(start, tuple(a + n for a, n in zip(start, shape, strict=True)))
+
+    return box(), box()
+
+
+def painted(box: Region) -> np.ndarray:
+    """An array of booleans, true inside the box."""
+    found = np.zeros((12,) * len(box.start), bool)
+    found[box.slices] = True
+    return found
+
+
+@given(pairs())
+def test_two_boxes_share_what_lies_in_both(case: tuple[Region, Region]) -> None:
+    """Compared sample by sample; where they share none, the intersection is no box."""
+    a, b = case
+    common, shared = intersection(a, b), painted(a) & painted(b)
+    assert intersection(b, a) == common
+    assert is_box(common) == shared.any()
+    if is_box(common):
+        np.testing.assert_array_equal(painted(common), shared)
+
+
+@given(pairs())
+def test_a_box_contains_another_if_all_of_it_lies_inside(case: tuple[Region, Region]) -> None:
+    """Itself included."""
+    a, b = case
+    assert contains(a, b) == bool((painted(a) >= painted(b)).all())
+    assert contains(a, a)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "expected"),
+    [
+        ((0, 0), (1, 1), True),
+        ((2, 2), (2, 5), False),
+        ((2, 2), (5, 2), False),
+        # Of two boxes that are apart on both axes, lengths are negative, and their product is not.
+        ((5, 5), (2, 2), False),
+    ],
+)
+def test_a_box_without_samples_is_none(start: Shape, stop: Shape, expected: bool) -> None:
+    """One axis of no length, or of a negative one, is enough."""
+    assert is_box(Region(start, stop)) is expected
+
+
+@given(boxes(), st.data())
+def test_within_selects_a_box_from_an_array_of_a_larger_one(
+    case: tuple[Region, Shape], data: st.DataObject
+) -> None:
+    """The same samples as in an array that begins at the origin."""
+    outer, _ = case
+    array = np.arange(math.prod(outer.stop)).reshape(outer.stop)
+    start = tuple(
+        data.draw(st.integers(a, b - 1)) for a, b in zip(outer.start, outer.stop, strict=True)
+    )
+    stop = tuple(data.draw(st.integers(a + 1, b)) for a, b in zip(start, outer.stop, strict=True))
+    box = Region(start, stop)
+    held = array[outer.slices]
+    np.testing.assert_array_equal(held[within(box, outer)], array[box.slices])
+
+
+@given(st.integers(1, 4).flatmap(shapes))
+def test_cells_are_numbered_in_c_order(grid: Shape) -> None:
+    """As numpy counts; position and number are each other's inverse."""
+    for index, expected in enumerate(np.ndindex(grid)):
+        assert position(index, grid) == expected
+        assert number(expected, grid) == index
+
+
+def test_a_full_box_covers_an_array() -> None:
+    """From the origin to the array's shape."""
+    assert Region.full((3, 4)) == Region((0, 0), (3, 4))
+
+
+def test_a_box_is_shifted_on_every_axis() -> None:
+    """Its shape stays."""
+    assert shifted(Region((1, 2), (4, 8)), (10, 0)) == Region((11, 2), (14, 8))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def named(document: Any) -> dict[str, Any]:
 
 
 def test_files_differ_in_nothing_but_the_pool() -> None:
-    """Whoever moves from processes to containers gets the same deployments."""
+    """A move from processes to containers keeps the same deployments."""
     assert len(FILES) == 3
     first, *others = [named(load(path)) for path in FILES]
     assert set(first) == NAMES
@@ -114,11 +116,13 @@ def test_schedules_make_runs(prefect_server: None) -> None:
 
 
 def test_automations_are_known_by_name(prefect_server: None) -> None:
-    """Applied again they are updated, what somebody doubled is one again."""
+    """Applied again they are updated; duplicates, and those with former names, are removed."""
     with get_client(sync_client=True) as client:
         automations.apply(client)
         for automation in automations.wanted():
             client.create_automation(automation)
+        (former,) = automations._FORMER_NAMES
+        client.create_automation(automation.model_copy(update={"name": former}))
         assert set(automations.apply(client).values()) == {"updated"}
         names = [a.name for a in client.read_automations() if a.name.startswith("ngff: ")]
     assert sorted(names) == sorted(automation.name for automation in automations.wanted())
@@ -149,10 +153,26 @@ def test_compose_names_what_there_is() -> None:
     assert all(
         port.startswith("127.0.0.1:") for s in services.values() for port in s.get("ports", [])
     )
-    assert services["receive-notifications"]["command"][:2] == [
-        "uvicorn",
-        "ngff_flows.receiver:app",
-    ]
+
+
+def test_the_receivers_container_starts_the_receiver() -> None:
+    """With every setting that the receiver reads; without a secret it says what to set."""
+    service = load(ROOT / "deployments/compose.yaml")["services"]["receive-notifications"]
+    program, *arguments = service["command"]
+    assert program == "python"
+    code = (ROOT / "ngff_flows/receiver.py").read_text("utf-8")
+    read = {f"NGFF_RECEIVER_{name}" for name in re.findall(r'(?:text|listed)\("(\w+)"', code)}
+    assert set(service["environment"]) == read
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={n: v for n, v in os.environ.items() if not n.startswith("NGFF_RECEIVER_")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "NGFF_RECEIVER_SECRET" in done.stderr
 
 
 def test_compose_needs_a_password_and_holds_none() -> None:
@@ -186,7 +206,9 @@ def test_image_copies_what_there_is() -> None:
         if line.startswith("COPY ") and "--from" not in line
         for source in line.split()[1:-1]
     ]
-    assert {"flows", "tasks", "ngff_core", "deployments"} <= set(sources)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {*packages, "deployments"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists(), source
         assert f"!{source.partition('/')[0]}" in let_through, source

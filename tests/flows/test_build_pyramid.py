@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ import ngff_core
 from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
 from ngff_core import Build, BuildOptions, BuildReport, Methods
+from ngff_core.plan.options import describe_options, option_names
 from tasks import pyramid
 from tasks.reporting.artifacts import artifact_key
 from tests.support.folders import files
@@ -178,7 +179,7 @@ def test_second_run_skips_what_is_done(first: Run, second: Run) -> None:
 def test_second_run_shows_what_is_there(second: Run) -> None:
     """A run that had nothing to do leaves table, report and picture all the same."""
     assert set(second.artifacts) == {"levels", "report", "thumbnail"}
-    assert "level-0: everything was done before" in second.logs
+    assert "level-0: already done by an earlier run" in second.logs
 
 
 def test_run_is_named_after_its_target(first: Run) -> None:
@@ -194,7 +195,7 @@ def test_progress_artifacts_end_at_100(first: Run) -> None:
 
 
 def test_table_has_a_row_a_level(first: Run) -> None:
-    """The table of levels tells the shape and the voxel size of each."""
+    """The table of levels has the shape and the voxel size of each."""
     table = first.artifacts["levels"]
     assert table.type == "table"
     rows = json.loads(table.data) if isinstance(table.data, str) else table.data
@@ -225,7 +226,7 @@ def test_thumbnail_is_a_picture(first: Run) -> None:
         assert picture.size == (20, 24)
 
 
-def test_log_tells_the_progress(first: Run) -> None:
+def test_log_shows_the_progress(first: Run) -> None:
     """The run's log, as the server has it, says how far each phase is and when it ended."""
     lines = first.logs
     levels = first.report.levels
@@ -258,7 +259,7 @@ def test_run_without_a_cache_has_no_such_task(
 def test_foreign_target_fails_with_our_words(
     prefect_server: None, tmp_path: Path, source: Path
 ) -> None:
-    """What is not ours is not touched; the run's page says whose fault it is, and what to do."""
+    """Data of others is not touched; the run's page says why it failed and what to do."""
     target = tmp_path / "photos.ome.zarr"
     target.mkdir()
     (target / "cat.jpg").write_bytes(b"miaow")
@@ -272,7 +273,7 @@ def test_foreign_target_fails_with_our_words(
 
 def test_run_that_waits_says_for_whom(prefect_server: None, tmp_path: Path, source: Path) -> None:
     """While another process builds the same target the server has the line already, as a
-    warning; the run goes on when the other one ends."""
+    warning; the run continues when the other one ends."""
     target = tmp_path / "busy.ome.zarr"
     chosen = PyramidOptions(scale_factors=[2], cache="never")
     other = Build.open(source, target, chosen.to_core())
@@ -292,7 +293,7 @@ def test_run_that_waits_says_for_whom(prefect_server: None, tmp_path: Path, sour
             other.close()
         run = waiting.result(timeout=60)
     assert run.state.is_completed()
-    assert "the target is free, and this build goes on" in run.logs
+    assert "the target is free, and this build continues" in run.logs
 
 
 def test_corrupt_source_fails_with_our_words(
@@ -325,7 +326,7 @@ def refusal(run: Run) -> str:
 
 
 def test_form_describes_every_field() -> None:
-    """Whoever fills in the form reads what each field means and what it is by default."""
+    """Each field of the form has its meaning and its default."""
     schema = PyramidOptions.model_json_schema()
     # the core builds a pyramid, and knows no browsers
     assert set(schema["properties"]) == {*BuildOptions.__dataclass_fields__, "public_url"}
@@ -333,6 +334,20 @@ def test_form_describes_every_field() -> None:
         assert len(field.get("description", "")) > 20, name
         assert "default" in field, name
     assert schema["additionalProperties"] is False
+
+
+def test_form_is_made_from_the_options_of_the_core() -> None:
+    """In their order, with their texts, defaults and limits: an option is defined once."""
+    schema = PyramidOptions.model_json_schema()["properties"]
+    assert tuple(schema) == (*option_names(), "public_url")
+    for each in fields(BuildOptions):
+        option, field = describe_options()[each.name], schema[each.name]
+        assert field["description"].startswith(option.help)
+        assert option.default_text is None or field["description"].endswith(
+            f" By default {option.default_text}."
+        )
+        assert field["default"] == each.default
+        assert option.at_least in (None, field.get("anyOf", [{}])[0].get("minimum"))
 
 
 def test_form_offers_the_methods() -> None:
@@ -358,7 +373,7 @@ def test_misspelt_option_is_refused() -> None:
 
 
 def test_form_has_the_defaults_of_the_core() -> None:
-    """Who chooses nothing gets the same from the form as from the function."""
+    """Without any choice the form gives the same options as the function."""
     assert PyramidOptions().to_core() == BuildOptions()
     assert PyramidOptions.from_core(BuildOptions()) == PyramidOptions()
 

@@ -1,4 +1,4 @@
-"""The flows that look after pyramids, on a real Prefect server: audits and cleaning."""
+"""The flows that maintain pyramids, on a real Prefect server: audits and cleaning."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def sent_events(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The events that were sent."""
     sent: list[dict[str, Any]] = []
 
     def emit(event: str, resource: dict[str, str], payload: dict[str, Any]) -> None:
         sent.append({"event": event, **resource, **payload})
 
-    monkeypatch.setattr(tasks.upkeep, "emit_event", emit)
+    monkeypatch.setattr(tasks.maintenance, "emit_event", emit)
     return sent
 
 
@@ -77,17 +77,19 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def test_audit_of_what_is_right_completes(folder: Path, told: list[dict[str, Any]]) -> None:
-    """A row a pyramid, no event, and how deep it was looked."""
+def test_audit_of_undamaged_pyramids_completes(
+    folder: Path, sent_events: list[dict[str, Any]]
+) -> None:
+    """One row for each pyramid with how it was checked, and no event."""
     state = audit_pyramids([str(folder)], deep_every=1, return_state=True)
     assert state.is_completed()
-    assert state.message == "2 pyramids right"
-    assert [row["verdict"] for row in table(state, "audit")] == ["right, every byte read"] * 2
-    assert told == []
+    assert state.message == "2 pyramids undamaged"
+    assert [row["verdict"] for row in table(state, "audit")] == ["undamaged, every byte read"] * 2
+    assert sent_events == []
 
 
-def test_audit_fails_and_tells_where_one_is_damaged(
-    folder: Path, told: list[dict[str, Any]]
+def test_audit_of_a_damaged_pyramid_fails_and_sends_an_event(
+    folder: Path, sent_events: list[dict[str, Any]]
 ) -> None:
     """The run is red, its message and the event name the pyramid; nothing is written."""
     flip(folder / "two.ome.zarr/scale0/image/c/0/1")
@@ -97,7 +99,7 @@ def test_audit_fails_and_tells_where_one_is_damaged(
     assert state.is_failed()
     assert f"1 of 2 pyramids damaged, the first is {folder}/two.ome.zarr" in str(state.message)
     assert "ngff-flows verify --repair" in str(state.message)
-    [event] = told
+    [event] = sent_events
     assert event["event"] == "ngff.pyramid.damaged"
     assert event["ngff.target"] == f"{folder}/two.ome.zarr"
     assert event["findings"] == ["scale0/image/c/0/1: its bytes have changed"]
@@ -106,36 +108,36 @@ def test_audit_fails_and_tells_where_one_is_damaged(
     assert rows[0]["verdict"] == "1 finding"
 
 
-def test_audit_repairs_where_asked(folder: Path, told: list[dict[str, Any]]) -> None:
-    """Green again, byte for byte, and the event has told of it all the same."""
+def test_audit_repairs_where_asked(folder: Path, sent_events: list[dict[str, Any]]) -> None:
+    """The pyramid is as it was, byte for byte; the event is sent all the same."""
     whole = files(folder / "two.ome.zarr")
     flip(folder / "two.ome.zarr/scale0/image/c/0/1")
     (folder / "two.ome.zarr/scale1/image/c/0/0").unlink()
     state = audit_pyramids([str(folder)], deep_every=1, repair=True, return_state=True)
     assert state.is_completed()
     assert files(folder / "two.ome.zarr") == whole
-    assert [event["mended"] for event in told] == [2]
+    assert [event["repaired"] for event in sent_events] == [2]
 
 
 def test_one_bad_ledger_leaves_the_others_their_audit(
-    folder: Path, told: list[dict[str, Any]]
+    folder: Path, sent_events: list[dict[str, Any]]
 ) -> None:
-    """What cannot be verified is a row like any other."""
+    """A pyramid that cannot be verified has a row like any other."""
     (folder / "one.ome.zarr.build/ledger/0/complete.jsonl").write_text("torn")
     state = audit_pyramids([str(folder)], return_state=True)
     assert state.is_failed()
     verdicts = [row["verdict"] for row in table(state, "audit")]
     assert verdicts[0] == "cannot be verified"
-    assert verdicts[1].startswith("right, ")
+    assert verdicts[1].startswith("undamaged, ")
 
 
-def test_an_unfinished_build_is_no_damage(folder: Path, told: list[dict[str, Any]]) -> None:
+def test_an_unfinished_build_is_no_damage(folder: Path, sent_events: list[dict[str, Any]]) -> None:
     """It may be under way; the table says so."""
     shutil.rmtree(folder / "one.ome.zarr.build/ledger/1")
     state = audit_pyramids([str(folder)], return_state=True)
     assert state.is_completed()
-    assert state.message == "1 pyramid right, 1 not finished"
-    assert told == []
+    assert state.message == "1 pyramid undamaged, 1 not finished"
+    assert sent_events == []
 
 
 @given(st.text(min_size=1), st.integers(1, 60), st.dates(max_value=date(9000, 1, 1)))
@@ -146,7 +148,7 @@ def test_each_pyramid_has_its_deep_day(target: str, every: int, start: date) -> 
 
 
 def test_cleaning_is_a_dry_run_first(folder: Path) -> None:
-    """What would go is shown with its size; it goes once somebody says so, and only that."""
+    """Leftovers are shown with their size; without dry_run they are removed, and nothing else."""
     (folder / "one.ome.zarr/zarr.json").unlink()
     shutil.rmtree(folder / "one.ome.zarr.build/ledger/1")
     old = time.time() - 30 * 86400

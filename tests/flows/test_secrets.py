@@ -29,7 +29,8 @@ from flows.audit_pyramids import audit_pyramids
 from flows.build_pyramid import build_pyramid
 from flows.clean_builds import clean_builds
 from flows.options import PyramidOptions
-from flows.watch_uploads import Patience, UploadPrefix, watch_uploads
+from flows.upload_options import Patience, UploadPrefix
+from flows.watch_uploads import watch_uploads
 from ngff_core import BuildOptions
 from ngff_core.errors import InvalidOptionError, TransientError
 from ngff_core.storage import open_store
@@ -151,14 +152,14 @@ def test_buckets_have_the_credentials_that_they_refer_to() -> None:
     ("names", "what"),
     [
         ("lab", "KIND/NAME"),
-        ("azure/lab", "none of the kinds"),
+        ("azure/lab", "not one of the kinds"),
         ("secret/nobody-saved-it", "no block secret/nobody-saved-it"),
         ("secret/torn", "does not hold JSON"),
-        (["secret/plain", "s3-bucket/b"], "of which protocol"),
+        (["secret/plain", "s3-bucket/b"], "does not name the protocol"),
     ],
 )
 def test_a_block_that_cannot_be_used_is_named(names: Any, what: str) -> None:
-    """And what it holds is not repeated."""
+    """The message does not quote what the block holds."""
     Secret(value=f"{{{PLANTED}").save("torn", overwrite=True)
     Secret(value={"key": PLANTED}).save("plain", overwrite=True)
     S3Bucket(bucket_name="lab", credentials=AwsCredentials(**AWS)).save("b", overwrite=True)
@@ -233,7 +234,7 @@ def everything(client: SyncPrefectClient, kind: str) -> list[Any]:
 def test_nothing_shows_a_secret(
     place: Any, source: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not a run that succeeds, is refused, is not permitted, or meets a broken source."""
+    """A run that succeeds, is refused, lacks permission or has a broken source shows none."""
     root, options, between = place
     kind = root.partition("://")[0]
     caplog.set_level(logging.INFO)
@@ -271,7 +272,7 @@ def test_nothing_shows_a_secret(
 
 
 def test_watcher_audit_and_cleaning_take_a_block_too(place: Any, source: Path) -> None:
-    """Nothing else tells them where the bucket is; what the block holds they show nobody."""
+    """The block is their only access to the bucket; its content is shown nowhere."""
     root, options, _ = place
     RemoteFileSystem(basepath=root, settings=options).save("planted", overwrite=True)
     block = "remote-file-system/planted"
@@ -290,11 +291,11 @@ def test_watcher_audit_and_cleaning_take_a_block_too(place: Any, source: Path) -
     assert run.parameters["source"] == origin
     assert build_pyramid(**run.parameters).verified
     state = audit_pyramids([f"{root}/out"], 1, True, block, return_state=True)
-    assert state.message == "1 pyramid right"
+    assert state.message == "1 pyramid undamaged"
     target = open_store(run.parameters["target"], options)
     target.delete(next(key for key in target.objects() if "/c/" in key))
     state = audit_pyramids([f"{root}/out"], 1, True, block, return_state=True)
-    assert state.message == "1 pyramid right, 1 regions or documents mended"
+    assert state.message == "1 pyramid undamaged, 1 regions or documents repaired"
     (left,) = clean_builds([f"{root}/out"], storage_block=block)
     assert left.kind == ""
     assert PLANTED not in told_by_the_server()
@@ -318,7 +319,7 @@ def test_no_command_shows_a_secret(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever it is asked for, and however it ends; tracebacks included."""
+    """Whatever the command, and however it ends; tracebacks included."""
     root, options, between = place
     monkeypatch.setenv("NGFF_FLOWS_TRACEBACK", "1")
     target = f"{root}/out.ome.zarr"
@@ -342,7 +343,7 @@ def test_no_command_shows_a_secret(
     assert PLANTED not in "".join(capfd.readouterr())
 
 
-def test_who_cannot_sign_in_is_not_told_with_what(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_sign_in_does_not_show_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Google's own check has the token in its address, and so has its error."""
 
     def offline(url: str, params: Any, **_: Any) -> None:

@@ -30,7 +30,8 @@ from pydantic import ValidationError
 import ngff_core
 from flows.build_pyramid import build_pyramid
 from flows.options import PyramidOptions
-from flows.watch_uploads import LookFailedError, Patience, UploadPrefix, watch_uploads
+from flows.upload_options import Patience, UploadPrefix
+from flows.watch_uploads import LookFailedError, watch_uploads
 from tasks import runs
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def deployment(prefect_server: None) -> tuple[UUID, str]:
-    """`build-pyramid`, deployed as it is in production, but without anybody who runs it."""
+    """`build-pyramid`, deployed as in production, but without a worker."""
     name = f"on-upload-{uuid.uuid4().hex[:8]}"
     made = build_pyramid.to_deployment(name, entrypoint_type=EntrypointType.MODULE_PATH)
     identifier = made.apply()
@@ -249,7 +250,7 @@ def test_several_prefixes_are_looked_at(watched: Watched) -> None:
 
 
 def test_missing_deployment_says_what_to_do(watched: Watched) -> None:
-    """Nothing is remembered as started, so that the next look starts it."""
+    """Nothing is recorded as started, so the next look starts it."""
     watched.put("a.tif")
     watched.name, right = "build-pyramid/nobody", watched.name
     state = watched.look()
@@ -259,7 +260,7 @@ def test_missing_deployment_says_what_to_do(watched: Watched) -> None:
     assert watched.counts() == "1 start"
 
 
-def test_change_of_speed_builds_nothing_anew(watched: Watched) -> None:
+def test_change_of_speed_builds_nothing_again(watched: Watched) -> None:
     """But a change of what is stored does, over the old pyramid."""
     watched.put("a.tif")
     watched.look()

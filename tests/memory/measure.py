@@ -26,14 +26,14 @@ def status(field: str) -> int:
 def watch_held() -> list[int]:
     """What passes hold at most, kept up to date."""
     most = [0]
-    begin = Pass._begin
+    begin = Pass._start_jobs
 
     def watched(self: Any) -> bool:
         going_on = begin(self)
         most[0] = max(most[0], self._held if self._pass_plan.links else 0)
         return going_on
 
-    Pass._begin = watched  # type: ignore[method-assign]
+    Pass._start_jobs = watched  # type: ignore[method-assign]
     return most
 
 

@@ -35,7 +35,7 @@ from ngff_core.errors import NgffError
 from ngff_core.kernels.methods import warm
 from ngff_core.plan import layout, source_cache
 from ngff_core.progress import Advanced, Message
-from ngff_core.storage import LocalFiles, local, whole
+from ngff_core.storage import LocalFiles, as_buffer, local
 
 OPERATIONS = ("write", "create", "delete", "delete_tree")
 PIECE_BYTES = 2**17
@@ -47,7 +47,7 @@ def run(job: dict[str, Any]) -> int:
     # Counted before anything else happens: a patched shutil must not miss a removal.
     log = os.open(job["log"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     _count_operations(log, job.get("die"))
-    source_cache._PIECE_BYTES = PIECE_BYTES
+    source_cache._REGION_BYTES = PIECE_BYTES
     layout.BLOCK_BYTES = job.get("block_bytes", layout.BLOCK_BYTES)
     ngff_core.config.receipt_seconds = job["receipt_seconds"]
     result: dict[str, Any]
@@ -127,7 +127,7 @@ def _die_torn(path: Path) -> None:
     real = local.write_file
 
     def write_half(path: Path, data: Any) -> None:
-        found = bytes(whole(data))
+        found = bytes(as_buffer(data))
         real(path, found[: len(found) // 2])
         _die()
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ngff_core.blocks import BlockedArray, carve
 from ngff_core.build import streaming
-from ngff_core.build.streaming import Pass
+from ngff_core.build.streaming import Pass, PassLimits
 from ngff_core.geometry import Region, Shape, window_of, within
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
@@ -118,7 +118,7 @@ class Shelf:
 
     def store(self, region: int, samples: BlockedArray) -> Receipt:
         self.begun.append(region)
-        for box, block in samples.pieces:
+        for box, block in samples.placed_blocks:
             self.stored[box.slices] = block
         return Receipt(region, 0, ())
 
@@ -225,8 +225,7 @@ def run_scripted(
         level_ios,
         kernel_for(pass_plan.plan.method),
         executor=executor,  # type: ignore[arg-type]
-        in_flight=in_flight,
-        held_limit=limit,
+        limits=PassLimits(in_flight, limit),
         check=lambda: None,
     )
     most = 0

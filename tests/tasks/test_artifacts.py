@@ -1,4 +1,4 @@
-"""The report and the table that a build leaves for people who watch it."""
+"""The artifacts of a build: the report and the table of levels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def facts(markdown: str) -> dict[str, str]:
 
 
 def test_report_says_what_became_of_what(report: BuildReport) -> None:
-    """Who opens the report reads the verdict first, then source, target, method, sizes."""
+    """The report begins with the verdict, then source, target, method, sizes."""
     markdown = report_markdown(report)
     assert markdown.startswith("# cells.ome.zarr\n\n| Verdict | verified: ")
     found = facts(markdown)
@@ -73,7 +73,7 @@ def test_report_is_a_table_that_markdown_understands(report: BuildReport) -> Non
     assert {row.count("|") for row in levels_of} == {9}
 
 
-def test_report_tells_size_and_time_of_each_level(report: BuildReport) -> None:
+def test_report_shows_size_and_time_of_each_level(report: BuildReport) -> None:
     """Shape, chunks, bytes, compression and seconds of each level are in the report itself."""
     # lines may break between axes only
     lines = report_markdown(report).replace("\N{NO-BREAK SPACE}", " ").splitlines()
@@ -84,12 +84,12 @@ def test_report_tells_size_and_time_of_each_level(report: BuildReport) -> None:
     assert coarse.endswith(f"| {ratio} | {level.regions} | {level.seconds:.1f} |")
 
 
-def test_report_tells_the_options_that_were_chosen(report: BuildReport) -> None:
-    """Whoever wants the same pyramid again reads what to fill in."""
+def test_report_shows_the_options_that_were_chosen(report: BuildReport) -> None:
+    """The report names the options that give the same pyramid again."""
     chosen = {"method": "itkwasm_gaussian", "scale_factors": [2], "cache": "never"}
     said = facts(report_markdown(report, chosen=chosen))["Options"]
     assert said == '`scale_factors=[2]`, `cache="never"`'
-    assert facts(report_markdown(report))["Options"] == "by default"
+    assert facts(report_markdown(report))["Options"] == "the defaults"
 
 
 def test_each_target_has_keys_of_its_own() -> None:
@@ -104,8 +104,8 @@ def test_each_target_has_keys_of_its_own() -> None:
     assert artifact_key("report", "/x/a.zarr/") == artifact_key("report", "/x/a.zarr")
 
 
-def test_report_tells_damage_and_what_to_do(report: BuildReport) -> None:
-    """Where something does not hold the report says so in bold, with the command to run."""
+def test_report_shows_damage_and_what_to_do(report: BuildReport) -> None:
+    """For a damaged pyramid the report says so in bold, with the command to run."""
     assert report.verification is not None
     damaged = replace(report.verification, findings=(Finding("scale0/image/0/0/0", "missing"),))
     found = facts(report_markdown(replace(report, verification=damaged)))
@@ -119,19 +119,19 @@ def test_report_of_a_build_that_nobody_verified(report: BuildReport) -> None:
     assert found["Verdict"] == "not verified"
 
 
-def test_report_tells_of_a_cache(report: BuildReport) -> None:
-    """That the source was rewritten first is told: it explains the time."""
+def test_report_shows_of_a_cache(report: BuildReport) -> None:
+    """The report says that the source was copied first: it explains the time."""
     found = facts(report_markdown(replace(report, cached=True)))
     assert found["Source"].endswith("(through a cache)")
 
 
-def test_report_tells_retries_by_kind_and_place(report: BuildReport) -> None:
+def test_report_shows_retries_by_kind_and_place(report: BuildReport) -> None:
     """None, or how many of what, and at which level."""
     assert facts(report_markdown(report))["Retries"] == "none"
     levels = (replace(report.levels[0], retries={"429": 2, "503": 5}), *report.levels[1:])
     met = replace(report, levels=levels, retries_beside={"503": 1})
     found = facts(report_markdown(met))["Retries"]
-    assert found == "8 (503: 6, 429: 2); 7 in level 0, 1 beside the levels"
+    assert found == "8 (503: 6, 429: 2); 7 in level 0, 1 outside the levels"
     assert met.to_dict()["retries"] == {"429": 2, "503": 6}
 
 
@@ -154,9 +154,9 @@ def test_table_has_a_row_a_level(report: BuildReport, monkeypatch: pytest.Monkey
 
 def test_viewers_are_linked_only_where_browsers_can_read(report: BuildReport) -> None:
     """No link by default, none for a folder; three where a public address is given."""
-    assert "Look at it" not in facts(report_markdown(report))
-    assert "Look at it" not in facts(report_markdown(report, "derive"))
-    linked = facts(report_markdown(report, "https://lab.example/cells.ome.zarr"))["Look at it"]
+    assert "View it" not in facts(report_markdown(report))
+    assert "View it" not in facts(report_markdown(report, "derive"))
+    linked = facts(report_markdown(report, "https://lab.example/cells.ome.zarr"))["View it"]
     assert (
         "(https://hms-dbmi.github.io/vizarr/?source=https://lab.example/cells.ome.zarr)" in linked
     )
@@ -165,7 +165,7 @@ def test_viewers_are_linked_only_where_browsers_can_read(report: BuildReport) ->
 
 
 def test_neuroglancer_is_given_a_scene() -> None:
-    """Its address holds JSON; the format is named, and 0.6 it cannot read."""
+    """Its address contains JSON that names the format; it cannot read 0.6."""
     assert "Neuroglancer" not in viewer_links("gs://lab/a.ome.zarr", "0.6", "derive")
     for version, kind in (("0.4", "zarr2"), ("0.5", "zarr3")):
         link = viewer_links("gs://lab/a b.ome.zarr", version, "derive")["Neuroglancer"]

@@ -37,8 +37,8 @@ def events_of(uri: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_finished_build_tells_of_its_pyramid(source: str, tmp_path: Path) -> None:
-    """Where it is, what it was made of, and that it holds."""
+def test_finished_build_emits_an_event(source: str, tmp_path: Path) -> None:
+    """The event has the target, the source, and the result of the verification."""
     target = str(tmp_path / "cells.ome.zarr")
     report = build_pyramid(source, target, OPTIONS)
     (event,) = events_of(target)
@@ -53,7 +53,7 @@ def test_finished_build_tells_of_its_pyramid(source: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_failed_build_tells_why(tmp_path: Path) -> None:
+def test_event_of_a_failed_build_has_the_reason(tmp_path: Path) -> None:
     target = str(tmp_path / "cells.ome.zarr")
     with pytest.raises(SourceNotFoundError):
         build_pyramid(str(tmp_path / "gone.npy"), target, OPTIONS)
@@ -64,7 +64,7 @@ def test_failed_build_tells_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_build_does_not_depend_on_its_news(
+def test_build_does_not_depend_on_its_events(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An event that cannot be emitted is a line in the log."""
@@ -80,7 +80,7 @@ def test_build_does_not_depend_on_its_news(
 
 
 def test_reason_is_cut_where_an_event_would_be_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(events, "emit_event", lambda *_args, **named: told.append(named))
-    events.tell_failed("/in/a.npy", "/out/a.ome.zarr", ValueError("x" * 10**6), 1.5)
-    assert len(told[0]["payload"]["reason"]) == 1000
+    emitted: list[dict[str, Any]] = []
+    monkeypatch.setattr(events, "emit_event", lambda *_args, **named: emitted.append(named))
+    events.emit_failed("/in/a.npy", "/out/a.ome.zarr", ValueError("x" * 10**6), 1.5)
+    assert len(emitted[0]["payload"]["reason"]) == 1000

@@ -44,8 +44,8 @@ OPTIONS = BuildOptions(scale_factors=[2], chunks=16, shards=16, workers=1, compr
     ids=lambda error: type(error).__name__,
 )
 def test_trouble_that_may_pass_is_tried_again(error: Exception) -> None:
-    """Network trouble is nobody's fault, so Prefect runs the task again by itself."""
-    assert pyramid.trouble_may_pass(pyramid.plan, None, failed(error))
+    """After a network error Prefect runs the task again."""
+    assert pyramid.retry_if_transient(pyramid.plan, None, failed(error))
 
 
 @pytest.mark.parametrize(
@@ -65,18 +65,18 @@ def test_trouble_that_may_pass_is_tried_again(error: Exception) -> None:
 )
 def test_refusals_are_told_at_once(error: Exception) -> None:
     """What would be refused again in a minute is not tried again for a minute."""
-    assert not pyramid.trouble_may_pass(pyramid.plan, None, failed(error))
+    assert not pyramid.retry_if_transient(pyramid.plan, None, failed(error))
 
 
 def test_builder_that_was_taken_for_dead_stops() -> None:
     """A lease that is lost is not got back by trying: another process builds the target."""
     error = LeaseLostError("another process took over this target")
-    assert not pyramid.trouble_may_pass(pyramid.plan, None, failed(error))
+    assert not pyramid.retry_if_transient(pyramid.plan, None, failed(error))
 
 
 def test_success_is_not_tried_again() -> None:
     """A state without an error is no reason to run anything twice."""
-    assert not pyramid.trouble_may_pass(
+    assert not pyramid.retry_if_transient(
         pyramid.plan, None, State(type=StateType.COMPLETED, data=None)
     )
 
@@ -85,12 +85,12 @@ def test_success_is_not_tried_again() -> None:
     "name", ["plan", "cache_source", "write_level", "write_metadata", "verify"]
 )
 def test_every_phase_retries_by_type_and_never_by_cache(name: str) -> None:
-    """No phase takes Prefect's cached result for what is stored; each survives trouble."""
+    """No phase uses Prefect's cached results; each is retried after transient errors."""
     task = getattr(pyramid, name)
     assert task.retries == 3
     assert task.retry_delay_seconds == [10, 20, 40]
     assert task.retry_jitter_factor == 0.5
-    assert task.retry_condition_fn is pyramid.trouble_may_pass
+    assert task.retry_condition_fn is pyramid.retry_if_transient
     assert task.cache_policy == pyramid.NO_CACHE
 
 

@@ -1,4 +1,4 @@
-"""The Gaussian of the itkwasm back end, tile by tile in float32."""
+"""The Gaussian of the itkwasm back end, computed tile by tile in float32."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ngff_core.blocks import Block
-from ngff_core.geometry import Region, Shape, blocks, ceil_div, window_of
+from ngff_core.geometry import Region, Shape, blocks, ceil_div, shifted, window_of
 from ngff_core.kernels.itkwasm import volumes, wasm
 from ngff_core.kernels.itkwasm.volumes import (
     FLOAT32_EXACT,
@@ -21,20 +21,19 @@ from ngff_core.kernels.itkwasm.volumes import (
     component_bytes,
     fitting_block,
     most_samples,
-    moved,
     over,
     power_of_two,
     times,
-    whole,
 )
 from ngff_core.kernels.weights import gaussian_radius
 
 
 def _runs(bins: int, halo: int, widest: int) -> Iterator[int]:
-    """Cuts ``bins`` along x so that each run and its halo nearly fill a power of two.
+    """Cut ``bins`` along x into runs that, with their halo, nearly fill a power of two.
 
-    ``halo`` is in bins, per side. A region of 128 bins becomes 126 + 2, padded to 128 and
-    4, where one piece would be padded from 130 to 256.
+    ``halo`` is in bins, per side; ``widest`` is the largest width, halo included. A region
+    of 128 bins becomes runs of 126 and 2, padded to 128 and 4, instead of one of 130 bins
+    padded to 256.
 
     >>> list(_runs(128, 1, 512)), list(_runs(55, 1, 512)), list(_runs(5, 1, 512))
     ([126, 2], [55], [5])
@@ -51,9 +50,9 @@ def _runs(bins: int, halo: int, widest: int) -> Iterator[int]:
 
 
 def _gaussian_width(step: int) -> int:
-    """Widest run of bins along x, halo included: 192 to 384 samples, at least 16 bins.
+    """Largest run of bins along x, halo included: 192 to 384 samples, at least 16 bins.
 
-    Tiles near a cube waste least on halos: at step 16, runs of 512 samples take three
+    Tiles close to a cube have the smallest halos: at step 16, runs of 512 samples take three
     times as long as runs of 256.
     """
     return max(16, power_of_two(384 // step + 1) // 2)
@@ -61,7 +60,7 @@ def _gaussian_width(step: int) -> int:
 
 @dataclass(frozen=True)
 class _GaussianTiles:
-    """How an output of ``bins`` (2-D or 3-D) is cut for the module."""
+    """How an output of ``bins`` (2-D or 3-D) is cut into tiles for the module."""
 
     bins: Shape
     step: Shape
@@ -72,7 +71,7 @@ class _GaussianTiles:
 
     @property
     def limit(self) -> int:
-        """Input samples of a tile, where a tile of so few can be."""
+        """Input samples of a tile, unless even the smallest tile has more."""
         return volumes.TILE_SAMPLES * (4 if max(self.step) > 3 else 1)
 
     def samples(self, block: Shape) -> int:
@@ -88,12 +87,12 @@ class _GaussianTiles:
         return tuple(_runs(self.bins[-1], halo, _gaussian_width(self.step[-1])))
 
     def block(self, run: int) -> Shape:
-        """Bins of a tile that is ``run`` wide."""
+        """Shape in bins of a tile that is ``run`` bins wide."""
         bins = (*self.bins[:-1], run)
         return fitting_block(bins, self.samples, axes=len(bins) - 1, limit=self.limit)
 
     def tiles(self) -> Iterator[Region]:
-        """Boxes of bins; every bin is in exactly one."""
+        """Boxes of bins; every bin is in exactly one of them."""
         start = 0
         for run in self.runs:
             strip = Region((0,) * (len(self.bins) - 1) + (start,), (*self.bins[:-1], start + run))
@@ -102,10 +101,10 @@ class _GaussianTiles:
 
 
 def _padded(piece: Block, width: int) -> Block:
-    """``piece`` as float32, its last sample along x repeated up to ``width``.
+    """``piece`` as float32, with its last sample along x repeated up to ``width``.
 
-    The same as the filter's own border: repeating commutes with the passes along y
-    and z, and along x it is what the filter does.
+    This equals the filter's own treatment of borders: repeating along x commutes with the
+    passes along y and z, and along x it is what the filter does.
     """
     tile = np.empty((*piece.shape[:-1], width), np.float32)
     size = piece.shape[-1]
@@ -115,7 +114,7 @@ def _padded(piece: Block, width: int) -> Block:
 
 
 def _from_float32(samples: Block, dtype: np.dtype[Any]) -> Block:
-    """float32 samples as ``dtype``: integers and bool round half to even and are clipped."""
+    """float32 samples as ``dtype``; integers and bool round half to even and are clipped."""
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return samples.astype(dtype)
@@ -127,11 +126,11 @@ def _gaussian_volume(window: Block, offset: Shape, step: Shape, shape: Shape) ->
     tiling = _GaussianTiles(shape, step)
     out = np.empty(shape, window.dtype.newbyteorder("="))
     for tile in tiling.tiles():
-        need = window_of(moved(over(offset, step), tile), step, tiling.halo, window.shape)
+        need = window_of(shifted(tile, over(offset, step)), step, tiling.halo, window.shape)
         piece = window[need.box.slices]
         width = power_of_two(ceil_div(piece.shape[-1], step[-1])) * step[-1]
         samples = wasm.run("downsample", _padded(piece, width), step)
-        wanted = moved(over(need.offset, step), whole(tile.shape))
+        wanted = shifted(Region.full(tile.shape), over(need.offset, step))
         out[tile.slices] = _from_float32(samples[wanted.slices], out.dtype)
     return out
 
@@ -139,42 +138,43 @@ def _gaussian_volume(window: Block, offset: Shape, step: Shape, shape: Shape) ->
 class ItkwasmGaussian:
     """Discrete Gaussian per axis, then linear sampling at the bin centre (ITK's filters).
 
-    For a step k: variance (k² - 1) / (8 ln 2) in samples, edge replicate at the border,
-    one sample per bin at (k - 1) / 2. Takes bool, 8 and 16-bit integers, float16, float32
-    and complex64, and computes in float32; integers are rounded half to even, bool as
-    0 and 1. Steps go up to 62.
+    For a step k: variance (k² - 1) / (8 ln 2) in square samples, edge replicate at the
+    border, one sample per bin at (k - 1) / 2. Takes bool, 8 and 16-bit integers, float16,
+    float32 and complex64, and computes in float32; integers are rounded half to even, bool
+    counts as 0 and 1. The largest step is 62.
 
-    NaN spreads as far as the weights reach. Where a sample would be infinite it is the
-    largest finite float32 of that sign, or NaN: the filter clips to the finite range.
+    A NaN reaches every sample within the radius of the weights. A sample that would be
+    infinite is the largest finite float32 of that sign, or NaN, because the filter clips to
+    the finite range.
     """
 
     def halo(self, step: Shape) -> Shape:
-        """Radius of the weights, per axis.
+        """The radius of the weights, per axis.
 
-        Sampling needs nothing more: its two neighbours lie inside the bin.
+        Interpolation needs no more: its two neighbours lie inside the bin.
         """
         return tuple(gaussian_radius(k) for k in step)
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
-        """Why not ``dtype``: what float32 cannot hold exactly is refused."""
+        """A reason for dtypes that float32 cannot hold exactly."""
         if dtype.kind in "biufc" and dtype.newbyteorder("=") in FLOAT32_EXACT:
             return None
         return "the itkwasm back end computes in float32"
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
-        """Bytes at most of one tile: as float32, in the module, and its samples."""
+        """Bytes of one tile: as float32, in the module, and its output."""
         steps = as_volume(step)
         bins = over(as_volume(window), steps)
         least = (1, 1, min(bins[-1], _gaussian_width(steps[-1])))
         tiling = _GaussianTiles(bins, steps)
         tile = most_samples(bins, tiling.samples, least, tiling.limit)
         parts = component_bytes(over(window, step), dtype)
-        # Measured at 1, 4 and 8 million samples: 20.1 bytes per sample inside the call
-        # (the bytes object, wasm's input, float32 buffers of the passes), and the tile's 4.
-        # Output samples: the module's copies, rint, clip and the cast.
+        # Measured at 1, 4 and 8 million samples: the call itself takes 20.1 bytes per sample
+        # (the bytes object, the module's input, float32 buffers of the passes), the tile 4.
+        # Per output sample: the module's copies, rint, clip and the cast.
         return wasm.CALL_BYTES + parts + 25 * tile + 24 * ceil_div(tile, math.prod(steps))
 
     def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-        """``shape`` samples in the window's dtype, the first bin ``lead`` samples in."""
+        """See `Kernel.reduce`."""
         each = partial(by_volume, _gaussian_volume)
         return by_component(each, window, offset, step, shape)

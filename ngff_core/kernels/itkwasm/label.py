@@ -1,4 +1,4 @@
-"""Votes of the itkwasm back end; the module sees ranks, so that any label comes back."""
+"""Label images of the itkwasm back end; the module gets ranks, which keeps any label exact."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ from typing import Any
 import numpy as np
 
 from ngff_core.blocks import Block
-from ngff_core.geometry import Shape, blocks
+from ngff_core.geometry import Region, Shape, blocks
 from ngff_core.kernels.itkwasm import volumes, wasm
 from ngff_core.kernels.itkwasm.volumes import (
     fitting_block,
     most_samples,
     over,
     power_of_two,
-    whole,
 )
 
 
 def _voters(window: Block, offset: Shape, step: Shape, shape: Shape) -> list[Block]:
-    """The voxels around every bin centre, as views in raster order.
+    """The voxels around each bin centre, as one view of the window for each voter.
 
-    One voxel per axis of odd step, two per axis of even step.
+    In raster order; one voxel per axis of odd step, two per axis of even step.
     """
     voters = [(k // 2,) if k % 2 else (k // 2 - 1, k // 2) for k in step]
     views = []
@@ -34,9 +33,10 @@ def _voters(window: Block, offset: Shape, step: Shape, shape: Shape) -> list[Blo
 
 
 def _winning_rank(ranks: Block) -> Block:
-    """Most frequent number of each row, smallest on a tie; rows of 2, 4 or 8 below 8.
+    """The most frequent rank of each row, the smallest on a tie.
 
-    The rows go to the module as bins of one row of bins, filled up to a power of two.
+    ``ranks`` is 2-D, with 2, 4 or 8 ranks below 8 in each row. The rows are passed to the
+    module as bins along x, padded to a power of two.
     """
     rows, size = ranks.shape
     packed = np.zeros((power_of_two(rows), size), np.uint8)
@@ -49,10 +49,10 @@ def _winning_rank(ranks: Block) -> Block:
 
 
 def _vote(votes: Block) -> Block:
-    """Most frequent label of each row, smallest on a tie.
+    """The most frequent label of each row, the smallest on a tie.
 
-    The module sees only each label's rank in its row: order is what a tie needs, eight
-    ranks are the most it ever meets, and labels of any width come back as they were.
+    The module gets each label's rank within its row: ranks have the order that ties need, at
+    most eight values, and labels of any width stay exact.
     """
     if votes.dtype.kind == "f":
         values, index = np.unique(votes, return_inverse=True)
@@ -66,7 +66,7 @@ def _vote(votes: Block) -> Block:
 
 
 def _elect(voters: list[Block], dtype: np.dtype[Any]) -> Block:
-    """The label of each bin; only bins with more than one label cost a vote."""
+    """The label of each bin; only bins with different labels are passed to the module."""
     labels = voters[0].astype(dtype)
     mixed = np.zeros(labels.shape, np.bool_)
     for voter in voters[1:]:
@@ -74,7 +74,7 @@ def _elect(voters: list[Block], dtype: np.dtype[Any]) -> Block:
     if mixed.any():
         votes = np.stack([v[mixed] for v in voters], axis=1).astype(dtype, copy=False)
         labels[mixed] = _vote(votes)
-    # Equal labels must come out as equal bytes: adding zero makes -0.0 into 0.0.
+    # Equal labels must be stored as equal bytes: adding zero turns -0.0 into 0.0.
     return labels + labels.dtype.type(0) if dtype.kind == "f" else labels
 
 
@@ -83,40 +83,39 @@ def _votes(block: Shape) -> int:
 
 
 class ItkwasmLabelImage:
-    """Vote of the voxels next to the bin centre.
+    """The most frequent label among the voxels next to the bin centre, the smallest on a tie.
 
-    ITK's filter is ``itk::LabelImageGaussianInterpolateImageFunction``.
-
-    Odd step: the centre voxel of that axis. Even step: the two voxels around the centre.
-    The most frequent label wins, the smallest on a tie. Takes bool, all integers and
-    floats, exactly; NaN counts as one label, the largest; -0.0 and 0.0 are one label.
+    ITK's filter is ``itk::LabelImageGaussianInterpolateImageFunction``. Along an axis of odd
+    step the voter is the centre voxel, along one of even step the two voxels around the
+    centre. Takes bool, all integers and floats, exactly. NaN counts as one label, the
+    largest; -0.0 and 0.0 are one label.
     """
 
     def halo(self, step: Shape) -> Shape:
-        """Nothing: the voters lie in their own bin."""
+        """Zero: the voters lie inside the bin."""
         return (0,) * len(step)
 
     def refusal(self, dtype: np.dtype[Any]) -> str | None:
-        """Why not ``dtype``: labels must have an order, which breaks their ties."""
+        """A reason for dtypes without an order, which is needed to break ties."""
         if dtype.kind in "biu" or dtype.newbyteorder("=") in (np.float16, np.float32, np.float64):
             return None
         return "labels of this kind have no order to break a tie by"
 
     def workspace(self, window: Shape, dtype: np.dtype[Any], step: Shape) -> int:
-        """Bytes at most of one block of bins whose labels are all mixed."""
+        """Bytes of one tile, where every bin has different labels."""
         bins = (
             most_samples(over(window, step), _votes, (1,) * len(window), volumes.TILE_SAMPLES) // 8
         )
-        # Of each bin's 8 votes: the gathered views, stacked, sorted, one row-wise
-        # comparison; for floats the sort and the 8-byte indices of numpy.unique as well.
+        # For each of a bin's 8 votes: the gathered views, stacked, sorted, one comparison of
+        # rows; for floats also the sort and the 8-byte indices of numpy.unique.
         per_vote = 3 * dtype.itemsize + 8 + (40 if dtype.kind == "f" else 0)
         return wasm.CALL_BYTES + bins * (8 * per_vote + 8 * dtype.itemsize + 32)
 
     def reduce(self, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-        """``shape`` labels in the window's dtype, the first bin ``lead`` samples in."""
+        """See `Kernel.reduce`."""
         out = np.empty(shape, window.dtype.newbyteorder("="))
         voters = _voters(window, offset, step, shape)
         block = fitting_block(shape, _votes, axes=len(shape), limit=volumes.TILE_SAMPLES)
-        for tile in blocks(whole(shape), block):
+        for tile in blocks(Region.full(shape), block):
             out[tile.slices] = _elect([v[tile.slices] for v in voters], out.dtype)
         return out

@@ -1,4 +1,4 @@
-"""Windows of any number of axes as the 2-D and 3-D tiles that the module is given."""
+"""Windows of any number of axes, cut into the 2-D and 3-D tiles that the module gets."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from typing import Any
 import numpy as np
 
 from ngff_core.blocks import Block
-from ngff_core.geometry import Region, Shape, ceil_div
+from ngff_core.geometry import Shape, ceil_div
 
-# Input samples of one module call. At step 2 the Gaussian makes 8, 13, 13 and 11 million
-# voxels a second with 2**18, 2**20, 2**21 and 2**22: small tiles are half halo, large ones
-# leave the CPU's cache. Four times as many where a Gaussian's step is over 3 and its halo
-# wide: 2.4 for 1.1 million at step 8, 0.4 for 0.1 at step 16.
 TILE_SAMPLES = 2**20
+"""Input samples of one module call. At step 2 the Gaussian computes 8, 13, 13 and 11 million
+voxels a second with tiles of 2**18, 2**20, 2**21 and 2**22 samples: half of a small tile is
+halo, a large one does not fit the CPU's cache. The Gaussian uses four times as many where its
+step is above 3 and its halo is wide: that gives 2.4 instead of 1.1 million voxels a second at
+step 8, and 0.4 instead of 0.1 at step 16."""
 FLOAT32_EXACT: tuple[np.dtype[Any], ...] = tuple(
     np.dtype(name)
     for name in ("?", "int8", "uint8", "int16", "uint16", "float16", "float32", "complex64")
 )
+"""Dtypes whose values float32 (or complex64) holds exactly."""
 Volume = Callable[[Block, Shape, Shape, Shape], Block]
+"""``reduce(window, offset, step, shape)``, as `Kernel.reduce`, for one 2-D or 3-D window."""
 
 
 def by_volume(reduce: Volume, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-    """``reduce`` on each 2-D or 3-D array of a window of one to five dimensions.
+    """Apply ``reduce`` to each 2-D or 3-D array of a window of one to five axes.
 
-    A c axis next to y and x goes in as if it were z: at step 1 no sample of the module
-    depends on its neighbours along that axis.
+    A c axis next to y and x is passed as z: at step 1 no sample of the module depends on its
+    neighbours along it.
     """
     if window.ndim == 1:
         row = by_volume(reduce, window[np.newaxis], (0, *offset), (1, *step), (1, *shape))
@@ -41,7 +44,7 @@ def by_volume(reduce: Volume, window: Block, offset: Shape, step: Shape, shape: 
 
 
 def by_component(reduce: Volume, window: Block, offset: Shape, step: Shape, shape: Shape) -> Block:
-    """``reduce`` on the real and on the imaginary part, or on a window that is real."""
+    """Apply ``reduce`` to the real and to the imaginary part, or once to a real window."""
     if window.dtype.kind != "c":
         return reduce(window, offset, step, shape)
     out = np.empty(shape, window.dtype.newbyteorder("="))
@@ -51,9 +54,9 @@ def by_component(reduce: Volume, window: Block, offset: Shape, step: Shape, shap
 
 
 def fitting_block(bins: Shape, samples: Callable[[Shape], int], axes: int, limit: int) -> Shape:
-    """A block of ``bins`` with ``samples(block) <= limit``, where that can be.
+    """Shape of a tile of ``bins`` with ``samples(tile) <= limit``, where that is possible.
 
-    Halves the longest of the first ``axes`` axes; the others keep their length.
+    The longest of the first ``axes`` axes is halved repeatedly; the others keep their length.
     """
     block = list(bins)
     while samples(tuple(block)) > limit and max(block[:axes], default=1) > 1:
@@ -63,26 +66,16 @@ def fitting_block(bins: Shape, samples: Callable[[Shape], int], axes: int, limit
 
 
 def most_samples(bins: Shape, samples: Callable[[Shape], int], least: Shape, limit: int) -> int:
-    """Samples at most of a block that ``fitting_block`` makes of ``bins`` or of fewer."""
+    """Largest number of samples of a tile that `fitting_block` gives for up to ``bins`` bins.
+
+    ``least`` is the smallest tile that it can give.
+    """
     return min(samples(bins), max(limit, samples(least)))
 
 
 def component_bytes(bins: Shape, dtype: np.dtype[Any]) -> int:
-    """Bytes of the samples of one part, which ``by_component`` holds for complex ones."""
+    """Bytes of the real or imaginary part that `by_component` holds for complex samples."""
     return math.prod(bins) * dtype.itemsize // 2 if dtype.kind == "c" else 0
-
-
-def moved(offset: Shape, region: Region) -> Region:
-    """``region`` moved by ``offset``."""
-    return Region(
-        tuple(a + o for a, o in zip(region.start, offset, strict=True)),
-        tuple(b + o for b, o in zip(region.stop, offset, strict=True)),
-    )
-
-
-def whole(shape: Shape) -> Region:
-    """All of an array of ``shape``."""
-    return Region((0,) * len(shape), shape)
 
 
 def times(a: Shape, b: Shape) -> Shape:
@@ -91,12 +84,12 @@ def times(a: Shape, b: Shape) -> Shape:
 
 
 def over(a: Shape, b: Shape) -> Shape:
-    """Whole quotient per axis."""
+    """Quotient per axis, rounded down."""
     return tuple(x // y for x, y in zip(a, b, strict=True))
 
 
 def power_of_two(n: int) -> int:
-    """The least power of two that is at least ``n``.
+    """The smallest power of two that is at least ``n``.
 
     >>> [power_of_two(n) for n in (1, 2, 3, 8, 9)]
     [1, 2, 4, 8, 16]
@@ -105,5 +98,5 @@ def power_of_two(n: int) -> int:
 
 
 def as_volume(shape: Shape) -> Shape:
-    """The last three axes, with unit axes in front where there are fewer."""
+    """The last three axes, with axes of length 1 in front where there are fewer."""
     return (1, 1, *shape)[-3:] if len(shape) < 3 else shape[-3:]

@@ -1,4 +1,4 @@
-"""The compiled module, called with numpy arrays."""
+"""Calls of the WebAssembly module's functions with numpy arrays."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
 
-# Beside what grows with the tile (measured: a warm call on 64 samples adds 0.3 MB): room
-# for an allocator that has not grown yet.
 CALL_BYTES = 16 * 2**20
+"""Memory of a call beside what grows with the tile, for an allocator that has not grown yet.
+(Measured: a call on 64 samples after others adds 0.3 MB.)"""
 _compiling = Lock()
 
 
 @cache
 def _compiled(name: str) -> Callable[[Block, Shape], Block]:
-    """The module's function ``name`` on numpy arrays, ready to run.
+    """The module's function ``name`` for numpy arrays, compiled.
 
-    Imported and called here once: compiling takes 3 to 5 s when the user's cache
-    directory holds no compiled copy, and the package compiles twice when two threads
-    meet in a first call.
+    Imported and called once here. Compiling takes 3 to 5 s when the user's cache directory
+    has no compiled copy, and the package would compile twice if two threads made the first
+    call at the same time.
     """
     image_from_array = import_module("itkwasm").image_from_array
     function = getattr(import_module("itkwasm_downsample_wasi"), name)
@@ -39,7 +39,10 @@ def _compiled(name: str) -> Callable[[Block, Shape], Block]:
 
 
 def run(name: str, array: Block, step: Shape) -> Block:
-    """What module function ``name`` makes of a C-contiguous 2-D or 3-D array."""
+    """Run the module's function ``name`` on a C-contiguous 2-D or 3-D array.
+
+    ``step`` has an entry per axis of the array, in array order.
+    """
     with _compiling:
         function = _compiled(name)
     return function(array, step)

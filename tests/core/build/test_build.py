@@ -76,7 +76,7 @@ def levels_at(target: Any, report: BuildReport) -> list[np.ndarray]:
 
 
 def digests(levels: list[np.ndarray]) -> list[str]:
-    """What tells the bytes of levels apart."""
+    """Digests of the bytes of levels."""
     return [hashlib.sha256(level.tobytes()).hexdigest() for level in levels]
 
 
@@ -398,7 +398,7 @@ def test_progress_counts_up_to_the_total_of_every_phase(tmp_path: Path) -> None:
     assert nbytes == VOLUME.nbytes
 
 
-def test_the_status_tells_how_far_a_build_is(tmp_path: Path) -> None:
+def test_the_status_says_how_far_a_build_is(tmp_path: Path) -> None:
     """Finished, published, and by nobody any more."""
     target = tmp_path / "image.ome.zarr"
     with pytest.raises(TargetNotFoundError, match=r"image\.ome\.zarr has no build"):
@@ -430,8 +430,10 @@ class Failing:
 
 
 @pytest.mark.parametrize("reads", [0, 1, 17, 23])
-def test_a_failed_build_is_no_image_and_is_gone_on_with(reads: int, tmp_path: Path) -> None:
-    """What was done stays done: the next call makes the rest, and the same bytes."""
+def test_a_failed_build_is_no_image_and_the_next_call_continues_it(
+    reads: int, tmp_path: Path
+) -> None:
+    """What was done stays done: the next call writes the rest, with the same bytes."""
     target = tmp_path / "image.ome.zarr"
     with pytest.raises(PermissionError, match="the disk is gone"):
         build_pyramid(Failing(VOLUME, reads), target, **SMALL, workers=1)
@@ -460,7 +462,7 @@ FILLED = {"method": BIN, "scale_factors": [2]}
         (VOLUME, {"shards": 7, "chunks": 4}, InvalidOptionError, "shards: 7"),
         (VOLUME, {"scale_factors": [2, 2]}, InvalidOptionError, "scale_factors, level 2"),
         (VOLUME, {"scale_factors": [999]}, InvalidOptionError, "leaves nothing"),
-        (VOLUME, {"compressor": "rar"}, InvalidOptionError, "compressor 'rar'"),
+        (VOLUME, {"compressor": "rar"}, InvalidOptionError, "compressor: 'rar'"),
         (VOLUME, {"ome_zarr_version": "9"}, InvalidOptionError, "ome_zarr_version: '9'"),
         (VOLUME, {"workers": 0}, InvalidOptionError, "workers: 0"),
         (VOLUME, {"cache": "perhaps"}, InvalidOptionError, "cache: 'perhaps'"),
@@ -472,7 +474,7 @@ FILLED = {"method": BIN, "scale_factors": [2]}
         (VOLUME.astype("c8"), {"method": LABEL}, UnsupportedDtypeError, "complex64"),
         (VOLUME.astype("U3"), {}, SourceFormatError, "not numbers"),
         (np.zeros((2,) * 6, "u1"), {}, InvalidOptionError, "6 dimensions"),
-        (object(), {}, InvalidOptionError, "no source"),
+        (object(), {}, InvalidOptionError, "source: a object cannot be read"),
         (NgffImage(VOLUME, name="a/b"), {}, InvalidOptionError, "name: 'a/b'"),
         ("nothing/here.tif", {}, SourceNotFoundError, "nothing is stored"),
         ("nosuch://a/b", {}, InvalidOptionError, "nosuch://a/b"),
@@ -482,7 +484,7 @@ FILLED = {"method": BIN, "scale_factors": [2]}
 def test_what_cannot_be_built_leaves_nothing_behind(
     source: Any, options: dict[str, Any], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
-    """The caller's mistake is told before the first write, by ``check_build`` alike."""
+    """The caller's mistake is reported before the first write, by ``check_build`` alike."""
     target = tmp_path / "image.ome.zarr"
     with pytest.raises(error, match=message) as caught:
         build_pyramid(source, target, **FILLED | options)
@@ -505,7 +507,7 @@ def test_what_cannot_be_built_leaves_nothing_behind(
 def test_a_position_that_metadata_cannot_hold_is_refused(
     described: dict[str, Any], offender: str, tmp_path: Path
 ) -> None:
-    """JSON has no NaN, and no sample has a size of zero or below: told before the work."""
+    """JSON has no NaN, and no sample has a size of zero or below: refused before the work."""
     with pytest.raises(InvalidOptionError, match=offender):
         build_pyramid(NgffImage(VOLUME, **described), tmp_path / "image.ome.zarr", **FILLED)
     assert list(tmp_path.iterdir()) == []
@@ -549,7 +551,7 @@ def test_source_and_target_must_lie_apart(source: str, target: str, tmp_path: Pa
         ({"compressor": "none"}, "compressor: blosc.* there, none now"),
     ],
 )
-def test_other_options_at_a_target_are_told_by_name(
+def test_other_options_at_a_target_are_named(
     changed: dict[str, Any], named: str, tmp_path: Path
 ) -> None:
     """And nothing of the first build is touched, unless overwriting is said."""
@@ -565,7 +567,7 @@ def test_other_options_at_a_target_are_told_by_name(
     assert verify_pyramid(target, deep=True).ok
 
 
-def test_a_source_that_changed_is_told(tmp_path: Path) -> None:
+def test_a_source_that_changed_is_refused(tmp_path: Path) -> None:
     """Half a pyramid of one image and half of another is never built."""
     source, target = tmp_path / "in.npy", tmp_path / "image.ome.zarr"
     np.save(source, VOLUME)
@@ -579,7 +581,7 @@ def test_a_source_that_changed_is_told(tmp_path: Path) -> None:
     assert dated_contents(tmp_path) == before
 
 
-def test_another_array_at_the_same_target_is_told(tmp_path: Path) -> None:
+def test_another_array_at_the_same_target_is_refused(tmp_path: Path) -> None:
     """An array in memory is known by its content."""
     target = tmp_path / "image.ome.zarr"
     build_pyramid(VOLUME, target, **SMALL)
@@ -589,7 +591,7 @@ def test_another_array_at_the_same_target_is_told(tmp_path: Path) -> None:
         build_pyramid(other, target, **SMALL)
 
 
-def test_a_damaged_plan_is_told_and_can_be_overwritten(tmp_path: Path) -> None:
+def test_a_damaged_plan_is_reported_and_can_be_overwritten(tmp_path: Path) -> None:
     """It is never built from."""
     target = tmp_path / "image.ome.zarr"
     build_pyramid(VOLUME, target, **SMALL)
@@ -701,7 +703,7 @@ def test_a_plain_file_at_the_target_is_never_replaced(tmp_path, overwrite):
 
 
 @pytest.mark.parametrize("method", [BIN, GAUSSIAN])
-def test_a_builder_that_came_and_went_before_the_lease_is_noticed(
+def test_a_builder_that_finished_before_this_one_had_the_lease_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Both saw nothing at the target; the other had built it when this one got its lease."""

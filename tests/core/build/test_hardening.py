@@ -57,7 +57,7 @@ def source(tmp_path: Path) -> Path:
 def test_no_spelling_of_the_source_is_a_target(
     source: Path, spelling: str, overwrite: bool, tmp_path: Path
 ) -> None:
-    """Whoever names the source as target, however spelled, keeps the source."""
+    """Naming the source as target, however it is spelled, leaves the source as it is."""
     (tmp_path / "link").symlink_to(source, target_is_directory=True)
     name = tmp_path / "link" if spelling == "link" else spelling.format(source, source.name)
     with pytest.raises(InvalidOptionError, match="overlap"):
@@ -65,7 +65,7 @@ def test_no_spelling_of_the_source_is_a_target(
     assert (zarr.open_array(source, mode="r")[:] == noise()).all()
 
 
-def test_what_stands_beside_a_target_is_no_source(tmp_path: Path) -> None:
+def test_the_build_folder_of_a_target_is_no_source(tmp_path: Path) -> None:
     """A build writes into TARGET.build, so that cannot be read from."""
     beside = tmp_path / "a.ome.zarr.build"
     zarr.create_array(beside, shape=(64, 64), chunks=(64, 64), dtype="uint8")
@@ -140,8 +140,8 @@ def test_an_object_lost_before_a_resume_is_written_again(tmp_path: Path, how: st
     assert verify_pyramid(target, deep=True).ok
 
 
-def test_overwrite_mends_a_finished_pyramid(tmp_path: Path) -> None:
-    """The same command says what is wrong; with overwrite it builds just that anew."""
+def test_overwrite_repairs_a_finished_pyramid(tmp_path: Path) -> None:
+    """The same command says what is wrong; with overwrite it builds just that again."""
     target = tmp_path / "a.ome.zarr"
     build_pyramid(noise(), target, **QUICK)
     lose(target, "missing")
@@ -151,8 +151,8 @@ def test_overwrite_mends_a_finished_pyramid(tmp_path: Path) -> None:
     assert verify_pyramid(target, deep=True).ok
 
 
-def test_an_object_lost_in_mid_build_is_told_and_then_mended(tmp_path: Path) -> None:
-    """The next level cannot be computed; the message says that the same command mends it."""
+def test_an_object_lost_during_a_build_is_reported_and_then_written_again(tmp_path: Path) -> None:
+    """The next level cannot be computed; the message says that the same command repairs it."""
     target = tmp_path / "a.ome.zarr"
 
     def damage(event: Event) -> None:
@@ -197,7 +197,7 @@ def test_a_builder_that_lost_its_lease_writes_no_more(
 def test_another_patch_of_a_package_changes_no_verdict(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was published names the versions of its day, and goes on to hold."""
+    """Published metadata names the versions of its day, and stays valid."""
     target = tmp_path / "a.ome.zarr"
     build_pyramid(noise(), target, **QUICK)
     monkeypatch.setattr("ngff_core.kernels.methods.version", lambda package: "9.9.9")
@@ -242,7 +242,7 @@ def test_shards_longer_than_the_image_hold_all_of_it(
 def test_nothing_is_left_of_a_source_that_cannot_be_decoded(
     source: Path, cache: str, tmp_path: Path
 ) -> None:
-    """A broken chunk shows only when it is read; the mended source begins from nothing."""
+    """A broken chunk shows only when it is read; the repaired source is built from scratch."""
     victim = source / "c/1/2/2"
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2])
@@ -256,7 +256,7 @@ def test_nothing_is_left_of_a_source_that_cannot_be_decoded(
 def test_a_source_that_breaks_later_costs_nothing_that_was_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mending one object of a published pyramid from a broken source leaves the rest of it."""
+    """Building one lost object again from a broken source leaves the rest of the pyramid."""
     source, target = tmp_path / "a.npy", tmp_path / "a.ome.zarr"
     np.save(source, noise())
     build_pyramid(source, target, **QUICK)

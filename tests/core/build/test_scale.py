@@ -1,4 +1,4 @@
-"""What must not grow with the number of regions: planning, and finding what remains."""
+"""Planning, and finding what remains, must not grow with the number of regions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from ngff_core.plan.dependencies import LevelLink
 from ngff_core.plan.pricing import price
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.plan.schedule import PassPlan, PassRequirements, in_order, passes, slow_to_fast
-from ngff_core.pyramid import verify
+from ngff_core.pyramid import inventory
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.records.ledger import Ledger, Receipt, StoredObject
+from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import ObjectStore
 from tests.memory.measure import status
 from tests.support.plans import plan_of
@@ -29,13 +30,13 @@ from tests.support.plans import plan_of
 
 @dataclass(frozen=True)
 class Found:
-    """What planning a petabyte took."""
+    """The plan of a petabyte, and what planning it took."""
 
     planned: PlannedBuild
     regions_asked: int
     tables: int
     peak_bytes: int
-    """Of memory, at most, over what the process had before."""
+    """Peak memory, over what the process had before."""
 
 
 def planned_petabyte(folder: Path) -> Found:
@@ -157,21 +158,21 @@ def test_a_large_level_is_listed_folder_by_folder(
     shape = (1,) * (len(dims) - 2) + (13, 10)
     plan = plan_of(dims, shape, chunks=2, scale_factors=[2], ome_zarr_version=version)
     plan = _small_blocks(plan)
-    ledgers = list(recorded(store, plan))
+    build = StoredBuild(store, store, plan, tuple(recorded(store, plan)))
     base = plan.levels[0]
     gone = list(store.objects(base.path))[3]
     store.delete(gone)
     store.write(list(store.objects(base.path))[-1], b"longer")
-    whole = list(find_lost(store, plan, ledgers))
+    whole = list(find_lost(build))
     assert [finding.what for finding in whole] == ["missing", "6 bytes, 1 recorded"]
-    monkeypatch.setattr(verify, "LISTED_TOGETHER", 0)
-    monkeypatch.setattr(verify, "_FOLDER", 0)
+    monkeypatch.setattr(inventory, "LISTED_TOGETHER", 0)
+    monkeypatch.setattr(inventory, "_OBJECTS_PER_FOLDER", 0)
     most = []
     objects = store.objects
     monkeypatch.setattr(
         store, "objects", lambda prefix="": (found := objects(prefix), most.append(len(found)))[0]
     )
-    assert list(find_lost(store, plan, ledgers)) == whole
+    assert list(find_lost(build)) == whole
     assert max(most) <= base.objects // 3
 
 

@@ -1,4 +1,4 @@
-"""A pass over the levels: what it stores, when it stops, what it leaves."""
+"""A pass over the levels: which regions it stores, when it stops, and its state then."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ngff_core import build_pyramid
 from ngff_core.build import streaming
-from ngff_core.build.streaming import LevelFailedError, Pass, TooMuchHeldError
+from ngff_core.build.streaming import LevelFailedError, Pass, PassLimits, TooMuchHeldError
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan import projection
@@ -46,8 +46,7 @@ def work_of(
         level_ios,
         kernel or kernel_for(pass_plan.plan.method),
         executor=executor,
-        in_flight=in_flight,
-        held_limit=limit,
+        limits=PassLimits(in_flight, limit),
         check=check,
     )
 
@@ -114,7 +113,7 @@ def test_threads_give_the_same(plan: PyramidPlan, in_flight: int) -> None:
 
 
 PLAN = plan_of("yx", (96, 96), chunks=16, shards=16, scale_factors=[2, 4], dtype="<u2")
-(WAY,) = passes(PLAN, [1, 2])
+(PASS_PLAN,) = passes(PLAN, [1, 2])
 LEVELS = computed(PLAN)
 
 
@@ -172,7 +171,7 @@ def test_a_job_that_fails_names_its_level_and_nothing_is_begun_after(
             setattr(level_io, name, job)
     kernel: Any = FailingKernel(9 if kind == "tile" else 0)
     with ThreadPoolExecutor(in_flight) as executor:
-        work = work_of(WAY, level_ios, executor, in_flight=in_flight, kernel=kernel)
+        work = work_of(PASS_PLAN, level_ios, executor, in_flight=in_flight, kernel=kernel)
         with pytest.raises(LevelFailedError) as caught:
             work.run()
     assert isinstance(caught.value.__cause__, TroubleError)
@@ -198,7 +197,7 @@ def test_what_a_check_raises_goes_through_after_stores_under_way_are_recorded() 
 
     before = set(threading.enumerate())
     with ThreadPoolExecutor(2) as executor, pytest.raises(TroubleError):
-        work_of(WAY, level_ios, executor, check=check).run()
+        work_of(PASS_PLAN, level_ios, executor, check=check).run()
     assert set(threading.enumerate()) == before
     assert asked == 12
     assert any(level_io.recorded for level_io in level_ios.values())
@@ -206,29 +205,29 @@ def test_what_a_check_raises_goes_through_after_stores_under_way_are_recorded() 
         assert sorted(level_io.recorded) == sorted(level_io.begun)
 
 
-def test_what_is_recorded_is_told_by_the_driver_itself() -> None:
-    """A ledger is no thing for several threads."""
+def test_receipts_are_recorded_in_the_thread_of_the_driver() -> None:
+    """A ledger is not made for several threads."""
     level_ios, here = shelves(PLAN, LEVELS), threading.get_ident()
-    told = set()
+    recording = set()
     for level_io in level_ios.values():
         inner = level_io.record
 
         def record(receipt: Receipt, inner: Callable[[Receipt], None] = inner) -> None:
-            told.add(threading.get_ident())
+            recording.add(threading.get_ident())
             inner(receipt)
 
         level_io.record = record  # type: ignore[method-assign]
     with ThreadPoolExecutor(3) as executor:
-        work_of(WAY, level_ios, executor, in_flight=3).run()
-    assert told == {here}
+        work_of(PASS_PLAN, level_ios, executor, in_flight=3).run()
+    assert recording == {here}
 
 
 @pytest.mark.parametrize("limit", [1, 600, 3000])
-def test_too_little_to_go_on_with_is_told(limit: int) -> None:
+def test_too_little_memory_to_continue_is_an_error(limit: int) -> None:
     """What was stored by then is right, and recorded."""
     level_ios = shelves(PLAN, LEVELS)
     with ThreadPoolExecutor(2) as executor, pytest.raises(TooMuchHeldError):
-        work_of(WAY, level_ios, executor, limit=limit).run()
+        work_of(PASS_PLAN, level_ios, executor, limit=limit).run()
     for level, level_io in zip(PLAN.levels, level_ios.values(), strict=True):
         assert sorted(level_io.recorded) == sorted(level_io.begun)
         for region in level_io.recorded:
@@ -237,7 +236,9 @@ def test_too_little_to_go_on_with_is_told(limit: int) -> None:
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 3, 4])
-def test_a_slow_load_is_not_run_away_from(in_flight: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loads_do_not_pile_up_behind_a_slow_one(
+    in_flight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Regions of all that is begun after it do not pile up, however much memory there is."""
     plan = plan_of("zyx", (40, 40, 40), chunks=8, shards=8, scale_factors=[2])
     (pass_plan,) = passes(plan, [1])
@@ -257,7 +258,7 @@ def test_a_slow_load_is_not_run_away_from(in_flight: int, monkeypatch: pytest.Mo
 def test_a_projection_that_was_wrong_costs_time_and_no_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The build goes on from what is stored."""
+    """The build continues from what is stored."""
     image = computed(plan_of("zyx", (40, 50, 60), scale_factors=[]))[0]
     options: dict[str, Any] = {"scale_factors": [2, 4], "chunks": 8, "shards": 16}
     build_pyramid(image, tmp_path / "right.zarr", **options)
@@ -302,5 +303,5 @@ def test_memory_is_given_back_once_a_pass(monkeypatch: pytest.MonkeyPatch) -> No
     calls: list[int] = []
     monkeypatch.setattr(streaming, "release_memory", lambda: calls.append(1))
     with ThreadPoolExecutor(2) as executor:
-        work_of(WAY, shelves(PLAN, LEVELS), executor).run()
+        work_of(PASS_PLAN, shelves(PLAN, LEVELS), executor).run()
     assert calls == [1]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngff_core.errors import InvalidOptionError
-from ngff_core.kernels import gaussian, rows
+from ngff_core.kernels import gaussian, gaussian_passes, rows
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.gaussian import NativeGaussian, SampledGaussian
 from ngff_core.kernels.itkwasm import ItkwasmGaussian
@@ -222,7 +222,7 @@ def test_a_ramp_reads_its_bin_centres() -> None:
 
 
 def test_a_step_without_weights_is_refused() -> None:
-    """From step 63 on ITK's weights are NaN: the caller is told what to change."""
+    """From step 63 on ITK's weights are NaN: the error says what to change."""
     with pytest.raises(InvalidOptionError, match=r"step of 63 .* levels in between"):
         NATIVE.halo((1, 63))
 
@@ -255,7 +255,7 @@ def test_every_numeric_dtype_is_taken(kernel: Kernel) -> None:
 
 def test_no_multiplication_is_fused_with_an_addition() -> None:
     """A fused multiply-add rounds once where the definition rounds twice."""
-    fresh = rows.Compiled(gaussian._weigh, gaussian._to_single).uncached()
+    fresh = rows.Compiled(gaussian_passes._weigh, gaussian_passes._to_single).uncached()
     row, table = np.zeros(8), np.zeros((8, 8))
     fresh(table, np.arange(8), 0, np.ones(7), row, 8, True, None)
     (code,) = fresh.inspect_asm().values()

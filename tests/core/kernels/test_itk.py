@@ -46,14 +46,14 @@ def test_the_samples_are_those_of_the_native_code(kernel: Kernel, native: Kernel
 def test_a_missing_package_is_named_with_its_extra(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has no ``itk`` reads what to install, and which methods need nothing."""
+    """The error says what to install, and which methods need no extra package."""
     monkeypatch.setattr(itk, "find_spec", lambda name: None)
     with pytest.raises(InvalidOptionError, match=r"ngff-flows\[itk\].* itkwasm_gaussian"):
         whole(kernel, np.zeros((4, 4), "u1"), (2, 2))
 
 
 def test_interpolation_is_at_the_centres() -> None:
-    """On a ramp: i k + (k - 1) / 2, from the sample at ``lead`` on."""
+    """On a ramp: i k + (k - 1) / 2, from the sample at ``offset`` on."""
     ramp = np.arange(60.0).reshape(1, 1, 60)
     found = itk._at_centres(ramp, (0, 0, 10), (1, 1, 5), (1, 1, 4))
     np.testing.assert_array_equal(found.ravel(), [12, 17, 22, 27])

@@ -114,7 +114,7 @@ def test_c_goes_through_as_if_it_were_z(kernel: Kernel) -> None:
 
 @by_kernel
 def test_samples_before_the_first_bin_are_skipped(kernel: Kernel) -> None:
-    """``lead`` counts on every axis, t and c among them."""
+    """``offset`` counts on every axis, t and c included."""
     image = pixels(np.random.default_rng(3), "u1", (2, 3, 12, 14, 16), "range")
     step, offset = (1, 1, 2, 2, 2), (1, 2, 4, 2, 6)
     region = tuple(slice(a // k, None) for a, k in zip(offset, step, strict=True))
@@ -175,7 +175,7 @@ def test_large_steps_follow_the_definition(step: int) -> None:
 
 
 def test_a_step_the_module_cannot_do_is_refused() -> None:
-    """From step 63 on the module's weights are NaN: the caller is told what to change."""
+    """From step 63 on the module's weights are NaN: the error says what to change."""
     with pytest.raises(InvalidOptionError, match=r"step of 63 .* levels in between"):
         GAUSSIAN.halo((1, 63))
 

@@ -62,7 +62,7 @@ def test_the_methods_are_those_of_the_api() -> None:
 
 
 def test_the_default_is_the_itkwasm_gaussian() -> None:
-    """Who names no method gets the discrete Gaussian."""
+    """A call that names no method uses the discrete Gaussian."""
     assert DEFAULT_METHOD is Methods.ITKWASM_GAUSSIAN
 
 
@@ -155,7 +155,7 @@ def test_a_missing_package_is_an_error_that_says_what_to_install(method: str) ->
         _ = method_info(method).metadata
 
 
-def test_the_back_end_decides_who_computes() -> None:
+def test_the_back_end_is_chosen_by_the_setting() -> None:
     """Native code by default; itkwasm by the setting, for the methods that it has."""
     native = {method: kernel_for(method) for method in Methods}
     modules = [type(kernel).__module__ for kernel in native.values()]
@@ -177,13 +177,13 @@ def test_an_unknown_back_end_is_refused_when_it_is_set(name: object) -> None:
 
 def test_warming_leaves_nothing_to_compile() -> None:
     """After it the common dtypes need no compiler: numba knows their signatures."""
-    from ngff_core.kernels import gaussian
+    from ngff_core.kernels import gaussian_passes
 
     warm(["itkwasm_gaussian"], ["uint16"])
-    before = list(gaussian._streamed.dispatcher.signatures)
+    before = list(gaussian_passes.filter_and_sample.dispatcher.signatures)
     image = np.zeros((3, 7, 50, 60), np.uint16)
     kernel_for("itkwasm_gaussian").reduce(image, (0, 0, 0, 0), (1, 1, 4, 3), (3, 7, 12, 20))
-    assert gaussian._streamed.dispatcher.signatures == before
+    assert gaussian_passes.filter_and_sample.dispatcher.signatures == before
 
 
 def test_naming_methods_loads_neither_wasm_nor_numba() -> None:

@@ -1,4 +1,4 @@
-"""Finding builds below a prefix, and removing what dead ones left, never more."""
+"""Finding builds below a prefix, and removing what dead builds left, never more."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def half(tmp_path: Path) -> Path:
 
 
 def age(target: Path, days: float) -> None:
-    """Make all of a target and what stands beside it so old."""
+    """Make a target and its build folder look so many days old."""
     moment = time.time() - days * DAY
     for folder in (target, target.with_name(f"{target.name}.build")):
         for path in folder.rglob("*"):
@@ -87,8 +87,8 @@ def test_a_dry_run_removes_nothing(half: Path) -> None:
     assert found.days == pytest.approx(30, abs=0.1)
 
 
-def test_an_old_half_build_goes_whole(half: Path, published: Path) -> None:
-    """With what stands beside it; the same name is then free for another build."""
+def test_an_old_half_build_is_removed_completely(half: Path, published: Path) -> None:
+    """With its build folder; the same name is then free for another build."""
     age(half, 30)
     others = {k: v for k, v in contents(half.parent).items() if k.startswith("done")}
     assert clean_build(half, older_than_days=14, dry_run=False).removed
@@ -121,7 +121,7 @@ def test_an_unreadable_plan_keeps_all(half: Path) -> None:
     assert contents(half.parent) == before
 
 
-@pytest.mark.parametrize("folder", ["cache/c", "borders-1/0"])
+@pytest.mark.parametrize("folder", ["cache/c", "halos-1/0", "borders-1/0"])
 def test_a_forgotten_cache_goes_and_the_pyramid_stays(published: Path, folder: str) -> None:
     """It outlives a build only where the process was killed while tidying up; so do strips."""
     whole = contents(published.parent)
@@ -136,7 +136,7 @@ def test_a_forgotten_cache_goes_and_the_pyramid_stays(published: Path, folder: s
 
 
 def test_what_is_young_is_kept(half: Path) -> None:
-    """By its newest object: a build somebody will go on with tomorrow."""
+    """By its newest object: somebody may continue the build tomorrow."""
     age(half, 30)
     (half / "scale0/image/c/0/0").touch()
     found = clean_build(half, older_than_days=14, dry_run=False)

@@ -1,4 +1,4 @@
-"""Repair: damaged by hand, mended to the byte, and honest about what cannot be mended."""
+"""Repair: damage is repaired to the byte, and what cannot be repaired is reported."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def remove(path: Path) -> None:
 
 @pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize("damage", [flip, truncate, remove])
-def test_damage_is_mended_to_the_byte(
+def test_damage_is_repaired_to_the_byte(
     target: Path, whole: dict[str, bytes], level: int, damage: Damage
 ) -> None:
     """A flipped bit, a cut, a lost object, at each level: afterwards all bytes are as built,
@@ -119,7 +119,7 @@ def region_keys(target: Path, finding: Finding) -> set[str]:
         unique_by=lambda victim: victim[:2],
     )
 )
-def test_any_damage_is_mended_to_the_byte(
+def test_any_damage_is_repaired_to_the_byte(
     built: Path, whole: dict[str, bytes], victims: list[tuple[int, int, Damage]]
 ) -> None:
     """Whatever objects are damaged, and in whatever way: all bytes are as built again."""
@@ -136,10 +136,10 @@ def test_any_damage_is_mended_to_the_byte(
         assert files(target) == whole
 
 
-def test_damage_at_several_levels_is_mended_from_the_finest(
+def test_damage_at_several_levels_is_repaired_from_the_finest(
     target: Path, whole: dict[str, bytes]
 ) -> None:
-    """A level is computed from its parent, which is mended by then."""
+    """A level is computed from its parent, which is repaired by then."""
     for level in (0, 1, 2):
         for victim in objects(target, level)[:2]:
             flip(victim)
@@ -152,7 +152,7 @@ def test_damage_at_several_levels_is_mended_from_the_finest(
 
 
 def test_given_findings_are_not_looked_for_again(target: Path, whole: dict[str, bytes]) -> None:
-    """What a verification found is what is mended; a flipped bit elsewhere is not noticed."""
+    """Only the findings of a verification are repaired; a flipped bit elsewhere is not noticed."""
     objects(target, 2)[0].unlink()
     flip(objects(target, 0)[-1])
     found = verify_pyramid(target)
@@ -172,7 +172,7 @@ def test_nothing_is_written_where_nothing_is_wrong(target: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["gone", "other samples", "other shape"])
-def test_without_its_source_level_0_stays_damaged_and_the_others_are_mended(
+def test_without_its_source_level_0_stays_damaged_and_the_others_are_repaired(
     target: Path, whole: dict[str, bytes], source: Path, change: str
 ) -> None:
     """What is computed from a level of ours needs no source; level 0 says what it lacks,
@@ -222,7 +222,7 @@ def test_a_source_that_changed_elsewhere_will_do(
 def test_documents_are_restored_and_what_was_there_is_kept(
     target: Path, whole: dict[str, bytes]
 ) -> None:
-    """Metadata become the plan's again; who had edited them finds the edit beside."""
+    """Metadata become the plan's again; an edited document is kept in the build folder."""
     name = ".zattrs" if (target / ".zattrs").exists() else "zarr.json"
     edited = json.dumps({**json.loads((target / name).read_bytes()), "note": "mine"})
     (target / name).write_text(edited)
@@ -248,7 +248,7 @@ def test_strays_are_left_and_named(target: Path) -> None:
     assert not repair.ok
     [left] = repair.left
     assert left.finding == Finding("notes.txt", "not of this build")
-    assert "remove it where nobody needs it" in left.why
+    assert "remove it yourself if nobody needs it" in left.why
     assert (target / "notes.txt").exists()
 
 

@@ -1,4 +1,4 @@
-"""Tiles: each sample of a child once, each as soon as its parent's region is there."""
+"""Tiles: each sample of a child once, as soon as the region of its parent has been read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def level(index: int, shape: tuple[int, ...], block: tuple[int, ...], step: tupl
 
 @dataclass(frozen=True)
 class Cut:
-    """An edge, and the boxes of both levels' regions as plain ranges, in C order."""
+    """A link, and the boxes of the regions of both levels as plain ranges, in C order."""
 
     link: LevelLink
     parents: list[Box]
@@ -60,7 +60,7 @@ def cuts(draw: st.DrawFn) -> Cut:
 def window(link: LevelLink, out: Box) -> Box:
     """Samples of the parent that some samples of the child need, axis by axis, one by one.
 
-    Those of the bins and ``halo`` more on either side, from a whole number of bins on.
+    Those of the interior and ``halo`` more on either side, from a whole number of steps on.
     """
     found = []
     for span, k, h, n in zip(out, link.child.step, link.halo, link.parent.shape, strict=True):
@@ -115,7 +115,7 @@ def test_a_window_holds_what_its_tile_needs_and_never_reaches_forward(cut: Cut) 
 def test_the_windows_of_a_tile_s_parts_are_as_small_as_may_be(
     cut: Cut, nbytes: int, least: int
 ) -> None:
-    """Parts of all tiles: no window beyond what memory was reckoned for, nor beyond the tile's.
+    """Parts of all tiles: no window beyond the memory that is projected, nor beyond the tile's.
 
     Where a window is larger than wanted, no axis is left that could be cut.
     """

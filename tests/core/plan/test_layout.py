@@ -117,7 +117,7 @@ def levels(draw: st.DrawFn) -> tuple[str, Shape, Shape, int]:
 
 @given(levels())
 def test_shards_follow_the_fixed_rule(case: tuple[str, Shape, Shape, int]) -> None:
-    """Whole chunks; 32 to 64 MiB raw unless the level or a single chunk decides otherwise."""
+    """Complete chunks; 32 to 64 MiB raw, unless the level is smaller or one chunk is larger."""
     dims, shape, chunks, itemsize = case
     shards = default_shards(dims, shape, chunks, itemsize)
     cover = tuple(-(-n // c) * c for n, c in zip(shape, chunks, strict=True))
@@ -173,7 +173,7 @@ def test_shards_of_known_images(
 def test_given_shards_hold_as_many_chunks_at_every_level(
     case: tuple[str, Shape, Shape, int], times: list[int], factor: int
 ) -> None:
-    """As far as the level has them; still whole multiples of the level's own chunk."""
+    """As many chunks as the level has; still multiples of the level's own chunk."""
     _, shape, chunks, _ = case
     shards = tuple(c * t for c, t in zip(chunks, times, strict=False))
     smaller = tuple(max(1, n // factor) for n in shape)

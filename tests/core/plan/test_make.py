@@ -39,7 +39,7 @@ PIN = SourcePin("array:image", (("token", "1"),))
 
 
 def assert_plan_is_valid(plan: PyramidPlan) -> None:
-    """What holds for any plan, whoever made it."""
+    """Assert what is true of every valid plan, however it was made."""
     factors = [level.factor for level in plan.levels]
     assert factors[0] == (1,) * len(plan.image.dims)
     for index, level in enumerate(plan.levels):
@@ -155,7 +155,7 @@ def lists_of_factors(draw: st.DrawFn, sizes: dict[str, int]) -> list[dict[str, i
 
 @given(plans())
 def test_any_plan_is_valid(plan: PyramidPlan) -> None:
-    """Every sample in one region, whole shards and chunks, no object shared."""
+    """Each sample is in one region; regions are complete chunks and shards, and share none."""
     assert_plan_is_valid(plan)
 
 
@@ -186,7 +186,7 @@ def test_known_hard_cases_are_valid(
 
 
 def test_the_verifier_sees_two_regions_on_one_object() -> None:
-    """A block that is no whole number of chunks is what it is there to find."""
+    """The check finds a block that is not a whole number of chunks."""
     plan = make_plan(PIN, image_info("yx", (64, 64)), chunks=16, scale_factors=[])
     cut = replace(plan.levels[0], shards=None, block=(24, 64))
     with pytest.raises(AssertionError):
@@ -304,7 +304,7 @@ def test_whatever_decides_a_byte_changes_the_digest(other: dict[str, Any]) -> No
     ids=str,
 )
 def test_another_spelling_of_the_same_choice_is_the_same_plan(same: dict[str, Any]) -> None:
-    """So that a resumed build is recognised."""
+    """A resumed build is recognised by it."""
     base = {"source": PIN, "image": image_info(), **BASE}
     assert make_plan(**base) == make_plan(**base | same)
     assert make_plan(**base).digest == make_plan(**base | same).digest
@@ -355,17 +355,19 @@ def damaged(change: str) -> bytes:
         "a number",
     ],
 )
-def test_a_damaged_plan_is_told(change: str) -> None:
+def test_a_damaged_plan_is_refused(change: str) -> None:
     """And never built from."""
     with pytest.raises(StoredDataError, match="the plan"):
         PyramidPlan.from_json(damaged(change))
 
 
-def test_a_plan_of_another_format_is_told_and_what_to_do() -> None:
+def test_a_plan_of_another_format_is_refused_with_what_to_do() -> None:
     """The checksums in the ledger beside it mean something else."""
     fields = json.loads(make_plan(PIN, image_info(), scale_factors=[2]).to_json())
     fields["format"] = 1
-    with pytest.raises(StoredDataError, match=r"of format 1, .* reads 2; use the version that"):
+    with pytest.raises(
+        StoredDataError, match=r"has format 1, .* reads format 2; use the version that"
+    ):
         PyramidPlan.from_json(json.dumps(fields).encode())
 
 
@@ -378,7 +380,7 @@ def test_a_plan_of_another_format_is_told_and_what_to_do() -> None:
         ({"shards": 24}, InvalidOptionError, "shards: 24 on z is not a whole multiple"),
         ({"shards": 0}, InvalidOptionError, "shards: 0 on z is not positive"),
         ({"chunks": 0}, InvalidOptionError, "chunks: 0 on z is not positive"),
-        ({"compressor": "lzma"}, InvalidOptionError, "compressor 'lzma'"),
+        ({"compressor": "lzma"}, InvalidOptionError, "compressor: 'lzma'"),
         ({"scale_factors": [2, 2]}, InvalidOptionError, "scale_factors, level 2"),
         ({"image": image_info(shape=(0, 4, 4))}, InvalidOptionError, r"empty.*\(0, 4, 4\)"),
         ({"image": image_info("tx", (5, 4))}, InvalidOptionError, "two or three spatial axes"),
@@ -407,7 +409,7 @@ def test_what_cannot_be_planned_is_refused_by_name(
 
 
 def test_any_dtype_may_be_stored_without_levels() -> None:
-    """A method refuses what it computes, and nothing is computed here."""
+    """A method refuses dtypes that it cannot compute; without levels it computes nothing."""
     image = image_info(dtype="<c8")
     plan = make_plan(PIN, image, scale_factors=[], method="itkwasm_label_image")
     assert [level.shape for level in plan.levels] == [(40, 60, 50)]

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 
+from ngff_core import build_pyramid
 from ngff_core.config import available_cores, available_memory, config
 from ngff_core.errors import InvalidOptionError
-from ngff_core.plan.options import BuildOptions, resolve_memory_limit, resolve_workers
+from ngff_core.plan.options import (
+    BuildOptions,
+    describe_options,
+    option_names,
+    resolve_memory_limit,
+    resolve_workers,
+    stored_option_names,
+)
 
 
 def test_defaults_need_no_thought() -> None:
@@ -62,7 +72,7 @@ def test_a_memory_limit_is_bytes_or_a_size_as_people_write_it(limit: Any, nbytes
 @pytest.mark.parametrize("limit", [0, -1, "0GiB", "a lot", "", "2 potatoes", [], "-1GiB"])
 def test_a_memory_limit_that_makes_no_sense_is_refused(limit: Any) -> None:
     """The message quotes it and shows the forms."""
-    with pytest.raises(InvalidOptionError, match=r"memory_limit: .* is no size; give bytes"):
+    with pytest.raises(InvalidOptionError, match=r"memory_limit: .* is not a size; give bytes"):
         resolve_memory_limit(limit)
 
 
@@ -73,3 +83,49 @@ def test_without_a_limit_half_of_what_is_available_may_be_used(
     assert 0 < config.memory_target <= available_memory()
     monkeypatch.setattr(config, "memory_target", 12345)
     assert resolve_memory_limit(None) == 12345
+
+
+# --- one definition -----------------------------------------------------------------------
+
+
+def test_build_pyramid_takes_the_options_as_they_are_defined() -> None:
+    """Same names, types and defaults, in the same order: an IDE shows what `BuildOptions` says."""
+    own = ("source", "target", "storage_options", "progress")
+    signature = inspect.signature(build_pyramid)
+    keywords = {name: each for name, each in signature.parameters.items() if name not in own}
+    assert tuple(keywords) == option_names()
+    assert {name: each.default for name, each in keywords.items()} == {
+        each.name: each.default for each in fields(BuildOptions)
+    }
+    types = get_type_hints(BuildOptions)
+    given = get_type_hints(build_pyramid)
+    assert {name: given[name] for name in keywords} == types
+    assert {each.kind for each in keywords.values()} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_build_pyramid_passes_every_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that is in the signature and goes nowhere would be ignored in silence."""
+    given: list[BuildOptions] = []
+    monkeypatch.setattr(
+        "ngff_core.build.api.run_build",
+        lambda _source, _target, options, **_: given.append(options),
+    )
+    values = {name: object() for name in option_names()}
+    build_pyramid("in.npy", "out.ome.zarr", **values)  # type: ignore[arg-type]
+    assert given == [BuildOptions(**values)]  # type: ignore[arg-type]
+
+
+def test_every_option_is_documented_where_it_is_used() -> None:
+    """Its help text and its default are in the docstring of `build_pyramid`."""
+    text = " ".join((inspect.getdoc(build_pyramid) or "").split())
+    for name, option in describe_options().items():
+        assert f"{name} : " in text
+        assert " ".join(option.help.split()) in text
+        assert option.help.endswith(".")
+        assert option.default_text is None or f"By default {option.default_text}." in text
+
+
+def test_options_that_decide_stored_bytes_are_the_first_six() -> None:
+    """A change of any other option builds nothing again."""
+    assert stored_option_names() == option_names()[:6]
+    assert option_names()[6] == "workers"

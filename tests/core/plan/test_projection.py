@@ -1,4 +1,4 @@
-"""What a plan will cost: exact against a count by hand, refused where memory is short."""
+"""The projected cost of a plan: exact figures, and an error where memory is too little."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ngff_core.errors import MemoryLimitError
 from ngff_core.geometry import Region, window_of
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.halos import level_halos
-from ngff_core.plan.projection import PROCESS_BYTES, Projection, project
+from ngff_core.plan.projection import PROCESS_BYTES, Projection, Remote, project
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.plan.source_cache import cache_plan
 from tests.support.plans import plan_of
@@ -23,13 +23,13 @@ GIB = 2**30
 
 
 def projected(plan: PyramidPlan, unit: tuple[int, ...], **given_options: Any) -> Projection:
-    """Its projection where memory is plenty."""
+    """The projection of a plan with plenty of memory."""
     options = {"cached": False, "workers": 2, "memory_limit": 100 * GIB}
     return project(plan, unit, **options | given_options)
 
 
-def boxes_met(box: Region, cell: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
-    """Samples of each cell of a grid that ``box`` meets; cells are cut at ``shape``."""
+def boxes_overlapped(box: Region, cell: tuple[int, ...], shape: tuple[int, ...]) -> list[int]:
+    """Samples of each cell of a grid that ``box`` overlaps; cells are cut at ``shape``."""
     spans = [
         [c for c in range(-(-n // u)) if c * u < b and (c + 1) * u > a]
         for a, b, u, n in zip(box.start, box.stop, cell, shape, strict=True)
@@ -59,14 +59,14 @@ def counted(plan: PyramidPlan, level: LevelPlan, unit: tuple[int, ...]) -> tuple
             halo = kernel_for(plan.method).halo(level.step)
             box = window_of(region, level.step, halo, parent.shape).box
             shape, chunks, container = parent.shape, parent.chunks, parent.write_unit
-        decoded += sum(boxes_met(box, chunks, shape)) * plan.dtype.itemsize
+        decoded += sum(boxes_overlapped(box, chunks, shape)) * plan.dtype.itemsize
         # A shard costs its index and its chunks, an object without shards one request.
-        requests += len(boxes_met(box, container, shape)) * (1 if container == chunks else 2)
+        requests += len(boxes_overlapped(box, container, shape)) * (1 if container == chunks else 2)
     return decoded, requests
 
 
 def counted_with_strips(plan: PyramidPlan, level: LevelPlan) -> tuple[int, int]:
-    """The same where each region decodes its own bins, and reads strips for the rest."""
+    """The same where each region decodes its own bins only, and reads halo strips."""
     assert level.parent is not None
     parent = plan.levels[level.parent]
     halo = kernel_for(plan.method).halo(level.step)
@@ -81,8 +81,10 @@ def counted_with_strips(plan: PyramidPlan, level: LevelPlan) -> tuple[int, int]:
         bins = Region(
             tuple(a * k for a, k in zip(region.start, level.step, strict=True)), tuple(stop)
         )
-        read += (sum(boxes_met(bins, parent.chunks, parent.shape)) + window.size - bins.size) * 2
-        requests += len(boxes_met(bins, parent.write_unit, parent.shape)) * (
+        read += (
+            sum(boxes_overlapped(bins, parent.chunks, parent.shape)) + window.size - bins.size
+        ) * 2
+        requests += len(boxes_overlapped(bins, parent.write_unit, parent.shape)) * (
             1 if parent.shards is None else 2
         )
         for giver in range(parent.regions):
@@ -117,7 +119,7 @@ def small_plans(draw: st.DrawFn) -> tuple[PyramidPlan, tuple[int, ...]]:
 def test_bytes_and_requests_are_those_counted_by_hand(
     case: tuple[PyramidPlan, tuple[int, ...]],
 ) -> None:
-    """Every region's window, halo and all, against every chunk and shard it meets."""
+    """Each region's window, halo included, against every chunk and shard that it overlaps."""
     plan, unit = case
     found = projected(plan, unit, stream=False)
     assert [phase.phase for phase in found.phases] == [
@@ -165,7 +167,7 @@ VOLUME = plan_of("zyx", (512, 1024, 1024), method="itkwasm_bin_shrink")
 
 @given(small_plans())
 def test_a_streamed_level_reads_nothing(case: tuple[PyramidPlan, tuple[int, ...]]) -> None:
-    """Its parent's samples are in memory already; what waits there is counted."""
+    """Its parent's samples are in memory already; samples that wait there are counted."""
     plan, unit = case
     found, apart = projected(plan, unit), projected(plan, unit, stream=False)
     assert found.streamed == tuple(range(1, len(plan.levels)))
@@ -179,7 +181,7 @@ def test_a_streamed_level_reads_nothing(case: tuple[PyramidPlan, tuple[int, ...]
 
 
 @pytest.mark.parametrize("method", ["itkwasm_bin_shrink", "itkwasm_gaussian"])
-def test_too_little_memory_is_refused_with_the_need_named(method: str) -> None:
+def test_too_little_memory_is_refused_with_the_memory_needed(method: str) -> None:
     """One region must fit; the message says how much that is, and that much does."""
     plan = plan_of("zyx", (512, 1024, 1024), method=method)
     with pytest.raises(MemoryLimitError) as caught:
@@ -187,15 +189,15 @@ def test_too_little_memory_is_refused_with_the_need_named(method: str) -> None:
     message = str(caught.value)
     assert "memory_limit: " in message
     assert "level-" in message
-    assert "smaller shards or chunks need less" in message
+    assert "raise the limit, or choose smaller shards or chunks" in message
     need = int(message.partition(" needs ")[2].partition("MiB")[0]) * 2**20
     assert projected(plan, (1, 1, 1), memory_limit=need).in_flight == 1
     with pytest.raises(MemoryLimitError):
         projected(plan, (1, 1, 1), memory_limit=need - 2**20)
 
 
-def test_a_source_that_decodes_as_one_piece_is_named_as_the_reason() -> None:
-    """Smaller chunks would not help there."""
+def test_a_source_that_decodes_all_at_once_is_named_as_the_reason() -> None:
+    """Smaller chunks of the pyramid would not help there."""
     with pytest.raises(
         MemoryLimitError, match=r"region of cache at a time needs .* only be decoded together"
     ):
@@ -204,7 +206,7 @@ def test_a_source_that_decodes_as_one_piece_is_named_as_the_reason() -> None:
 
 @given(st.integers(1, 50), st.integers(600, 20_000))
 def test_as_many_regions_are_in_flight_as_fit(workers: int, mebibytes: int) -> None:
-    """Up to the workers; one more would not fit, and the projected peak does."""
+    """Up to the number of workers; the projected peak fits, and one more region would not."""
     found = projected(VOLUME, (1, 1, 1), workers=workers, memory_limit=mebibytes * 2**20)
     assert found.peak_bytes <= found.memory_limit
     assert 1 <= found.in_flight <= workers
@@ -212,13 +214,181 @@ def test_as_many_regions_are_in_flight_as_fit(workers: int, mebibytes: int) -> N
     assert found.in_flight <= more.in_flight
     assert set(found.streamed) <= set(more.streamed) or found.in_flight < more.in_flight
     if found.in_flight < workers:
-        # read back from storage it takes least, and one more is too much even so
+        # Without streaming it takes least, and even so one more is too much.
         apart = projected(VOLUME, (1, 1, 1), workers=found.in_flight + 1, stream=False)
         assert apart.peak_bytes > found.memory_limit
 
 
 def test_a_level_of_one_region_counts_once_however_many_workers() -> None:
-    """What cannot be in flight twice takes no memory twice."""
+    """A region that cannot be in flight twice takes its memory once."""
     plan = plan_of("yx", (100, 100), scale_factors=[])
     one, many = (projected(plan, (1, 1), workers=n).peak_bytes for n in (1, 8))
     assert one == many == PROCESS_BYTES + projected(plan, (1, 1)).phases[0].region_bytes
+
+
+# ---------------------------------------------------------------- figures computed by hand
+
+MIB = 2**20
+
+
+@pytest.fixture
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of one core: two of a build's own objects are decoded at a time."""
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+
+
+def plane(**options: Any) -> PyramidPlan:
+    """Two levels of 2-byte samples: 2 x 3 shards of 8 MiB, and 1 x 2.
+
+    Chunks of 512 x 512 are 0.5 MiB. Nearest has no halo, and works in 8192 samples, 16 kiB.
+    """
+    given_options = {
+        "chunks": 512,
+        "shards": 2048,
+        "scale_factors": [2],
+        "method": "dask_image_nearest",
+    }
+    return plan_of("yx", (4096, 6144), **given_options | options)
+
+
+ROWS = (1, 6144)
+"""A source in strips of one row: for a region of 2048 rows 2048 x 6144 samples, 24 MiB."""
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        # Reading: the window, 8 MiB, and the decoded rows, 24.
+        (Remote(), 32),
+        # Of rows that come over a network also the body and its parts: 8 + 3 * 24.
+        (Remote(source=True), 80),
+        # Writing: the region, 8, and four times its one object of 8: 8 + 4 * 8.
+        (Remote(target=True), 40),
+        (Remote(source=True, target=True), 80),
+    ],
+)
+def test_memory_for_a_region_of_level_0(remote: Remote, expected: int) -> None:
+    """The larger of reading and writing; bodies of requests count on a network only."""
+    level_0 = projected(plane(), ROWS, remote=remote).phases[0]
+    assert level_0.region_bytes == expected * MIB
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        # The window, 4096 x 4096 samples or 32 MiB, and two of its four shards at a time.
+        (Remote(), 48),
+        (Remote(source=True), 48),
+        # All four shards are decoded, and their bodies in memory: 32 + 3 * 32.
+        (Remote(target=True), 128),
+        (Remote(source=True, target=True), 128),
+    ],
+)
+@pytest.mark.usefixtures("one_core")
+def test_memory_for_a_region_that_reads_its_parent_back(remote: Remote, expected: int) -> None:
+    """It is read from the target, so that alone decides; on a disk each core decodes some."""
+    level_1 = projected(plane(), ROWS, stream=False, remote=remote).phases[1]
+    assert level_1.region_bytes == expected * MIB
+
+
+def test_no_more_is_decoded_at_once_than_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 16 cores, 32 shards could be; the window has four: 32 + 32 MiB."""
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    level_1 = projected(plane(), ROWS, stream=False).phases[1]
+    assert level_1.region_bytes == 64 * MIB
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        # A copy of the region's samples, 8 MiB, is more than encoding takes: a tile of 1024 x 1024
+        # samples is 2 MiB; three times a chunk and 1 MiB of encoded chunks are 2.5.
+        (Remote(), 8),
+        (Remote(source=True), 8),
+        # Four times the object of 8 MiB.
+        (Remote(target=True), 32),
+    ],
+)
+def test_memory_for_a_region_of_a_streamed_level(remote: Remote, expected: int) -> None:
+    """Its samples are counted as held; here is what storing takes beside them."""
+    level_1 = projected(plane(), ROWS, remote=remote).phases[1]
+    assert level_1.region_bytes == expected * MIB
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    # The region is one chunk of 32 MiB. Three times that and 1 MiB are 97 MiB for encoding; on
+    # a network the body takes four times that, 128 MiB. The region itself comes on top.
+    [(Remote(), 32 + 97), (Remote(target=True), 32 + 128)],
+)
+def test_memory_for_encoding_a_large_chunk(remote: Remote, expected: int) -> None:
+    """An image without shards, whose chunks are large."""
+    plan = plane(chunks=4096, shards=None, ome_zarr_version="0.4", scale_factors=[])
+    (level_0,) = projected(plan, (1, 1), remote=remote).phases
+    assert level_0.region_bytes == expected * MIB
+
+
+@pytest.mark.parametrize(
+    ("workers", "remote", "expected"),
+    [
+        # The process, 128; a region of level 0, 32; a thread's window of 2 (256 x 1024 bins); held
+        # are both regions of level 1, 16, and of level 0 three at hand, 24.
+        (1, Remote(), 128 + 32 + 2 + 16 + 24),
+        # Two regions, two threads; five at hand.
+        (2, Remote(), 128 + 2 * 32 + 2 * 2 + 16 + 40),
+        # Bodies of responses: 80 a region.
+        (2, Remote(source=True), 128 + 2 * 80 + 2 * 2 + 16 + 40),
+        # Bodies of requests: 40 a region of level 0.
+        (2, Remote(target=True), 128 + 2 * 40 + 2 * 2 + 16 + 40),
+        # Level 0 has six regions, which are all that can be in flight or at hand.
+        (9, Remote(), 128 + 6 * 32 + 9 * 2 + 16 + 48),
+    ],
+)
+def test_the_peak_of_a_streamed_build(workers: int, remote: Remote, expected: int) -> None:
+    """All that is in memory at once, to the byte."""
+    found = projected(plane(), ROWS, workers=workers, remote=remote)
+    assert found.streamed == (1,)
+    assert found.peak_bytes == expected * MIB
+
+
+@pytest.mark.usefixtures("one_core")
+def test_bodies_of_requests_reduce_the_regions_in_flight() -> None:
+    """A limit that is enough for two regions on a disk is enough for one on a network."""
+    limit = (128 + 2 * 40 + 2 * 2 + 16 + 40) * MIB - 1
+    assert projected(plane(), ROWS, memory_limit=limit).in_flight == 2
+    far = projected(plane(), ROWS, memory_limit=limit, remote=Remote(target=True))
+    assert far.in_flight == 1
+
+
+@pytest.mark.usefixtures("one_core")
+def test_the_memory_limit_decides_what_is_streamed() -> None:
+    """A level is streamed if that fits, and read back if only that does."""
+    streamed, stored = 128 + 32 + 2 + 16 + 24, 128 + 48
+    found = projected(plane(), ROWS, workers=1, memory_limit=streamed * MIB)
+    assert (found.streamed, found.peak_bytes) == ((1,), streamed * MIB)
+    found = projected(plane(), ROWS, workers=1, memory_limit=streamed * MIB - 1)
+    assert (found.streamed, found.peak_bytes) == ((), stored * MIB)
+    assert projected(plane(), ROWS, workers=1, memory_limit=stored * MIB).in_flight == 1
+    with pytest.raises(MemoryLimitError, match=rf"region of level-1 at a time needs {stored}MiB"):
+        projected(plane(), ROWS, workers=1, memory_limit=stored * MIB - 1)
+
+
+@pytest.mark.parametrize(
+    ("remote", "expected"),
+    [
+        # The image in the window, and decoded.
+        (Remote(), 2 * 48),
+        # Over a network also the body and its parts: 48 + 3 * 48.
+        (Remote(source=True), 4 * 48),
+        # The body of a request is four times a chunk, 2 MiB: less than a copy of the region.
+        (Remote(target=True), 2 * 48),
+    ],
+)
+def test_memory_of_the_cache_pass(remote: Remote, expected: int) -> None:
+    """The image, 48 MiB, is one region of the pass, which takes up to 64 MiB at a time."""
+    cache, level_0 = projected(plane(), ROWS, cached=True, remote=remote).phases[:2]
+    assert cache.regions == 1
+    assert cache.region_bytes == expected * MIB
+    # Level 0 reads the cache's chunks. On a disk: the window and what is decoded, 8 + 8. On a
+    # network the region and the body of its object are more: 8 + 4 * 8.
+    assert level_0.region_bytes == (40 if remote.target else 16) * MIB

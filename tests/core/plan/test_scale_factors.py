@@ -167,7 +167,7 @@ factor_lists = st.lists(st.tuples(*[st.integers(1, 12)] * 2), min_size=1, max_si
 
 
 @given(factor_lists)
-def test_a_level_comes_from_the_nearest_one_it_is_a_whole_step_above(
+def test_a_levels_parent_is_the_nearest_level_whose_factor_divides_its_own(
     factors: list[tuple[int, int]],
 ) -> None:
     """Checked with fractions; level 0 always does."""
@@ -181,6 +181,6 @@ def test_a_level_comes_from_the_nearest_one_it_is_a_whole_step_above(
 
 
 def test_two_three_four_takes_four_from_two() -> None:
-    """3 is no whole step above 2, nor 4 above 3."""
+    """3 is not a multiple of 2, nor 4 of 3."""
     factors = [(1,), (2,), (3,), (4,)]
     assert [parent_of(factors, level) for level in (1, 2, 3)] == [0, 0, 1]

@@ -81,15 +81,15 @@ def wanted(pass_plan: PassPlan, done: Done) -> dict[int, set[int]]:
 
 @settings(max_examples=40)
 @given(begun())
-def test_what_is_missing_is_made_and_nothing_is_touched_in_vain(
+def test_every_missing_region_is_made_and_nothing_is_read_in_vain(
     case: tuple[PassPlan, dict[int, frozenset[int]]],
 ) -> None:
-    """In the order of the loads, by a pass without pixels that knows only which region is where."""
+    """In the order of the loads, by a pass without pixels that knows only the regions."""
     pass_plan, done = case
     needs, needed = PassRequirements(pass_plan, done), wanted(pass_plan, done)
     loads = list(needs.loads())
     assert len(set(loads)) == len(loads)
-    there: dict[int, set[int]] = {level.index: set() for level in pass_plan.levels}
+    present: dict[int, set[int]] = {level.index: set() for level in pass_plan.levels}
     left = {
         (link.child.index, r): sum(r in link.children_of(t) for t in range(link.parent.regions))
         for link in pass_plan.links
@@ -98,12 +98,14 @@ def test_what_is_missing_is_made_and_nothing_is_touched_in_vain(
 
     def have(level: int, region: int) -> None:
         assert region in needed[level]
-        assert region not in there[level]
-        there[level].add(region)
+        assert region not in present[level]
+        present[level].add(region)
         for link in pass_plan.links_from(level):
             child = link.child.index
             for tile in link.tiles_reading(region):
-                if not needs.wants_tile(link, tile) or not there[level] >= {*link.parents_of(tile)}:
+                if not needs.wants_tile(link, tile) or not present[level] >= {
+                    *link.parents_of(tile)
+                }:
                     continue
                 for filled in link.children_of(tile):
                     left[child, filled] -= 1
@@ -114,8 +116,8 @@ def test_what_is_missing_is_made_and_nothing_is_touched_in_vain(
         assert needs.wants(level, region)
         assert level == pass_plan.root or region in done[level]
         have(level, region)
-    assert there == needed
-    assert all(r in there[lv.index] or r in done[lv.index] for lv in pass_plan.levels
+    assert present == needed
+    assert all(r in present[lv.index] or r in done[lv.index] for lv in pass_plan.levels
                for r in range(lv.regions))  # fmt: skip
 
 
@@ -169,15 +171,15 @@ def test_the_slowest_axis_is_the_one_with_most_regions(plan: PyramidPlan) -> Non
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=4).flatmap(
     lambda grid: st.tuples(st.just(grid), st.permutations(range(len(grid))))
 ))  # fmt: skip
-def test_the_way_is_that_of_transposed_axes(case: tuple[list[int], list[int]]) -> None:
-    """numpy's C order over the axes as the way has them."""
+def test_the_order_is_that_of_transposed_axes(case: tuple[list[int], list[int]]) -> None:
+    """numpy's C order over the axes in the order of the pass."""
     grid, order = case
     numbers = np.arange(int(np.prod(grid))).reshape(grid).transpose(order)
     assert list(in_order(tuple(grid), order)) == numbers.ravel().tolist()
 
 
 def open_at_most(link: LevelLink, order: tuple[int, ...]) -> int:
-    """Counted tile by tile along the way: regions begun by then and not ended before."""
+    """Counted tile by tile in a pass: regions begun by then and not completed before."""
     span: dict[int, list[int]] = {}
     for step, tile in enumerate(in_order(link.parent_grid, order)):
         for region in link.children_of(tile):
@@ -215,7 +217,7 @@ def test_no_more_is_held_than_projected(
     data: st.DataObject,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By a real pass, whichever of its jobs end first, with exactly what was granted."""
+    """By a real pass, whichever of its jobs end first, with exactly the projected limit."""
     (pass_plan,) = passes(plan, range(1, len(plan.levels)))
     limit = held_limit(plan, pass_plan, in_flight)
     done = data.draw(receipts(plan)) if data.draw(st.booleans()) else {}
@@ -231,7 +233,7 @@ def test_no_more_is_held_than_projected(
     assert held <= limit
 
 
-def test_done_regions_are_read_where_the_way_needs_them() -> None:
+def test_done_regions_are_read_where_the_pass_needs_them() -> None:
     """Not a section before, where they would wait in memory for their neighbours."""
     plan = plan_of("yx", (96, 96), chunks=16, shards=16, scale_factors=[2, 4])
     (pass_plan,) = passes(plan, [1, 2])

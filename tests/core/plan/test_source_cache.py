@@ -23,8 +23,8 @@ MIB = 2**20
 plan_of = partial(plans.plan_of, scale_factors=[])
 
 
-def units_met(region: Region, unit: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Positions of the source's units that a region meets, sample by sample."""
+def units_of(region: Region, unit: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Positions of the source's units that a region overlaps, sample by sample."""
     axes = zip(region.start, region.stop, unit, strict=True)
     return list(product(*(sorted({p // u for p in range(a, b)}) for a, b, u in axes)))
 
@@ -43,27 +43,27 @@ def cases(draw: st.DrawFn) -> tuple[PyramidPlan, tuple[int, ...]]:
 def test_amplification_is_the_count_of_decodings(
     case: tuple[PyramidPlan, tuple[int, ...]],
 ) -> None:
-    """Units met by all regions, over the units there are."""
+    """Units that all regions decode, over the units there are."""
     plan, unit = case
     level = plan.levels[0]
-    decodings = sum(len(units_met(level.region(i), unit)) for i in range(level.regions))
+    decodings = sum(len(units_of(level.region(i), unit)) for i in range(level.regions))
     units = math.prod(-(-n // u) for n, u in zip(level.shape, unit, strict=True))
     assert decode_amplification(plan, unit) == pytest.approx(decodings / units)
 
 
 @pytest.mark.parametrize(
-    ("what", "unit", "cached"),
+    ("source", "unit", "cached"),
     [
         ("a mapped file", (1, 1, 1), False),
         ("tiles that the shards cover", (1, 256, 256), False),
         ("chunks of the same grid", (128, 128, 128), False),
         ("whole planes", (1, 2048, 2048), True),
         ("strips of whole rows", (1, 64, 2048), True),
-        ("one piece", (256, 2048, 2048), True),
+        ("one unit", (256, 2048, 2048), True),
     ],
 )
 def test_auto_caches_what_cannot_be_read_region_by_region(
-    what: str, unit: tuple[int, ...], cached: bool
+    source: str, unit: tuple[int, ...], cached: bool
 ) -> None:
     """More than two decodings of the source in the mean are too many."""
     plan = plan_of("zyx", (256, 2048, 2048))
@@ -74,7 +74,7 @@ def test_auto_caches_what_cannot_be_read_region_by_region(
 
 @pytest.mark.parametrize("mode", ["yes", "", None, True])
 def test_an_unknown_mode_is_refused(mode: Any) -> None:
-    """The message has the three there are."""
+    """The message names the three modes."""
     with pytest.raises(InvalidOptionError, match=r"cache: .* is none of auto, always, never"):
         needs_cache(plan_of("yx", (64, 64)), (1, 1), mode)
 
@@ -99,61 +99,60 @@ def sources(draw: st.DrawFn) -> tuple[PyramidPlan, tuple[int, ...]]:
 
 
 @given(sources())
-def test_pieces_decode_every_unit_once_and_write_whole_chunks(
+def test_regions_of_the_cache_begin_and_end_with_units_and_chunks(
     case: tuple[PyramidPlan, tuple[int, ...]],
 ) -> None:
-    """Each piece begins at a unit and at a chunk, and ends at one or at the image's end."""
+    """Each begins at a unit and at a chunk, and ends at one or at the end of the image."""
     plan, unit = case
-    whole = cache_plan(plan, unit)
-    (level,) = whole.levels
+    (level,) = cache_plan(plan, unit).levels
     assert level.shape == plan.image.shape
     assert (level.shards, level.parent, level.path) == (None, None, "cache")
     axes = zip(level.block, level.chunks, unit, level.shape, strict=True)
-    for piece, chunk, u, n in axes:
+    for block, chunk, u, n in axes:
         assert 1 <= chunk <= n
-        assert piece >= n or piece % u == 0
-        assert piece >= n or piece % chunk == 0
-    # No piece holds more than 64 MiB that is not one unit of decoding.
+        assert block >= n or block % u == 0
+        assert block >= n or block % chunk == 0
+    # No region holds more than 64 MiB that is not one unit of decoding.
     one_unit = math.prod(min(u, n) for u, n in zip(unit, level.shape, strict=True))
     raw = math.prod(level.block) * plan.dtype.itemsize
     assert raw <= max(64 * MIB, one_unit * plan.dtype.itemsize)
 
 
 @given(cases())
-def test_every_unit_is_decoded_by_exactly_one_piece(
+def test_every_unit_is_decoded_for_exactly_one_region_of_the_cache(
     case: tuple[PyramidPlan, tuple[int, ...]],
 ) -> None:
     """Counted unit by unit."""
     plan, unit = case
     (level,) = cache_plan(plan, unit).levels
-    met = Counter(p for i in range(level.regions) for p in units_met(level.region(i), unit))
-    assert set(met.values()) == {1}
+    times = Counter(p for i in range(level.regions) for p in units_of(level.region(i), unit))
+    assert set(times.values()) == {1}
 
 
 @pytest.mark.parametrize(
-    ("unit", "piece", "chunks"),
+    ("unit", "block", "chunks"),
     [
-        # pages: sixteen of 4 MiB a piece
+        # pages: sixteen of 4 MiB in a region
         ((1, 1024, 2048), (16, 1024, 2048), (16, 512, 512)),
         # strips of 16 rows, whole planes first
         ((1, 16, 2048), (16, 1024, 2048), (16, 512, 512)),
         # tiles: rows of tiles first, then planes
         ((1, 256, 256), (16, 1024, 2048), (16, 512, 512)),
         ((64, 256, 256), (64, 256, 2048), (64, 256, 512)),
-        # the source in one piece: so is the pass
+        # the source is one unit: so the cache is one region
         ((100, 1024, 2048), (100, 1024, 2048), (100, 512, 512)),
     ],
 )
-def test_pieces_of_known_sources(
-    unit: tuple[int, ...], piece: tuple[int, ...], chunks: tuple[int, ...]
+def test_regions_of_the_cache_for_known_sources(
+    unit: tuple[int, ...], block: tuple[int, ...], chunks: tuple[int, ...]
 ) -> None:
     """Whole rows and planes first, about 64 MiB."""
     (level,) = cache_plan(plan_of("zyx", (100, 1024, 2048)), unit).levels
-    assert (level.block, level.chunks) == (piece, chunks)
+    assert (level.block, level.chunks) == (block, chunks)
 
 
-def test_the_cut_of_the_cache_is_the_sources_alone() -> None:
-    """Another machine can go on with it: no option of this machine is asked."""
+def test_the_cache_is_cut_by_the_source_alone() -> None:
+    """Another machine can continue it: no option of this machine counts."""
     plan = plan_of("zyx", (100, 1024, 2048))
     other = plan_of("zyx", (100, 1024, 2048), chunks=64, ome_zarr_version="0.4")
     assert cache_plan(plan, (1, 64, 64)).levels == cache_plan(other, (1, 64, 64)).levels

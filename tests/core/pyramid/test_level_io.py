@@ -1,30 +1,38 @@
-"""Encoded regions, held against what zarr itself writes."""
+"""Regions of a level: computed from their parent, stored with a receipt, read back."""
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
-from itertools import product
 from typing import Any
 
 import crc32c
 import numpy as np
 import pytest
-import zarr
 from zarr.errors import ChunkNotFoundError
-from zarr.storage import MemoryStore
 
 from ngff_core.blocks import BlockedArray
-from ngff_core.errors import StoredDataError
+from ngff_core.config import config
+from ngff_core.errors import StoredDataError, TransientError
 from ngff_core.geometry import Region
+from ngff_core.kernels.methods import kernel_for
+from ngff_core.plan.halos import level_halos
 from ngff_core.plan.pyramid_plan import PyramidPlan
+from ngff_core.pyramid import level_io
 from ngff_core.pyramid.encoding import LevelEncoder
-from ngff_core.pyramid.level_io import open_level, store_region
+from ngff_core.pyramid.level_io import (
+    READINGS,
+    open_level,
+    region_samples,
+    store_region,
+    stored_samples,
+    work_on,
+)
 from ngff_core.pyramid.publish import array_documents, create_arrays
+from ngff_core.records.halo_files import HaloFiles
 from ngff_core.storage import ObjectStore, open_store
+from ngff_core.storage.retry import counting_retries
 from tests.support import plans
-from tests.support.passes import cut
-
-Box = tuple[slice, ...]
 
 plan_of = partial(plans.plan_of, scale_factors=[])
 
@@ -34,169 +42,6 @@ def samples_of(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     found = np.random.default_rng(1).normal(100, 30, shape).clip(0, 255).astype(dtype)
     found[tuple(slice(n // 2) for n in shape)] = 0
     return found
-
-
-def written_by_zarr(plan: PyramidPlan, samples: np.ndarray) -> dict[str, bytes]:
-    """Objects of level 0 as zarr stores them in one assignment, empty chunks and all."""
-    store = MemoryStore()
-    documents = {k: v for k, v in array_documents(plan).items() if k.startswith("scale0/image/")}
-    for key, document in documents.items():
-        store._store_dict[key] = zarr.core.buffer.cpu.Buffer.from_bytes(document)
-    array = zarr.open_array(
-        store,
-        path="scale0/image",
-        mode="r+",
-        zarr_format=plan.zarr_format,
-        config={"write_empty_chunks": True},
-    )
-    array[...] = samples
-    return {
-        key.removeprefix("scale0/image/"): buffer.to_bytes()
-        for key, buffer in store._store_dict.items()
-        if key not in documents
-    }
-
-
-def encoded(encoder: LevelEncoder, region: Region, samples: np.ndarray) -> dict[str, bytes]:
-    """A region's objects, from the samples of the whole level."""
-    return objects_of(encoder, region, BlockedArray.of(region, samples[region.slices]))[0]
-
-
-def objects_of(
-    encoder: LevelEncoder, region: Region, samples: BlockedArray
-) -> tuple[dict[str, bytes], int]:
-    """A region's objects, put together from their parts, and the checksum of its samples."""
-    objects, before = {}, 0
-    for at in encoder._level.object_positions(region):
-        data = bytearray()
-        found = encoder.encode(at, samples, data.extend, before)
-        assert (found.size, found.crc32c) == (len(data), crc32c.crc32c(bytes(data)))
-        objects[encoder.key(at)], before = bytes(data), found.samples
-    return objects, before
-
-
-CUTS = [
-    ("sharded", "zyx", (50, 70, 45), {"chunks": 16, "shards": 32}),
-    ("one shard", "zyx", (20, 20, 20), {"chunks": 16}),
-    ("shards of one chunk", "yx", (70, 45), {"chunks": 16, "shards": 16}),
-    ("channels", "cyx", (3, 70, 45), {"chunks": 16, "shards": (2, 32, 32)}),
-    ("v2", "zyx", (50, 70, 45), {"chunks": 16, "ome_zarr_version": "0.4"}),
-    ("v2, five axes", "tczyx", (2, 2, 5, 20, 30), {"chunks": 8, "ome_zarr_version": "0.4"}),
-]
-CODECS = ["blosc:zstd:1:bitshuffle", "gzip:5", "none"]
-
-
-# Codecs but for the default one, which shuffles bits, see no dtype.
-@pytest.mark.parametrize(
-    ("dtype", "compressor"),
-    [*product(["<u2"], CODECS), *product(["|u1", "<f4", "|b1", "<c8"], CODECS[:1])],
-)
-@pytest.mark.parametrize(("name", "dims", "shape", "options"), CUTS, ids=[c[0] for c in CUTS])
-def test_encoded_objects_are_those_that_zarr_writes(
-    name: str,
-    dims: str,
-    shape: tuple[int, ...],
-    options: dict[str, Any],
-    compressor: str,
-    dtype: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Byte for byte, region by region, at the edges and where all is zero too."""
-    # gzip notes the time of day; ours never does.
-    monkeypatch.setattr("gzip.time.time", lambda: 0.0)
-    plan = plan_of(dims, shape, dtype, compressor=compressor, **options)
-    level = plan.levels[0]
-    samples = samples_of(shape, dtype)
-    encoder = LevelEncoder(plan, level)
-    ours: dict[str, bytes] = {}
-    for index in range(level.regions):
-        region = level.region(index)
-        found = encoded(encoder, region, samples)
-        assert not ours.keys() & found.keys()
-        ours |= found
-    assert ours == written_by_zarr(plan, samples)
-
-
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
-@pytest.mark.parametrize("compressor", CODECS)
-def test_the_same_samples_are_the_same_bytes_at_any_time(
-    compressor: str, version: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """gzip would note the time of day in every chunk."""
-    plan = plan_of("yx", (40, 33), compressor=compressor, ome_zarr_version=version)
-    level = plan.levels[0]
-    samples = samples_of(level.shape, "<u2")
-    found = []
-    for now in (1e9, 2e9):
-        monkeypatch.setattr("gzip.time.time", lambda now=now: now)
-        found.append(encoded(LevelEncoder(plan, level), level.region(0), samples))
-    assert found[0] == found[1]
-
-
-def test_regions_may_be_encoded_in_any_order() -> None:
-    """Each gives the same bytes again."""
-    plan = plan_of("zyx", (50, 70, 45), chunks=16, shards=32)
-    level = plan.levels[0]
-    samples = samples_of(level.shape, "<u2")
-    encoder = LevelEncoder(plan, level)
-    regions = [level.region(index) for index in range(level.regions)]
-    once = [encoded(encoder, region, samples) for region in regions]
-    again = [encoded(encoder, region, samples) for region in reversed(regions)]
-    assert again[::-1] == once
-
-
-def chunks_as_stored(plan: PyramidPlan, region: Region, objects: dict[str, bytes]) -> list[Box]:
-    """Boxes of a region's chunks in the order of their bytes, by the indices of its shards."""
-    level = plan.levels[0]
-    grid = [s // c for s, c in zip(level.write_unit, level.chunks, strict=True)]
-    found = []
-    for at in level.object_positions(region):
-        data, cells = objects[plan.object_key(at)], list(np.ndindex(*grid))
-        if level.shards is not None:
-            table = np.frombuffer(data[-16 * len(cells) - 4 : -4], "<u8").reshape(-1, 2)
-            cells = [cells[i] for i in np.argsort(table[:, 0]) if table[i, 1] != 2**64 - 1]
-        for cell in cells:
-            corner = zip(at, level.write_unit, cell, level.chunks, strict=True)
-            start = [p * u + i * c for p, u, i, c in corner]
-            found.append(tuple(slice(a, a + c) for a, c in zip(start, level.chunks, strict=True)))
-    return found
-
-
-@pytest.mark.parametrize("dtype", ["<u2", "|u1", "<f8", "<c8", "|b1"])
-@pytest.mark.parametrize(("name", "dims", "shape", "options"), CUTS, ids=[c[0] for c in CUTS])
-def test_the_checksum_is_that_of_the_chunks_as_they_are_stored(
-    name: str, dims: str, shape: tuple[int, ...], options: dict[str, Any], dtype: str
-) -> None:
-    """One after another, those at the level's end filled up with zeros."""
-    plan = plan_of(dims, shape, dtype, **options)
-    level, samples = plan.levels[0], samples_of(shape, dtype)
-    padded = np.zeros([n + u for n, u in zip(shape, level.write_unit, strict=True)], dtype)
-    padded[tuple(map(slice, shape))] = samples
-    encoder = LevelEncoder(plan, level)
-    for index in range(level.regions):
-        region = level.region(index)
-        given = BlockedArray.of(region, samples[region.slices])
-        order = chunks_as_stored(plan, region, encoded(encoder, region, samples))
-        wanted = crc32c.crc32c(b"".join(padded[box].tobytes() for box in order))
-        assert encoder.checksum(region, given) == wanted
-        assert objects_of(encoder, region, given)[1] == wanted
-
-
-@pytest.mark.parametrize("cell", [(16, 16, 16), (32, 32, 32), (8, 32, 16), (5, 7, 3), (64, 64, 64)])
-@pytest.mark.parametrize("compressor", CODECS)
-def test_the_arrays_that_samples_lie_in_make_no_difference(
-    cell: tuple[int, ...], compressor: str
-) -> None:
-    """Neither to the objects nor to the checksum: chunks, parts and several of them."""
-    plan = plan_of("zyx", (50, 70, 45), chunks=16, shards=32, compressor=compressor)
-    level, samples = plan.levels[0], samples_of((50, 70, 45), "<u2")
-    encoder = LevelEncoder(plan, level)
-    for index in range(level.regions):
-        region = level.region(index)
-        apart = cut(region, samples[region.slices], cell)
-        whole = BlockedArray.of(region, samples[region.slices])
-        assert objects_of(encoder, region, apart) == objects_of(encoder, region, whole)
-        assert encoder.checksum(region, apart) == encoder.checksum(region, whole)
 
 
 @pytest.fixture
@@ -218,7 +63,7 @@ def test_a_receipt_says_what_was_stored(store: ObjectStore, version: str) -> Non
         part = samples[region.slices]
         given = BlockedArray.of(region, part)
         receipt = store_region(store, encoder, level, index, given)
-        assert (receipt.region, receipt.samples) == (index, encoder.checksum(region, given))
+        assert (receipt.region, receipt.samples_crc32c) == (index, encoder.checksum(region, given))
         positions = level.object_positions(region)
         assert [o.key for o in receipt.objects] == [plan.object_key(p) for p in positions]
         for stored in receipt.objects:
@@ -230,7 +75,7 @@ def test_a_receipt_says_what_was_stored(store: ObjectStore, version: str) -> Non
 
 
 def test_samples_of_the_wrong_shape_are_never_stored(store: ObjectStore) -> None:
-    """Zarr would spread them over the region."""
+    """Zarr would broadcast them over the region."""
     plan = plan_of("yx", (40, 33))
     level = plan.levels[0]
     wrong = BlockedArray.of(level.region(0), np.zeros((1, 33), "u2"))
@@ -264,3 +109,174 @@ def test_every_array_and_inner_group_has_its_document(version: str) -> None:
         needed = {f"scale{i}{part}" for i in range(2) for part in ("/.zgroup", "/image/.zarray")}
         assert needed <= set(documents)
     assert not any("/" not in key for key in documents)
+
+
+PLAN = plans.plan_of("zyx", (34, 28, 20), chunks=4, shards=8, scale_factors=[2])
+NOISE = np.random.default_rng(1).integers(0, 2**16, PLAN.levels[0].shape, "u2")
+KERNEL = kernel_for(PLAN.method)
+
+
+class Counted:
+    """An array in memory that notes which boxes are read, and raises the given errors first."""
+
+    def __init__(self, errors: list[Exception] | None = None) -> None:
+        self.shape, self.dtype = NOISE.shape, NOISE.dtype
+        self.boxes: list[tuple[slice, ...]] = []
+        self._errors = errors or []
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Any:
+        self.boxes.append(key)
+        if self._errors:
+            raise self._errors.pop(0)
+        return NOISE[key]
+
+
+def whole_child() -> Any:
+    """Level 1, computed at once."""
+    level = PLAN.levels[1]
+    return KERNEL.reduce(NOISE, (0, 0, 0), level.step, level.shape)
+
+
+def test_a_region_of_level_0_is_that_of_the_source() -> None:
+    """No kernel, no window beyond it."""
+    source, level = Counted(), PLAN.levels[0]
+    for index in range(level.regions):
+        box = level.region(index)
+        found = region_samples(source, level, index, None)
+        np.testing.assert_array_equal(found.part(box), NOISE[box.slices])
+        assert source.boxes[-1] == box.slices
+
+
+def test_regions_are_those_of_the_level_computed_at_once() -> None:
+    """Each from its window, wherever it lies."""
+    level, whole = PLAN.levels[1], whole_child()
+    for index in range(level.regions):
+        box = level.region(index)
+        found = region_samples(Counted(), level, index, KERNEL)
+        np.testing.assert_array_equal(found.part(box), whole[box.slices])
+
+
+@pytest.fixture
+def halos(store: ObjectStore) -> HaloFiles:
+    """Halo strips of all regions of the parent."""
+    files = HaloFiles.of(store, PLAN, ())[1]
+    for region in range(PLAN.levels[0].regions):
+        box = PLAN.levels[0].region(region)
+        files.keep(region, BlockedArray.of(box, NOISE[box.slices]))
+    return files
+
+
+@pytest.mark.parametrize("lost", ["none", "few", "all"])
+def test_halo_strips_decide_no_sample(halos: HaloFiles, store: ObjectStore, lost: str) -> None:
+    """With them only the interior is read; what is missing is read as well, or all at once."""
+    level, whole = PLAN.levels[1], whole_child()
+    index = level.regions - 1
+    cut = level_halos(PLAN, ())[1]
+    strips = list(cut.strips_for(index))
+    keys = sorted(store.objects())
+    if lost == "all":
+        store.delete_tree("halos-1")
+        assert sum(len(strip.boxes) for _, strip in strips) > level_io._FEW
+    elif lost == "few":
+        saver = next(number for number, strip in strips if len(strip.boxes) == 1)
+        grid = np.unravel_index(saver, (5, 4, 3))
+        key = "halos-1/" + "/".join(map(str, grid))
+        assert key in keys
+        store.delete(key)
+    parent, box = Counted(), level.region(index)
+    found = region_samples(parent, level, index, KERNEL, halos)
+    np.testing.assert_array_equal(found.part(box), whole[box.slices])
+    first = {"none": cut.interior, "few": cut.interior, "all": cut.window}[lost](index)
+    assert parent.boxes[0] == first.slices
+    assert len(parent.boxes) == {"none": 1, "few": 2, "all": 1}[lost]
+
+
+def test_the_memory_of_a_window_is_recycled(
+    halos: HaloFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many bytes as the window has, in the parent's dtype; none is new the second time."""
+    level, window = PLAN.levels[1], level_halos(PLAN, ())[1].window(0)
+    asked: list[int] = []
+    real = level_io.region_memory.array
+
+    def array(shape: Any, dtype: Any) -> Any:
+        found = real(shape, dtype)
+        asked.append(found.nbytes)
+        return found
+
+    monkeypatch.setattr(level_io.region_memory, "array", array)
+    for _ in range(2):
+        region_samples(Counted(), level, 0, KERNEL, halos)
+    assert asked == [2 * window.size] * 2
+
+
+def test_damage_in_one_answer_only_is_passed_over() -> None:
+    """The samples are read again, and the reading is counted as a retry."""
+    box, retries = Region((0, 0, 0), (4, 4, 4)), Counter[str]()
+    parent = Counted([ValueError("cut short")] * (READINGS - 1))
+    with counting_retries(retries):
+        found = stored_samples(parent, box)
+    np.testing.assert_array_equal(found, NOISE[box.slices])
+    assert retries == {"ValueError": READINGS - 1}
+
+
+def test_damage_that_stays_is_an_error_that_says_what_to_do() -> None:
+    """After as many readings."""
+    parent = Counted([ValueError("\ncut short\nby two bytes")] * 9)
+    with pytest.raises(StoredDataError, match=r"cannot be read \(cut short\); run the same"):
+        stored_samples(parent, Region((0, 0, 0), (4, 4, 4)))
+    assert len(parent.boxes) == READINGS == 5
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), MemoryError()])
+def test_what_is_no_damage_is_raised_at_once(error: Exception) -> None:
+    """A disk that refuses, or too little memory."""
+    parent = Counted([error] * 9)
+    with pytest.raises(type(error)):
+        stored_samples(parent, Region((0, 0, 0), (4, 4, 4)))
+    assert len(parent.boxes) == 1
+
+
+def test_samples_are_read_into_the_array_that_is_given() -> None:
+    """And returned as it."""
+    box, into = Region((2, 0, 1), (6, 4, 4)), np.zeros((4, 4, 3), "u2")
+    found = stored_samples(Counted(), box, into)
+    np.testing.assert_array_equal(into, NOISE[box.slices])
+    assert np.shares_memory(found, into)
+
+
+def test_work_that_is_given_up_says_what_it_was_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All its retries come out of one budget."""
+    monkeypatch.setattr(config, "region_retries", 0)
+    parent = Counted([ConnectionResetError("reset")] * 99)
+    with (
+        pytest.raises(TransientError, match=r"reading region 3 was given up after .* same command"),
+        work_on("reading region 3"),
+    ):
+        stored_samples(parent, Region((0, 0, 0), (4, 4, 4)))
+
+
+def test_other_errors_of_the_work_are_raised_as_they_are() -> None:
+    """They say what is wrong themselves."""
+    with pytest.raises(StoredDataError, match=r"^damaged$"), work_on("reading region 3"):
+        raise StoredDataError("damaged")
+
+
+def test_an_object_that_is_put_twice_has_the_receipt_of_the_second_time(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may ask for its bytes again after a failed request."""
+    plan: PyramidPlan = plan_of("yx", (40, 33), chunks=16)
+    level, samples = plan.levels[0], samples_of((40, 33), "<u2")
+    given = BlockedArray.of(level.region(0), samples)
+    plain = store_region(store, LevelEncoder(plan, level), level, 0, given)
+    write = store.write
+
+    def twice(key: str, data: Any) -> None:
+        data(lambda part: None)
+        write(key, data)
+
+    monkeypatch.setattr(store, "write", twice)
+    assert store_region(store, LevelEncoder(plan, level), level, 0, given) == plain

@@ -1,4 +1,4 @@
-"""Publishing: until the last document is there, nobody takes the store for an image."""
+"""Publishing: until the last document is written, no reader takes the store for an image."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_unpublishing_leaves_the_arrays_and_no_image(version: str, store: Object
 
 @every_version
 def test_publishing_again_puts_the_same_bytes(version: str, store: ObjectStore) -> None:
-    """So that an interruption in between does no harm."""
+    """So an interruption in between does no harm."""
     plan = plan_of(version)
     for _ in range(2):
         create_arrays(store, plan)

@@ -115,8 +115,10 @@ def test_a_truncated_object_is_named_with_both_sizes(
 
 
 @pytest.mark.parametrize("where", [0, 0.5, 1])
-def test_a_flipped_bit_is_found_by_a_deep_look(target: Path, sample_key: str, where: float) -> None:
-    """At the beginning, in the middle, at the end; a shallow look reads no object."""
+def test_a_flipped_bit_is_found_by_a_deep_verification(
+    target: Path, sample_key: str, where: float
+) -> None:
+    """At the beginning, in the middle, at the end; a shallow one reads no object."""
 
     def flip(data: bytes) -> bytes:
         at = int(where * (len(data) - 1))
@@ -127,7 +129,7 @@ def test_a_flipped_bit_is_found_by_a_deep_look(target: Path, sample_key: str, wh
     assert findings(target, deep=True) == (Finding(sample_key, "its bytes have changed", 1, 0),)
 
 
-def test_objects_of_another_build_are_found_by_a_deep_look(target: Path, sample_key: str) -> None:
+def test_objects_of_another_build_are_found_by_reading(target: Path, sample_key: str) -> None:
     """Valid, of the same size, decoding without an error, and not what was written."""
     receipts = target.parent / f"{target.name}.build/ledger/1/complete.jsonl"
     header, row, *rest = receipts.read_text().splitlines()
@@ -141,7 +143,7 @@ def test_objects_of_another_build_are_found_by_a_deep_look(target: Path, sample_
 
 @every_depth
 @pytest.mark.parametrize("key", ["stray.txt", "scale1/image/stray", "scale9/image/c/0"])
-def test_what_is_not_of_this_build_is_named(target: Path, key: str, deep: bool) -> None:
+def test_objects_that_are_not_of_this_build_are_named(target: Path, key: str, deep: bool) -> None:
     """Wherever it lies."""
     (target / key).parent.mkdir(parents=True, exist_ok=True)
     (target / key).write_bytes(b"x")
@@ -179,7 +181,7 @@ def test_a_missing_group_document_is_named(target: Path, is_v2: bool, deep: bool
 
 @every_depth
 def test_a_missing_array_document_is_named(target: Path, is_v2: bool, deep: bool) -> None:
-    """Its level cannot be looked into; the others are."""
+    """Its level cannot be checked; the others are."""
     key = "scale1/image/.zarray" if is_v2 else "scale1/image/zarr.json"
     (target / key).unlink()
     found = findings(target, deep)
@@ -188,7 +190,7 @@ def test_a_missing_array_document_is_named(target: Path, is_v2: bool, deep: bool
 
 
 @every_depth
-def test_a_group_document_that_is_no_image_is_told_by_another_reader(
+def test_a_group_document_that_is_no_image_is_found_by_another_reader(
     target: Path, is_v2: bool, deep: bool
 ) -> None:
     """Valid zarr, and no valid OME-Zarr."""
@@ -202,7 +204,7 @@ def test_a_group_document_that_is_no_image_is_told_by_another_reader(
 
 @every_depth
 def test_a_missing_receipt_is_named(target: Path, deep: bool) -> None:
-    """Its objects are nobody's then."""
+    """Its objects belong to no receipt then."""
     receipts = target.parent / f"{target.name}.build/ledger/1/complete.jsonl"
     header, row, *rest = receipts.read_text().splitlines()
     receipts.write_text("\n".join([header, *rest]) + "\n")
@@ -227,7 +229,7 @@ def test_several_damages_are_all_found(target: Path, sample_key: str) -> None:
 
 
 @every_depth
-def test_progress_ends_with_everything_looked_at(target: Path, deep: bool) -> None:
+def test_progress_ends_with_everything_checked(target: Path, deep: bool) -> None:
     """Regions where they are read, levels where they are not."""
     events: list[Event] = []
     verification = verify_pyramid(target, deep=deep, progress=events.append)
@@ -250,7 +252,7 @@ def noise(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("regions", [1, 3])
-def test_a_deep_look_keeps_to_its_memory_limit(
+def test_a_deep_verification_keeps_to_its_memory_limit(
     noise: Path, regions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many regions at a time as there is room for, however many workers there are."""
@@ -267,7 +269,7 @@ def test_a_deep_look_keeps_to_its_memory_limit(
 
 
 def test_a_region_beyond_the_memory_limit_is_refused(noise: Path) -> None:
-    """With the numbers, before anything is read; a shallow look needs none of it."""
+    """With the numbers, before anything is read; a shallow verification needs no memory for it."""
     limit = PROCESS_BYTES + 15 * 2**20
     with pytest.raises(MemoryLimitError, match=r"143MiB is too little; .* of level-0 .* 144MiB"):
         verify_pyramid(noise, deep=True, memory_limit=limit)

@@ -19,7 +19,7 @@ from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, TargetBusyError
 from ngff_core.progress import Event, Message
 from ngff_core.records.lease import Holder, Lease, current_holder
-from ngff_core.storage import ObjectStore, open_store
+from ngff_core.storage import ObjectInfo, ObjectStore, open_store
 
 FOREVER = 60.0
 """Where a test waits for a thread, this is only there to end it if it hangs."""
@@ -43,8 +43,8 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_who_enters_holds_the_lease_and_leaving_releases_it(store: ObjectStore) -> None:
-    """The holder can be looked up, with his process and host."""
+def test_entering_takes_the_lease_and_leaving_releases_it(store: ObjectStore) -> None:
+    """The holder can be looked up, with its process and host."""
     assert current_holder(store) is None
     with Lease(store) as lease:
         holder = current_holder(store)
@@ -59,7 +59,7 @@ def test_who_enters_holds_the_lease_and_leaving_releases_it(store: ObjectStore) 
 
 
 def test_a_live_builder_is_not_disturbed(store: ObjectStore) -> None:
-    """Who has no patience is told who is at work, and what to do."""
+    """Without patience the error says which process builds, and what to do."""
     with Lease(store):
         with pytest.raises(TargetBusyError) as caught, Lease(store, patience=0.0):
             pytest.fail("two builders at once")
@@ -71,19 +71,19 @@ def test_a_live_builder_is_not_disturbed(store: ObjectStore) -> None:
         assert holder.is_live
 
 
-def test_who_waits_gets_it_when_it_is_released(store: ObjectStore) -> None:
-    """And says once that it waits, and once that it goes on."""
+def test_a_waiting_builder_gets_the_lease_when_it_is_released(store: ObjectStore) -> None:
+    """It says once that it waits, and once that it continues."""
     events: list[Event] = []
-    told = threading.Event()
+    heard = threading.Event()
 
     def listen(event: Event) -> None:
         events.append(event)
-        told.set()
+        heard.set()
 
     first = Lease(store).__enter__()
     with ThreadPoolExecutor(1) as executor:
         waiting = executor.submit(Lease(store, listen).__enter__)
-        assert told.wait(FOREVER)
+        assert heard.wait(FOREVER)
         assert not waiting.done()
         first.__exit__(None, None, None)
         second = waiting.result(timeout=FOREVER)
@@ -96,10 +96,10 @@ def test_who_waits_gets_it_when_it_is_released(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("likely_first", [False, True])
 @pytest.mark.parametrize("reason", ["released", "expired", "dead", "another process by now"])
-def test_a_lease_that_nobody_holds_is_taken_at_once(
+def test_a_lease_without_a_live_holder_is_taken_at_once(
     store: ObjectStore, reason: str, likely_first: bool
 ) -> None:
-    """Released, run out, or of a process of this machine that is gone."""
+    """Released, expired, or of a dead process of this machine."""
     with Lease(store):
         mine = current_holder(store)
     assert mine is not None
@@ -124,8 +124,8 @@ def gone_pid() -> int:
     return process.pid
 
 
-def test_a_lease_of_another_machine_counts_until_it_runs_out(store: ObjectStore) -> None:
-    """Nobody can see from here whether that process lives."""
+def test_a_lease_of_another_machine_counts_until_it_expires(store: ObjectStore) -> None:
+    """Whether that process lives cannot be seen from here."""
     put(store, 1, elsewhere())
     with pytest.raises(TargetBusyError, match="process 12 on other-host is"):
         Lease(store, patience=0.0).__enter__()
@@ -155,7 +155,7 @@ def builder(tmp_path: Path) -> Iterator[tuple[ObjectStore, subprocess.Popen[str]
 def test_a_killed_builder_is_succeeded_at_once(
     builder: tuple[ObjectStore, subprocess.Popen[str]],
 ) -> None:
-    """Without waiting for its lease to run out; a live one is left alone."""
+    """Without waiting for its lease to expire; a live one is left alone."""
     store, process = builder
     with pytest.raises(TargetBusyError, match=f"process {process.pid} on "):
         Lease(store, patience=0.0).__enter__()
@@ -165,10 +165,10 @@ def test_a_killed_builder_is_succeeded_at_once(
         lease.check()
 
 
-def test_a_holder_renews_his_lease_while_he_works(
+def test_a_holder_renews_its_lease_while_it_works(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that a long build is not taken for dead."""
+    """So a long build is not taken for dead."""
     monkeypatch.setattr(config, "lease_seconds", 0.4)
     with Lease(store):
         first = current_holder(store)
@@ -184,10 +184,10 @@ def test_a_holder_renews_his_lease_while_he_works(
         assert now.token == first.token
 
 
-def test_a_holder_who_was_taken_for_dead_notices(
+def test_a_holder_that_was_taken_for_dead_notices(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """He stops, and leaves his successor's lease as it is."""
+    """It stops, and leaves the lease of its successor as it is."""
     monkeypatch.setattr(config, "lease_seconds", 0.2)
     lease = Lease(store).__enter__()
     successor = elsewhere()
@@ -207,10 +207,10 @@ def test_a_holder_who_was_taken_for_dead_notices(
     assert current_holder(store) == successor
 
 
-def test_trouble_while_renewing_does_not_end_the_build(
+def test_a_renewal_that_fails_does_not_end_the_build(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store may answer the next time; until then the lease runs on."""
+    """A store may answer the next time; until then the lease stays valid."""
     monkeypatch.setattr(config, "lease_seconds", 0.2)
     tries = []
     write = store.write
@@ -227,10 +227,10 @@ def test_trouble_while_renewing_does_not_end_the_build(
         lease.check()
 
 
-def test_trouble_while_releasing_does_not_hide_the_result(
+def test_a_transient_error_while_releasing_is_not_raised(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease that cannot be released runs out by itself."""
+    """A lease that cannot be released expires by itself."""
 
     def down(key: str, data: bytes) -> None:
         raise ConnectionResetError
@@ -240,8 +240,10 @@ def test_trouble_while_releasing_does_not_hide_the_result(
 
 
 @pytest.mark.parametrize("likely_first", [False, True])
-def test_of_many_that_want_it_one_has_it_at_a_time(store: ObjectStore, likely_first: bool) -> None:
-    """Eight threads, each a builder: no two of them are ever inside together."""
+def test_one_of_many_builders_has_the_lease_at_a_time(
+    store: ObjectStore, likely_first: bool
+) -> None:
+    """Three threads, each a builder: no two of them are ever inside together."""
     inside, most = [], []
 
     def build(me: int) -> None:
@@ -255,13 +257,100 @@ def test_of_many_that_want_it_one_has_it_at_a_time(store: ObjectStore, likely_fi
     assert most == [1] * 3
 
 
-@pytest.mark.parametrize("document", [b"", b"{", b"[]", b"3", b'{"token": "x"}', b"\xff"])
-def test_a_damaged_lease_is_of_nobody_alive(store: ObjectStore, document: bytes) -> None:
-    """Cut short by its machine's crash; the next builder gets a lease of its own."""
-    store.write("lease/000001.json", document)
+UNREADABLE = [b"", b"{", b"[]", b"3", b'{"token": "x"}', b"\xff", b'{"version": 2, "builder": "x"}']
+
+
+@pytest.mark.parametrize("likely_first", [False, True])
+def test_a_lease_with_unknown_fields_is_a_live_lease(
+    store: ObjectStore, likely_first: bool
+) -> None:
+    """A newer version wrote it: its fields that are known count, and the others are ignored."""
+    newer = asdict(elsewhere()) | {"queue": "gpu", "version": 2}
+    store.write("lease/000001.json", json.dumps(newer).encode())
+    holder = current_holder(store)
+    assert holder is not None
+    assert (holder.is_live, holder.pid, holder.machine) == (True, 12, "other-host")
+    with pytest.raises(TargetBusyError, match="process 12 on other-host is building this target"):
+        Lease(store, patience=0.0, likely_first=likely_first).__enter__()
+    assert list(store.objects("lease")) == ["lease/000001.json"]
+
+
+def test_a_lease_with_unknown_fields_ends_as_any_other(store: ObjectStore) -> None:
+    """Released or expired, it is no obstacle."""
+    for number, ended in enumerate(
+        (replace(elsewhere(), released=True), elsewhere(expires_in=-1.0)), 1
+    ):
+        newer = asdict(ended) | {"queue": "gpu"}
+        store.write(f"lease/{number:06}.json", json.dumps(newer).encode())
     with Lease(store, patience=0.0):
-        assert store.read("lease/000002.json") is not None
-        assert store.read("lease/000001.json") == document
+        assert list(store.objects("lease"))[-1] == "lease/000003.json"
+
+
+@pytest.mark.parametrize("likely_first", [False, True])
+@pytest.mark.parametrize("document", UNREADABLE)
+def test_a_lease_that_cannot_be_read_is_a_live_lease(
+    store: ObjectStore, document: bytes, likely_first: bool
+) -> None:
+    """Its builder may be of a newer version and at work, so nobody builds beside it."""
+    store.write("lease/000001.json", document)
+    holder = current_holder(store)
+    assert holder is not None
+    assert holder.is_live
+    with pytest.raises(TargetBusyError, match=r"a process whose lease .* cannot read is building"):
+        Lease(store, patience=0.0, likely_first=likely_first).__enter__()
+    assert list(store.objects("lease")) == ["lease/000001.json"]
+
+
+@pytest.mark.parametrize("dated", [True, False])
+def test_an_unreadable_lease_ends_when_it_is_older_than_a_lease_lasts(
+    store: ObjectStore, dated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time that the store gives, or else from when it was first seen."""
+    store.write("lease/000001.json", b"{")
+    written = now = time.time()
+    monkeypatch.setattr("ngff_core.records.lease.time.time", lambda: now)
+    monkeypatch.setattr("ngff_core.records.lease.time.sleep", lambda _: None)
+    info = store.info("lease/000001.json")
+    assert info is not None
+    undated = replace(info, modified=written if dated else None)
+    real = store.info
+    monkeypatch.setattr(store, "info", lambda key: undated if "01.json" in key else real(key))
+    lease = Lease(store, patience=0.0)
+    now = written + config.lease_seconds - 1
+    with pytest.raises(TargetBusyError):
+        lease.__enter__()
+    now = written + 2 * config.lease_seconds
+    with lease:
+        assert not lease.is_first
+    assert store.read("lease/000001.json") == b"{"
+    assert store.read("lease/000002.json") is not None
+
+
+def test_an_unreadable_lease_that_is_renewed_stays_live(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time its builder writes it, it lasts as long again."""
+    now = time.time()
+    infos = {"lease/000001.json": ObjectInfo(1, "a")}
+    monkeypatch.setattr("ngff_core.records.lease.time.time", lambda: now)
+    monkeypatch.setattr(store, "info", infos.get)
+    store.write("lease/000001.json", b"{")
+    lease = Lease(store, patience=0.0)
+    with pytest.raises(TargetBusyError):
+        lease.__enter__()
+    now += 2 * config.lease_seconds
+    infos["lease/000001.json"] = ObjectInfo(1, "b")
+    with pytest.raises(TargetBusyError):
+        lease.__enter__()
+
+
+def test_a_lease_that_was_removed_meanwhile_is_no_obstacle(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading it and asking for its age: its builder removed the target."""
+    store.write("lease/000001.json", b"{")
+    monkeypatch.setattr(store, "info", lambda key: None)
+    assert current_holder(store) is None
 
 
 def test_a_holder_that_slept_notices_at_its_next_check(
@@ -276,6 +365,78 @@ def test_a_holder_that_slept_notices_at_its_next_check(
             lease.check()
 
 
-def test_a_holder_is_named_without_the_number_of_his_namespace() -> None:
+def test_a_holder_is_named_without_the_number_of_its_namespace() -> None:
     """People know hosts by their names."""
     assert elsewhere().machine == "other-host"
+
+
+def test_a_process_that_has_the_number_of_a_dead_one_is_another(store: ObjectStore) -> None:
+    """Start times that differ by 5 seconds or more are of two processes; clocks shift by less."""
+    with Lease(store):
+        mine = current_holder(store)
+    assert mine is not None
+    live = replace(mine, released=False, expires=time.time() + 60)
+    assert replace(live, started=live.started + 4.5).is_live
+    assert replace(live, started=live.started - 4.5).is_live
+    assert not replace(live, started=live.started + 5.5).is_live
+    assert not replace(live, started=live.started - 5.5).is_live
+
+
+def test_a_lease_lasts_as_long_as_configured(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From when it was taken, and from each renewal."""
+    now = time.time()
+    monkeypatch.setattr("ngff_core.records.lease.time.time", lambda: now)
+    with Lease(store) as lease:
+        holder = current_holder(store)
+        assert holder is not None
+        assert holder.expires == now + config.lease_seconds
+        now += config.lease_seconds / 2 + 1
+        lease.check()
+        holder = current_holder(store)
+        assert holder is not None
+        assert holder.expires == now + config.lease_seconds
+
+
+def test_a_check_takes_no_request_while_renewals_are_on_time(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made before and after each write of a build."""
+    with Lease(store) as lease:
+        for name in ("read", "write", "info", "create"):
+            monkeypatch.setattr(store, name, None)
+        lease.check()
+        monkeypatch.undo()
+
+
+def test_only_the_first_builder_of_a_target_is_first(store: ObjectStore) -> None:
+    """And a holder sees whether it was succeeded."""
+    with Lease(store, likely_first=True) as first:
+        assert first.is_first
+        assert not first.succeeded
+    with Lease(store, likely_first=True) as second:
+        assert not second.is_first
+        assert first.succeeded
+        assert not second.succeeded
+
+
+def test_a_released_lease_stops_its_thread(store: ObjectStore) -> None:
+    """No renewal comes after the release."""
+    with Lease(store):
+        assert [t for t in threading.enumerate() if t.name == "ngff-lease"]
+    assert not [t for t in threading.enumerate() if t.name == "ngff-lease"]
+
+
+def test_an_error_that_is_not_transient_while_releasing_is_raised(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake must not pass in silence."""
+
+    def broken(key: str, data: bytes) -> None:
+        raise TypeError("broken")
+
+    lease = Lease(store).__enter__()
+    monkeypatch.setattr(store, "write", broken)
+    with pytest.raises(TypeError, match="broken"):
+        lease.__exit__(None, None, None)

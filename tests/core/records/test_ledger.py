@@ -1,9 +1,8 @@
-"""The ledger: what it says is done is done, and damage is told."""
+"""The ledger: a region with a receipt is done, and damage is reported."""
 
 from __future__ import annotations
 
 import json
-import tracemalloc
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, StoredDataError, UnlistableError
 from ngff_core.records.ledger import SHORT_SEGMENTS, Ledger, Receipt, StoredObject
-from ngff_core.records.receipts import ObjectRow, Receipts, Row
 from ngff_core.storage import Bucket, ObjectInfo, ObjectStore, open_store
 
 DIGEST = "d" * 64
@@ -36,15 +34,15 @@ def ledger(store: ObjectStore, total: int = 5, digest: str = DIGEST) -> Ledger:
     return Ledger(store, "1", digest, total).load()
 
 
-def test_a_ledger_of_nothing_has_everything_to_do(store: ObjectStore) -> None:
-    """And reading it writes nothing."""
+def test_a_new_ledger_has_every_region_to_do(store: ObjectStore) -> None:
+    """And loading it writes nothing."""
     found = ledger(store)
     assert (found.receipts, found.complete, found.remaining) == ({}, False, [0, 1, 2, 3, 4])
     assert store.objects() == {}
 
 
 def test_receipts_come_back_as_they_were_taken(store: ObjectStore) -> None:
-    """In segments whose names can be guessed; what was not written down is to do again."""
+    """In numbered segments; a receipt that was not written is lost, and its region to do again."""
     first = ledger(store)
     first.record(receipt(3))
     first.record(receipt(0))
@@ -64,7 +62,7 @@ def test_receipts_come_back_as_they_were_taken(store: ObjectStore) -> None:
     assert not again.complete
 
 
-def test_receipts_are_written_down_every_few_seconds(
+def test_receipts_are_written_every_few_seconds(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One object per some seconds of work, and not one per region."""
@@ -79,7 +77,7 @@ def test_receipts_are_written_down_every_few_seconds(
     assert len(store.objects()) == 19
 
 
-def test_a_resumed_ledger_goes_on_with_the_next_segment(store: ObjectStore) -> None:
+def test_a_resumed_ledger_continues_with_the_next_segment(store: ObjectStore) -> None:
     """The earlier run's receipts stay."""
     first = ledger(store)
     first.record(receipt(0))
@@ -118,7 +116,7 @@ def test_two_builds_of_one_plan_end_with_equal_ledgers(order: list[int]) -> None
 def test_a_finished_phase_is_one_document_and_one_read(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its segments are gone, and loading it asks for nothing else."""
+    """Its segments are removed, and loading it reads nothing else."""
     finished(store, [4, 2, 0, 1, 3])
     reads = []
     read = store.read
@@ -167,7 +165,7 @@ def test_a_phase_with_regions_left_cannot_be_finished(store: ObjectStore) -> Non
         "not utf-8",
     ],
 )
-def test_damage_is_told_with_the_objects_name_and_what_to_do(
+def test_damage_is_reported_with_the_objects_name_and_what_to_do(
     store: ObjectStore, where: str, damage: str
 ) -> None:
     """A damaged receipt is never taken for a done region."""
@@ -226,15 +224,15 @@ def test_a_region_that_the_plan_does_not_have_is_damage(store: ObjectStore) -> N
         ledger(store, total=5)
 
 
-def test_of_two_that_write_the_same_segment_one_stops(store: ObjectStore) -> None:
-    """The second was taken for dead: it must not go on building."""
+def test_the_second_of_two_processes_that_write_a_segment_stops(store: ObjectStore) -> None:
+    """It was taken for dead: it must not continue to build."""
     one, other = ledger(store), ledger(store)
     one.record(receipt(0, checksum=1))
     other.record(receipt(0, checksum=2))
     one.flush()
     with pytest.raises(LeaseLostError, match=r"000000.jsonl was written by another process"):
         other.flush()
-    assert ledger(store).receipts[0].samples == 1
+    assert ledger(store).receipts[0].samples_crc32c == 1
 
 
 def test_phases_have_ledgers_of_their_own(store: ObjectStore) -> None:
@@ -251,18 +249,13 @@ def test_phases_have_ledgers_of_their_own(store: ObjectStore) -> None:
     assert Ledger(store, "10", DIGEST, 1).load().remaining == []
 
 
-def test_a_receipt_adds_up_its_objects() -> None:
-    """What a region takes as stored."""
-    assert receipt(0).stored_bytes == 100
-
-
 def long_receipt(region: int, samples: int = 1) -> Receipt:
     """A receipt as of a shard."""
     return Receipt(region, samples, (StoredObject(f"c/{region}", 30_000_000, 2**32 - region - 1),))
 
 
 def test_segments_are_joined_so_that_a_resume_reads_few(store: ObjectStore) -> None:
-    """However long a build goes on; the same receipts are read back."""
+    """However long a build takes; the same receipts are read back."""
     found = ledger(store, total=140)
     for region in range(140):
         found.record(long_receipt(region))
@@ -319,7 +312,7 @@ def test_a_large_level_is_finished_in_parts(
     assert not any("complete" in key for key in store.objects())
 
 
-def test_a_part_that_was_removed_is_built_anew(
+def test_the_regions_of_a_removed_part_are_built_again(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the message about a damaged one says; what is built then survives another kill."""
@@ -333,79 +326,14 @@ def test_a_part_that_was_removed_is_built_anew(
     assert ledger(store, total=10).remaining == [4, 6, 7]
 
 
-def test_receipts_of_a_large_level_take_some_forty_bytes_each() -> None:
-    """And none of their own where nothing is done."""
-    tracemalloc.start()
-    try:
-        found = Receipts(20_000)
-        for region in reversed(range(20_000)):
-            found.put(long_receipt(region))
-        assert tracemalloc.get_traced_memory()[0] < 60 * 20_000
-    finally:
-        tracemalloc.stop()
-    assert found.nbytes < 45 * 20_000
-    assert (len(found), found.stored_bytes) == (20_000, 30_000_000 * 20_000)
-    assert [one.region for one in found.between(19_990, 30_000)] == list(range(19_990, 20_000))
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.text(max_size=3), st.integers(0, 3))), st.data())
-def test_receipts_taken_together_are_as_one_by_one(
-    given: list[tuple[int, str, int]], data: st.DataObject
-) -> None:
-    """Also several of one region, without objects or with many, whatever their keys."""
-    rows = [
-        Row(region, at, tuple(ObjectRow(f"{key}{k}", at + k, k) for k in range(count)))
-        for at, (region, key, count) in enumerate(given)
-    ]
-    plain, together = Receipts(10), Receipts(10)
-    for row in rows:
-        plain.put(Receipt(row.region, row.samples, tuple(map(stored, row.objects))))
-    cut = data.draw(st.integers(0, len(rows)))
-    for some in (rows[:cut], rows[cut:]):
-        assert together.put_rows(some) == [row.region for row in some]
-    assert together == plain
-    assert (len(together), together.stored_bytes) == (len(plain), plain.stored_bytes)
-
-
-def stored(row: ObjectRow) -> StoredObject:
-    return StoredObject(row.key, row.size, row.crc32c)
-
-
-def test_a_receipt_that_none_can_be_is_refused() -> None:
-    """A number of objects, or a key, that would not fit where it is packed."""
-    for objects in ((ObjectRow("c" * 2**16, 1, 1),), (ObjectRow("c", 1, 1),) * 2**16):
-        with pytest.raises(ValueError, match="than any can have"):
-            Receipts(1).put_rows([Row(0, 1, objects)])
-
-
-def test_a_long_document_is_read_in_pieces(
+def test_a_long_document_is_read_in_batches(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut at the ends of lines, wherever those are."""
     finished(store, list(range(20)))
-    for piece in (1, 150, 151, 2**20):
-        monkeypatch.setattr("ngff_core.records.ledger._PIECE", piece)
+    for batch in (1, 150, 151, 2**20):
+        monkeypatch.setattr("ngff_core.records.ledger_documents._BATCH_BYTES", batch)
         assert ledger(store, total=20).receipts == {i: receipt(i) for i in range(20)}
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans())))
-def test_packed_receipts_are_as_a_dictionary(steps: list[tuple[int, bool]]) -> None:
-    """Whatever is put and taken back."""
-    found, plain = Receipts(10), dict[int, Receipt]()
-    for step, (region, put) in enumerate(steps):
-        if put:
-            plain[region] = receipt(region, checksum=step)
-            found.put(plain[region])
-        else:
-            plain.pop(region, None)
-            found.discard(region)
-        before = found.snapshot()
-        assert found == plain
-        assert (list(found), len(found)) == (sorted(plain), len(plain))
-        assert found.stored_bytes == sum(one.stored_bytes for one in plain.values())
-        assert found.missing() == [i for i in range(10) if i not in plain]
-        assert list(before) == sorted(plain)
-        assert [i in before for i in range(-1, 11)] == [i in plain for i in range(-1, 11)]
 
 
 class Unlisted(Bucket):
@@ -420,7 +348,7 @@ def unlisted(memory_filesystem: Any) -> tuple[ObjectStore, ObjectStore]:
     """A store that does not list, and the same as its owner sees it."""
     owner = open_store("memory://unlisted")
     assert isinstance(owner, Bucket)
-    return Unlisted(owner.fs, owner.root, owner.uri), owner
+    return Unlisted(owner._fs, owner.root, owner.uri), owner
 
 
 def test_where_nothing_is_listed_an_index_has_the_names(
@@ -449,7 +377,7 @@ def test_where_nothing_is_listed_an_index_has_the_names(
 def test_a_segment_or_the_index_may_be_removed(
     unlisted: tuple[ObjectStore, ObjectStore], removed: str
 ) -> None:
-    """As the message about a damaged one says; the others count, and building goes on."""
+    """As the message about a damaged one says; the others count, and the build continues."""
     store, owner = unlisted
     for region in range(3):
         found = ledger(store)
@@ -469,7 +397,7 @@ def test_a_segment_or_the_index_may_be_removed(
 def test_segments_that_another_builder_left_out_of_the_index_are_found(
     unlisted: tuple[ObjectStore, ObjectStore],
 ) -> None:
-    """It was taken for dead, and put its own index over that of the one who builds."""
+    """It was taken for dead, and wrote its own index over that of the live builder."""
     store, _ = unlisted
     late = ledger(store)
     live = ledger(store)
@@ -482,7 +410,7 @@ def test_segments_that_another_builder_left_out_of_the_index_are_found(
     assert ledger(store).remaining == [3, 4]
 
 
-def test_who_may_list_goes_on_with_what_others_built(
+def test_a_process_that_may_list_continues_what_others_built(
     unlisted: tuple[ObjectStore, ObjectStore],
 ) -> None:
     """And the other way round: what the index lacks is built again, and never in the way."""
@@ -498,3 +426,236 @@ def test_who_may_list_goes_on_with_what_others_built(
     found.finish()
     ledger(store).tidy()
     assert list(owner.objects()) == ["ledger/1/complete.jsonl"]
+
+
+def keys(store: ObjectStore) -> list[str]:
+    """Names of the ledger's objects, below its folder."""
+    return [key.removeprefix("ledger/1/") for key in store.objects()]
+
+
+def recorded(store: ObjectStore, total: int, regions: range) -> Ledger:
+    """A ledger with a segment for each of these regions."""
+    found = ledger(store, total)
+    for region in regions:
+        found.record(receipt(region))
+        found.flush()
+    return found
+
+
+def test_documents_stay_readable_for_other_versions(store: ObjectStore) -> None:
+    """A header, then a line for each receipt, byte for byte as ever."""
+    found = ledger(store, total=2)
+    found.record(receipt(1))
+    found.flush()
+    header = f'{{"plan": "{DIGEST}", "regions": 2}}\n'
+    line = '{"region": 1, "samples": 7, "objects": [["c/1/0", 100, 4294967295], ["c/1/1", 0, 0]]}\n'
+    assert store.read("ledger/1/segments/000000.jsonl") == (header + line).encode()
+    found.record(receipt(0))
+    found.finish()
+    document = (header + line.replace("1/", "0/").replace(": 1,", ": 0,") + line).encode()
+    assert store.read("ledger/1/complete.jsonl") == document
+
+
+def test_joined_segments_carry_their_first_and_last_number(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next segment has the next number, in this process and in a later one."""
+    monkeypatch.setattr("ngff_core.records.ledger.SHORT_SEGMENTS", 4)
+    found = recorded(store, 20, range(3))
+    assert keys(store) == [f"segments/{n:06}.jsonl" for n in range(3)]
+    found.record(receipt(3))
+    found.flush()
+    assert keys(store) == ["segments/000000-000003.jsonl"]
+    found.record(receipt(4))
+    found.flush()
+    assert keys(store) == ["segments/000000-000003.jsonl", "segments/000004.jsonl"]
+    again = ledger(store, 20)
+    again.record(receipt(5))
+    again.flush()
+    assert keys(store)[1:] == ["segments/000004.jsonl", "segments/000005.jsonl"]
+    again.record(receipt(6))
+    again.flush()
+    assert keys(store) == ["segments/000000-000006.jsonl"]
+    assert ledger(store, 20).remaining == list(range(7, 20))
+
+
+def test_long_segments_are_not_joined_again(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment of `PART` receipts stays as it is: joining it would write them over and over."""
+    monkeypatch.setattr("ngff_core.records.ledger.PART", 4)
+    found = recorded(store, 20, range(3))
+    assert len(keys(store)) == 3
+    found.record(receipt(3))
+    found.flush()
+    assert keys(store) == ["segments/000000-000003.jsonl"]
+    for region in range(4, 7):
+        found.record(receipt(region))
+        found.flush()
+    assert keys(store)[0] == "segments/000000-000003.jsonl"
+    again = ledger(store, 20)
+    again.record(receipt(7))
+    again.flush()
+    assert keys(store) == ["segments/000000-000003.jsonl", "segments/000004-000007.jsonl"]
+    assert ledger(store, 20).remaining == list(range(8, 20))
+
+
+def test_a_segment_has_no_more_receipts_than_a_part(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those of a large finished level of which some are dropped."""
+    monkeypatch.setattr("ngff_core.records.ledger.PART", 4)
+    found = ledger(store, 20)
+    for region in range(10):
+        found.record(receipt(region))
+    found.flush()
+    lines = [len((store.read(key) or b"").splitlines()) - 1 for key in store.objects()]
+    assert lines == [4, 4, 2]
+    assert ledger(store, 20).remaining == list(range(10, 20))
+    for region in range(10, 20):
+        found.record(receipt(region))
+    found.finish()
+    found.drop([7])
+    lines = [len((store.read(key) or b"").splitlines()) - 1 for key in store.objects()]
+    assert lines == [4, 4, 4, 4, 3]
+
+
+def test_dropped_receipts_are_not_read_back(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dropped receipt is left out where its segment is joined."""
+    monkeypatch.setattr("ngff_core.records.ledger.SHORT_SEGMENTS", 4)
+    found = recorded(store, 9, range(3))
+    found.drop([1])
+    assert found.remaining == [1, *range(3, 9)]
+    found.record(receipt(3))
+    found.flush()
+    assert ledger(store, 9).remaining == [1, *range(4, 9)]
+
+
+def test_dropping_nothing_changes_nothing(store: ObjectStore) -> None:
+    """A finished ledger stays finished."""
+    found = finished(store, [0, 1, 2])
+    before = store.objects()
+    found.drop([])
+    assert found.complete
+    assert store.objects() == before
+
+
+def test_receipts_of_a_finished_phase_can_be_replaced(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the parts that change are written, and nothing where nothing changes."""
+    monkeypatch.setattr("ngff_core.records.ledger.PART", 4)
+    found = finished(store, list(range(10)))
+    written: list[str] = []
+    write = store.write
+    monkeypatch.setattr(
+        store, "write", lambda key, data: (written.append(key), write(key, data))[1]
+    )
+    found.replace([receipt(5)])
+    assert written == []
+    found.replace([receipt(5, checksum=9), receipt(1)])
+    assert written == ["ledger/1/complete/000001.jsonl", "ledger/1/complete.jsonl"]
+    again = ledger(store, 10)
+    assert again.complete
+    assert again.receipts == {i: receipt(i, 9 if i == 5 else 7) for i in range(10)}
+
+
+def test_a_level_of_exactly_one_part_is_one_document(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts are for longer ones only."""
+    monkeypatch.setattr("ngff_core.records.ledger.PART", 4)
+    finished(store, [3, 2, 1, 0])
+    assert keys(store) == ["complete.jsonl"]
+    assert ledger(store, 4).complete
+
+
+def test_the_last_receipt_of_a_phase_waits_for_its_document(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short level has no segment at all."""
+    monkeypatch.setattr(config, "receipt_seconds", 0.0)
+    found = ledger(store, 2)
+    found.record(receipt(1))
+    assert keys(store) == ["segments/000000.jsonl"]
+    assert not found.has_all_receipts
+    found.record(receipt(0))
+    assert keys(store) == ["segments/000000.jsonl"]
+    assert found.has_all_receipts
+    found.finish()
+    assert keys(store) == ["complete.jsonl"]
+    found.flush()
+    assert keys(store) == ["complete.jsonl"]
+
+
+def test_what_killed_processes_left_of_writes_is_no_segment(store: ObjectStore) -> None:
+    """Unfinished files beside the segments are passed over."""
+    recorded(store, 5, range(2))
+    store.write("ledger/1/segments/000002.jsonl.1f.partial", b"{")
+    assert ledger(store).remaining == [2, 3, 4]
+
+
+def test_a_missing_segment_does_not_hide_later_ones(store: ObjectStore) -> None:
+    """It was removed because it was damaged; its number is not used again."""
+    recorded(store, 5, range(3))
+    store.delete("ledger/1/segments/000001.jsonl")
+    found = ledger(store)
+    assert found.remaining == [1, 3, 4]
+    found.record(receipt(1))
+    found.flush()
+    assert keys(store) == [f"segments/{n:06}.jsonl" for n in (0, 2, 3)]
+
+
+def test_a_forgotten_ledger_begins_again(store: ObjectStore) -> None:
+    """With the first segment, and without what waited to be written."""
+    found = recorded(store, 5, range(2))
+    found.record(receipt(2))
+    found.forget()
+    assert (found.complete, found.remaining, keys(store)) == (False, [0, 1, 2, 3, 4], [])
+    found.flush()
+    assert keys(store) == []
+    found.record(receipt(4))
+    found.flush()
+    assert keys(store) == ["segments/000000.jsonl"]
+
+
+def test_a_large_ledger_is_forgotten_by_name_where_nothing_is_listed(
+    unlisted: tuple[ObjectStore, ObjectStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its document, its parts, its segments and their index."""
+    monkeypatch.setattr("ngff_core.records.ledger.PART", 4)
+    store, owner = unlisted
+    finished(store, list(range(10)))
+    assert len(owner.objects()) == 4
+    ledger(store, 10).forget()
+    assert list(owner.objects()) == []
+    recorded(store, 10, range(2))
+    ledger(store, 10).forget()
+    assert list(owner.objects()) == []
+
+
+def test_a_damaged_index_is_reported(unlisted: tuple[ObjectStore, ObjectStore]) -> None:
+    """With its name and what to do."""
+    store, owner = unlisted
+    recorded(store, 5, range(1))
+    for document in (b"{", b"[]", b'{"segments": 3}', b"\xff"):
+        owner.write("ledger/1/segments.json", document)
+        with pytest.raises(StoredDataError, match=r"segments.json is damaged .* remove"):
+            ledger(store)
+
+
+def test_the_index_names_a_segment_before_it_is_created(
+    unlisted: tuple[ObjectStore, ObjectStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a kill between leaves a name too many, and never a segment that nobody finds."""
+    store, owner = unlisted
+    found = ledger(store)
+    found.record(receipt(0))
+    monkeypatch.setattr(store, "create", lambda key, data: False)
+    with pytest.raises(LeaseLostError):
+        found.flush()
+    assert json.loads(owner.read("ledger/1/segments.json") or b"") == {"segments": ["000000.jsonl"]}
+    monkeypatch.undo()
+    assert ledger(store).remaining == [0, 1, 2, 3, 4]

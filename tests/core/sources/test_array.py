@@ -35,7 +35,7 @@ def test_a_dask_array_is_known_by_its_name_and_read_by_its_chunks(pixels):
 def test_a_dask_array_of_unknown_shape_is_refused():
     """Nothing can be planned for an array whose size is not known."""
     lazy = dask.array.from_array(np.arange(9), chunks=3)
-    with pytest.raises(SourceFormatError, match="not known"):
+    with pytest.raises(SourceFormatError, match="not fully known"):
         open_source(lazy[lazy > 4])
 
 
@@ -115,7 +115,7 @@ class Odd:
 
 
 def test_anything_with_shape_dtype_and_slicing_is_an_array(pixels):
-    """What cannot be told from another is never taken for the same."""
+    """An array that cannot be identified is never taken for an earlier one."""
     source = open_source(Odd())
     assert pixels(source).sum() == 6
     assert source.identity != open_source(Odd()).identity

@@ -75,7 +75,7 @@ def check(found: BlockedArray, samples: np.ndarray[Any, Any]) -> None:
 
 @pytest.mark.parametrize(("zarr_format", "name"), KNOWN)
 @pytest.mark.parametrize("dtype", ["|u1", "<u2", "<i4", "<f4", "<f8", "<c8", "|b1"])
-def test_whole_chunks_are_decoded_one_by_one(
+def test_complete_chunks_are_decoded_one_by_one(
     zarr_format: int, name: str, dtype: str, tmp_path: Path
 ) -> None:
     """Each to an array of its own, those at the end of the image cut."""
@@ -93,7 +93,7 @@ def test_whole_chunks_are_decoded_one_by_one(
 )
 @given(data=st.data())
 def test_any_box_is_what_zarr_reads(data: st.DataObject, tmp_path_factory: Any) -> None:
-    """Whole chunks or not."""
+    """Complete chunks or not."""
     folder = tmp_path_factory.mktemp("a")
     samples = array_at(folder, **data.draw(st.sampled_from([*V3.values(), *UNKNOWN.values()])))
     start = tuple(data.draw(st.integers(0, n - 1)) for n in SHAPE)
@@ -132,7 +132,7 @@ def test_the_chunks_of_an_image_are_found_too(tmp_path: Path) -> None:
     check(found, samples)
 
 
-def test_a_file_is_read_whole_however_little_the_system_gives(
+def test_a_file_is_read_to_its_end_however_little_one_call_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never taken for an absent chunk, which would read as background."""

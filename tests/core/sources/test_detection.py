@@ -1,4 +1,4 @@
-"""What is stored decides the format; what is not readable says so."""
+"""The content decides the format; an error says why something is not readable."""
 
 import subprocess
 import sys
@@ -104,7 +104,7 @@ class Failing:
 @pytest.mark.parametrize(
     "error", [RuntimeError("blosc"), ValueError("crc32c"), EOFError("short"), IndexError()]
 )
-def test_trouble_in_decoding_names_the_source_and_the_box(error):
+def test_an_error_of_decoding_names_the_source_and_the_box(error):
     """A decoder's error becomes ours, with the place."""
     reader = base.Reader(Failing(error), "gs://b/a", (4, 5), np.dtype("u1"))
     with pytest.raises(SourceFormatError, match=r"gs://b/a: cannot decode the box \[1:3, 0:5\]"):
@@ -114,8 +114,8 @@ def test_trouble_in_decoding_names_the_source_and_the_box(error):
 @pytest.mark.parametrize(
     "error", [TimeoutError("late"), ConnectionResetError(), PermissionError("no"), MemoryError()]
 )
-def test_trouble_that_is_not_the_datas_goes_through(error):
-    """Retry decides by type: passing trouble and refusals keep theirs."""
+def test_errors_that_are_not_about_the_data_are_not_changed(error):
+    """Retries go by an error's type: transient errors and refusals keep theirs."""
     reader = base.Reader(Failing(error), "gs://b/a", (4, 5), np.dtype("u1"))
     with pytest.raises(type(error)):
         reader[1:3, :]

@@ -74,7 +74,7 @@ def sources(tmp_path_factory):
 
 
 def test_a_truncated_file_is_refused_with_both_numbers(tmp_path, stored):
-    """Truncation is told at once, and by how much."""
+    """A truncated file is refused when it is opened, with both sizes."""
     np.save(tmp_path / "a.npy", np.zeros((10, 10), "u1"))
     data = (tmp_path / "a.npy").read_bytes()
     (tmp_path / "a.npy").write_bytes(data[:-1])

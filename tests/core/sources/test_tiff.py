@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_source
-from ngff_core.sources.tiff import map_axes, unit_name
+from ngff_core.sources.tiff_axes import map_axes
+from ngff_core.sources.tiff_sizes import unit_name
 from tests.support.drawn import slices
 
 RNG = np.random.default_rng(0)
@@ -233,7 +234,7 @@ def test_letters_of_tifffile_become_axes(letters, shape, dims):
         ("CYXS", (2, 6, 7, 3), r"2 channels \(C\) of 3 samples"),
     ],
 )
-def test_axes_that_cannot_be_mapped_are_told(letters, shape, words):
+def test_axes_that_cannot_be_named_are_refused(letters, shape, words):
     """The message has the letters and the shape."""
     with pytest.raises(SourceFormatError, match=words):
         map_axes(letters, shape, "a.tif")
@@ -382,7 +383,7 @@ CUT = {
 @pytest.mark.parametrize("kind", CUT)
 @pytest.mark.parametrize("part", [0.02, 0.3, 0.55, 0.8, 0.97])
 def test_a_truncated_file_is_refused_when_opened(tmp_path, stored, kind, part):
-    """Wherever the file ends, it is told before any pixel is read."""
+    """Wherever the file ends, and before any pixel is read."""
     array = RNG.integers(0, 9999, (12, 70, 90), "u2")
     tifffile.imwrite(tmp_path / "a.tif", array, **CUT[kind])
     data = (tmp_path / "a.tif").read_bytes()
@@ -394,7 +395,7 @@ def test_a_truncated_file_is_refused_when_opened(tmp_path, stored, kind, part):
 @given(kind=st.sampled_from(sorted(CUT)), cut=st.integers(1, 3000) | st.integers(1, 60_000))
 @settings(max_examples=60)
 def test_a_cut_file_never_gives_other_pixels(cut_sources, kind, cut):
-    """Refused, or whole all the same because only an end that is not needed is gone."""
+    """Refused; or complete all the same, because only bytes that are not needed are gone."""
     array, path, data = cut_sources[kind]
     path.write_bytes(data[: max(0, len(data) - cut)])
     try:
@@ -407,7 +408,7 @@ def test_a_cut_file_never_gives_other_pixels(cut_sources, kind, cut):
 
 @pytest.fixture(scope="module")
 def cut_sources(tmp_path_factory):
-    """Of each kind an array, and the path and the bytes of its whole file."""
+    """For each kind an array, and the path and the bytes of its complete file."""
     array = RNG.integers(0, 9999, (12, 40, 50), "u2")
     path = tmp_path_factory.mktemp("cut") / "a.tif"
     found = {}
@@ -426,13 +427,11 @@ def test_a_file_cut_within_its_tags_is_refused(tmp_path, options):
         begin = min(tif.pages.first.dataoffsets)
     for length in range(8, begin + 1):
         (tmp_path / "a.tif").write_bytes(data[:length])
-        with pytest.raises(
-            SourceFormatError, match=r"truncated|not a readable TIFF|without images"
-        ):
+        with pytest.raises(SourceFormatError, match=r"truncated|not a readable TIFF|no images"):
             open_source(tmp_path / "a.tif").close()
 
 
-def test_truncation_is_told_with_both_numbers(tmp_path):
+def test_an_error_of_truncation_has_both_sizes(tmp_path):
     """How long the file is, and how long it ought to be."""
     tifffile.imwrite(tmp_path / "a.tif", PLANE)
     size = (tmp_path / "a.tif").stat().st_size
@@ -465,8 +464,8 @@ def test_a_corrupt_tile_names_source_and_box(tmp_path):
             source.image.data[33:40, 40:50]
 
 
-def test_a_plane_in_a_file_that_is_gone_is_told(tmp_path, pixels):
-    """An OME-TIFF in several files reads whole, and is refused where one is missing."""
+def test_a_plane_in_a_missing_file_is_refused(tmp_path, pixels):
+    """An OME-TIFF in several files is read, and refused if one of them is missing."""
     tifffile.imwrite(tmp_path / "a.ome.tif", STACK[:2], metadata={"axes": "ZYX"})
     tifffile.imwrite(tmp_path / "b.ome.tif", STACK[2:4], metadata={"axes": "ZYX"})
     with tifffile.TiffFile(tmp_path / "a.ome.tif") as tif:

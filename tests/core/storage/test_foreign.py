@@ -1,4 +1,4 @@
-"""Stores that the caller opened behave as ours do."""
+"""Stores that the caller opened behave as our own do."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 import zarr
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
+from ngff_core.errors import UnlistableError
 from ngff_core.storage import Bucket, LocalFiles, ObjectStore
-from ngff_core.storage.foreign import foreign_store, is_foreign
+from ngff_core.storage.foreign import BufferMapping, foreign_store, is_foreign
 
 KINDS = ["mapping", "memory", "below", "local", "local below", "bucket"]
 
@@ -32,7 +33,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, memory_filesystem: Any
 
 
 def test_objects_are_written_read_listed_and_removed(store: ObjectStore) -> None:
-    """Keys are relative to the place in the store."""
+    """Keys are relative to the path in the caller's store."""
     assert store.is_empty()
     assert store.read("a/b") is None
     assert store.info("a/b") is None
@@ -65,8 +66,8 @@ def test_an_object_that_changed_has_another_version(store: ObjectStore) -> None:
     assert store.info("key") != before
 
 
-def test_zarr_opens_the_same_place(store: ObjectStore) -> None:
-    """What it writes there is found here."""
+def test_zarr_opens_the_same_prefix(store: ObjectStore) -> None:
+    """The store reads what zarr writes there."""
     zarr.create_array(store.zarr(read_only=False), shape=(2,), dtype="u1", chunks=(2,))[:] = 7
     assert {"zarr.json", "c/0"} <= set(store.objects())
     array = zarr.open_array(store.zarr(), mode="r")
@@ -76,7 +77,7 @@ def test_zarr_opens_the_same_place(store: ObjectStore) -> None:
 def test_files_and_buckets_are_found_behind_zarrs_stores(
     tmp_path: Path, memory_filesystem: Any
 ) -> None:
-    """So that their own safe ways of writing are used."""
+    """Their own atomic writes are used then."""
     local = foreign_store(LocalStore(tmp_path / "s"))
     assert isinstance(local, LocalFiles)
     assert local.root == tmp_path / "s"
@@ -86,6 +87,82 @@ def test_files_and_buckets_are_found_behind_zarrs_stores(
 
 
 @pytest.mark.parametrize("value", ["path", Path("path"), [1], 3, None])
-def test_what_is_no_store_is_told_apart(value: object) -> None:
-    """Paths and arrays are opened elsewhere."""
+def test_paths_and_arrays_are_no_stores(value: object) -> None:
+    """They are opened elsewhere."""
     assert not is_foreign(value)
+
+
+def test_a_folder_and_its_entries_are_listed(store: ObjectStore) -> None:
+    """Though some of these stores know objects only."""
+    for key in ("b/2", "a", "b/10/x", "bb/1"):
+        store.write(key, b"123")
+    assert {name: entry.is_folder for name, entry in store.folder().items()} == {
+        "a": False,
+        "b": True,
+        "bb": True,
+    }
+    assert list(store.folder("b")) == ["10", "2"]
+    assert store.folder("none") == {}
+    for key, is_folder in (("a", False), ("b", True), ("b/2", False)):
+        entry = store.entry(key)
+        assert entry is not None
+        assert (entry.is_folder, entry.size) == (is_folder, 0 if is_folder else 3)
+    assert store.entry("none") is None
+
+
+def test_a_path_in_a_store_has_siblings_and_its_root_has_none() -> None:
+    below = foreign_store(StorePath(MemoryStore(), "a/b"))
+    sibling = below.sibling(".build")
+    sibling.write("key", b"x")
+    assert sibling.uri == f"{below.uri}.build"
+    assert below.is_empty()
+    with pytest.raises(ValueError, match="nothing can lie beside it"):
+        foreign_store({}).sibling(".build")
+
+
+def test_an_unknown_store_never_claims_that_an_object_is_unchanged() -> None:
+    """Two views of it give two versions; one view gives one, and the size."""
+    behind = zarr.storage.LoggingStore(MemoryStore(), log_level="ERROR")
+    one, other = foreign_store(behind), foreign_store(behind)
+    one.write("key", b"123")
+    first, second = one.info("key"), other.info("key")
+    assert first is not None
+    assert second is not None
+    assert first == one.info("key")
+    assert (first.size, second.size) == (3, 3)
+    assert first.version != second.version
+
+
+def test_a_mapping_gets_and_gives_plain_bytes() -> None:
+    """Whatever buffers it is given; a listing is of the keys at that moment."""
+    mapping: dict[str, Any] = {"a": bytearray(b"12"), "b": memoryview(b"3")}
+    store = foreign_store(mapping)
+    assert (store.read("a"), store.read("b")) == (b"12", b"3")
+    store.write("c", bytearray(b"4"))
+    assert type(mapping["c"]) is bytes
+    buffers = BufferMapping(mapping)
+    assert (len(buffers), "a" in buffers, "z" in buffers) == (3, True, False)
+    for key in buffers:
+        del buffers[key]
+    assert mapping == {}
+
+
+def test_an_absent_object_cannot_be_opened() -> None:
+    with pytest.raises(FileNotFoundError, match=r"mapping://.*/key"):
+        foreign_store({}).open("key")
+
+
+def test_a_store_that_cannot_list_says_so() -> None:
+    class Unlisted(MemoryStore):
+        supports_listing = False
+
+    store = foreign_store(Unlisted())
+    with pytest.raises(UnlistableError, match="cannot be listed"):
+        store.objects()
+
+
+def test_zarr_gets_a_read_only_store_unless_it_is_to_write() -> None:
+    for opened in (MemoryStore(), StorePath(MemoryStore(), "a")):
+        store = foreign_store(opened)
+        assert store.zarr().read_only
+        assert not store.zarr(read_only=False).read_only

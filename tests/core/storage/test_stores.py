@@ -1,4 +1,4 @@
-"""The door to storage, the same suite on a local folder and in memory."""
+"""One suite for stores of every kind: a local folder, memory, and emulated GCS and S3."""
 
 from __future__ import annotations
 
@@ -6,42 +6,34 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import gcsfs.retry
 import numpy as np
 import pytest
-import requests
-import tenacity
 import zarr
 
-from ngff_core.errors import InvalidOptionError, LeaseLostError, StoredDataError, TransientError
+from ngff_core.errors import InvalidOptionError
 from ngff_core.storage import (
     PARTIAL,
     LocalFiles,
     ObjectStore,
-    absolute_uri,
-    is_transient,
     open_store,
-    retrying,
-    split_uri,
 )
 
 
-def test_bytes_come_back_as_they_were_put(store: ObjectStore) -> None:
-    """Any buffer may be put; reading gives bytes."""
+def test_bytes_are_read_as_they_were_written(store: ObjectStore) -> None:
+    """Any buffer can be written; reading gives bytes."""
     samples = np.arange(6, dtype="u1")
     for i, data in enumerate((b"abc", bytearray(b"abc"), memoryview(b"abc"), samples.data, b"")):
         store.write(f"a/b/{i}", data)
         assert store.read(f"a/b/{i}") == bytes(data)
 
 
-def test_what_is_not_there_reads_as_none(store: ObjectStore) -> None:
-    """Not as an error, nor as empty bytes; a folder is no object."""
+def test_an_absent_object_reads_as_none(store: ObjectStore) -> None:
+    """Not as an error, nor as empty bytes. A folder is no object."""
     store.write("a/b", b"x")
     assert store.read("nothing") is None
     assert store.read("a/c") is None
@@ -62,7 +54,7 @@ def test_writing_again_replaces_the_whole_object(store: ObjectStore) -> None:
 
 
 def test_a_reader_never_sees_half_an_object(store: ObjectStore) -> None:
-    """While one thread rewrites, another reads the old bytes or the new ones, whole."""
+    """While one thread rewrites it, another reads all of the old bytes or all of the new ones."""
     size = 2**20
     store.write("key", bytes(size))
     stop = threading.Event()
@@ -99,8 +91,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     assert {key: store.read(key) for key in store.objects()} == {"key": b"old"}
 
 
-def test_create_puts_only_where_nothing_is(store: ObjectStore) -> None:
-    """The bytes that were there first stay."""
+def test_create_writes_only_an_absent_object(store: ObjectStore) -> None:
+    """An object that exists keeps its bytes."""
     assert store.create("a/key", b"first") is True
     assert store.create("a/key", b"second") is False
     assert store.read("a/key") == b"first"
@@ -110,7 +102,7 @@ def test_create_puts_only_where_nothing_is(store: ObjectStore) -> None:
 
 @pytest.fixture
 def quick_turns() -> Iterator[None]:
-    """Threads take turns as often as they can, so that a gap between look and put shows."""
+    """Threads switch as often as they can, which shows a gap between a check and a write."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -118,10 +110,10 @@ def quick_turns() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("quick_turns")
-def test_of_eight_that_create_one_wins(store: ObjectStore) -> None:
-    """Exactly one, in every round, and its bytes are the ones stored."""
+def test_one_of_eight_threads_creates_an_object(store: ObjectStore) -> None:
+    """Exactly one in every round, and its bytes are stored."""
     threads = 8
-    # A bucket decides by itself, in one request: few rounds show that we leave it to it.
+    # A bucket decides by itself, in one request: few rounds show that we rely on that.
     turns = 3 if store.uri.startswith(("gs:", "s3:")) else 100
     start = threading.Barrier(threads)
 
@@ -137,8 +129,8 @@ def test_of_eight_that_create_one_wins(store: ObjectStore) -> None:
             assert store.read(key) == f"thread {won.index(True)}".encode() * 50
 
 
-def test_deleting_is_no_error_where_nothing_is(store: ObjectStore) -> None:
-    """So that clean-up can run twice."""
+def test_deleting_an_absent_object_is_no_error(store: ObjectStore) -> None:
+    """Clean-up can run twice."""
     store.write("a/b", b"x")
     store.delete("a/b")
     store.delete("a/b")
@@ -148,7 +140,7 @@ def test_deleting_is_no_error_where_nothing_is(store: ObjectStore) -> None:
 
 
 def test_objects_are_listed_by_key_with_their_size(store: ObjectStore) -> None:
-    """In order, below a prefix or all; an unknown prefix is empty."""
+    """In order, all of them or those below a prefix. An unknown prefix has none."""
     for key in ("b/2", "a", "b/10/x", "bb/1"):
         store.write(key, key.encode())
     assert {k: i.size for k, i in store.objects().items()} == {
@@ -163,7 +155,7 @@ def test_objects_are_listed_by_key_with_their_size(store: ObjectStore) -> None:
 
 
 def test_delete_tree_removes_a_prefix_and_nothing_else(store: ObjectStore) -> None:
-    """A neighbour whose name begins alike stays."""
+    """A name that only begins with the prefix stays."""
     for key in ("b/2", "b/10/x", "bb/1", "a"):
         store.write(key, b"x")
     store.delete_tree("b")
@@ -174,15 +166,15 @@ def test_delete_tree_removes_a_prefix_and_nothing_else(store: ObjectStore) -> No
     assert store.is_empty()
 
 
-def test_a_store_is_empty_until_something_is_put(store: ObjectStore) -> None:
-    """An existing folder without content is empty too."""
+def test_a_store_is_empty_until_something_is_written(store: ObjectStore) -> None:
+    """An object without bytes counts."""
     assert store.is_empty()
     store.write("a/b", b"")
     assert not store.is_empty()
 
 
 def test_the_version_changes_when_an_object_is_rewritten(store: ObjectStore) -> None:
-    """And not when it is only read; the same size does not hide the change."""
+    """But not when it is read. The new bytes have the same size here."""
     store.write("key", b"one")
     if isinstance(store, LocalFiles):
         # As if it had been written an hour ago: the clock of files has coarse ticks.
@@ -207,8 +199,52 @@ def test_a_child_is_the_store_of_a_longer_prefix(store: ObjectStore) -> None:
     assert child.uri == f"{store.uri}/inner"
 
 
+@pytest.fixture
+def filled(store: ObjectStore) -> ObjectStore:
+    """A store with objects and folders, two deep."""
+    for key in ("b/2", "a", "b/10/x", "b/10/y", "bb/1"):
+        store.write(key, key.encode())
+    return store
+
+
+def test_a_folder_is_listed_without_what_is_below_its_folders(filled: ObjectStore) -> None:
+    """Names in order, with size, version and time of each object, in as few requests."""
+    found = filled.folder()
+    assert {name: entry.is_folder for name, entry in found.items()} == {
+        "a": False,
+        "b": True,
+        "bb": True,
+    }
+    assert list(found) == sorted(found)
+    below = filled.folder("b")
+    assert list(below) == ["10", "2"]
+    info = filled.info("b/2")
+    assert info is not None
+    assert (below["2"].size, below["2"].version) == (3, info.version)
+    assert below["2"].modified == pytest.approx(info.modified, abs=1)
+    assert filled.folder("nothing") == filled.folder("a") == {}
+
+
+def test_an_entry_is_an_object_or_a_folder(filled: ObjectStore) -> None:
+    """The same as in the listing of the folder it is in."""
+    for key in ("a", "b", "b/2", "b/10"):
+        folder, _, name = key.rpartition("/")
+        assert filled.entry(key) == filled.folder(folder)[name]
+    assert filled.entry("nothing") is None
+    assert filled.entry("b/nothing") is None
+
+
+def test_a_sibling_is_beside_the_store(store: ObjectStore) -> None:
+    """Its name has the suffix appended, and nothing of the store is in it."""
+    sibling = store.sibling(".build")
+    assert sibling.uri == f"{store.uri}.build"
+    sibling.write("plan.json", b"{}")
+    assert store.is_empty()
+    assert open_store(sibling.uri).read("plan.json") == b"{}"
+
+
 def test_zarr_sees_the_same_bytes(store: ObjectStore) -> None:
-    """What zarr writes the store reads, and the other way round."""
+    """The store reads what zarr writes, and zarr reads what the store writes."""
     array = zarr.create_array(store.zarr(read_only=False), shape=(4,), dtype="u1", compressors=None)
     array[:] = [1, 2, 3, 4]
     assert store.read("c/0") == b"\x01\x02\x03\x04"
@@ -223,7 +259,7 @@ def test_zarr_cannot_write_unless_asked(store: ObjectStore) -> None:
 
 
 def test_an_object_opens_as_a_seekable_file(store: ObjectStore) -> None:
-    """Formats with an index at the end read it first."""
+    """Formats with an index at the end need that."""
     store.write("file", b"0123456789")
     with store.open("file") as file:
         file.seek(-3, os.SEEK_END)
@@ -232,8 +268,8 @@ def test_an_object_opens_as_a_seekable_file(store: ObjectStore) -> None:
         assert file.read(2) == b"23"
 
 
-def test_sweeping_removes_what_killed_processes_left(store: ObjectStore) -> None:
-    """Half-written temporaries go, everything else stays."""
+def test_sweeping_deletes_temporary_files_of_killed_processes(store: ObjectStore) -> None:
+    """And nothing else."""
     store.write("a/key", b"x")
     if isinstance(store, LocalFiles):
         (store.root / "a" / f"key.123{PARTIAL}").write_bytes(b"ha")
@@ -242,7 +278,7 @@ def test_sweeping_removes_what_killed_processes_left(store: ObjectStore) -> None
 
 
 def test_sweeping_one_prefix_leaves_the_others(tmp_path: Path) -> None:
-    """Another phase may be writing there."""
+    """Another phase of the build may be writing there."""
     store = open_store(tmp_path)
     for folder in ("a", "b"):
         store.write(f"{folder}/key", b"x")
@@ -252,128 +288,14 @@ def test_sweeping_one_prefix_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_opening_a_store_writes_nothing(tmp_path: Path) -> None:
-    """Nor does asking whether it is empty."""
+    """Asking whether it is empty does not either."""
     store = open_store(tmp_path / "not" / "there")
     assert store.is_empty()
     assert store.objects() == {}
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("uri", "head", "name"),
-    [
-        ("gs://bucket/folder/a.zarr", "gs://bucket/folder", "a.zarr"),
-        ("s3://bucket/a.zarr/", "s3://bucket", "a.zarr"),
-        ("memory://x/y", "memory://x", "y"),
-        ("/data/folder/a.zarr", "/data/folder", "a.zarr"),
-        ("/data/folder/a.zarr/", "/data/folder", "a.zarr"),
-        ("file:///data/a.zarr", "/data", "a.zarr"),
-    ],
-)
-def test_a_uri_splits_into_its_folder_and_name(uri: str, head: str, name: str) -> None:
-    """A slash at the end says nothing."""
-    assert split_uri(uri) == (head, name)
-    assert absolute_uri(uri) == f"{head}/{name}"
-
-
-@pytest.mark.parametrize("uri", ["gs://bucket", "gs://bucket/", "memory://place"])
-def test_a_bare_bucket_stays_what_it_is(uri: str) -> None:
-    """It is in no folder, and its scheme is none either."""
-    assert absolute_uri(uri) == uri.rstrip("/")
-    assert split_uri(uri) == (uri.rstrip("/"), "")
-
-
-def test_a_local_path_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However it is written, so that a plan names the same place from any folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/somebody")
-    expected = str(tmp_path / "a.zarr")
-    for text in ("a.zarr", "./a.zarr", "a.zarr/", Path("a.zarr"), expected, f"file://{expected}"):
-        assert absolute_uri(text) == expected
-    assert absolute_uri("~/a.zarr") == "/home/somebody/a.zarr"
-    assert open_store("a.zarr").uri == expected
-
-
 def test_an_unknown_scheme_is_told() -> None:
     """With the URI, as the caller's mistake."""
     with pytest.raises(InvalidOptionError, match="nosuch://bucket/x"):
         open_store("nosuch://bucket/x")
-
-
-@pytest.mark.parametrize(
-    ("error", "passing"),
-    [
-        (TransientError("x"), True),
-        (LeaseLostError("x"), True),
-        (TimeoutError(), True),
-        (ConnectionResetError(), True),
-        (OSError(errno.EBUSY, "busy"), True),
-        (OSError(errno.EREMOTEIO, "remote"), True),
-        (aiohttp.ServerDisconnectedError(), True),
-        (requests.exceptions.ConnectionError(), True),
-        (gcsfs.retry.ChecksumError("x"), True),
-        (gcsfs.retry.HttpError({"code": 408, "message": "x"}), True),
-        (gcsfs.retry.HttpError({"code": 429, "message": "x"}), True),
-        (gcsfs.retry.HttpError({"code": 503, "message": "x"}), True),
-        (gcsfs.retry.HttpError({"code": 400, "message": "x"}), False),
-        (gcsfs.retry.HttpError({"code": 401, "message": "x"}), False),
-        (OSError("Forbidden: https://..."), False),
-        (OSError(errno.ENOSPC, "no space"), False),
-        (OSError(errno.EIO, "io"), False),
-        (PermissionError(), False),
-        (FileExistsError(), False),
-        (FileNotFoundError(), False),
-        (StoredDataError("timeout, try again later"), False),
-        (ValueError("503 Service Unavailable"), False),
-        (KeyboardInterrupt(), False),
-    ],
-    ids=repr,
-)
-def test_a_faults_type_says_whether_it_may_pass(error: BaseException, passing: bool) -> None:
-    """Never its message."""
-    assert is_transient(error) is passing
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses between attempts, which take no time here."""
-    taken: list[float] = []
-    monkeypatch.setattr(tenacity.nap.time, "sleep", taken.append)
-    return taken
-
-
-def failing(times: int, error: Exception) -> Callable[[str], str]:
-    """Work that fails a number of times, then gives its argument back."""
-    left = [times]
-
-    def work(text: str) -> str:
-        if left[0]:
-            left[0] -= 1
-            raise error
-        return text
-
-    return work
-
-
-@pytest.mark.parametrize("times", range(8))
-def test_trouble_that_passes_is_waited_out(times: int, pauses: list[float]) -> None:
-    """One attempt more than there were failures, a pause before each."""
-    assert retrying(failing(times, TimeoutError()), "done") == "done"
-    assert len(pauses) == times
-    assert all(0 <= pause <= 30 for pause in pauses)
-
-
-def test_trouble_that_does_not_pass_is_told_as_it_was(pauses: list[float]) -> None:
-    """Eight attempts, then the very error."""
-    error = ConnectionResetError("gone")
-    with pytest.raises(ConnectionResetError) as caught:
-        retrying(failing(99, error), "never")
-    assert caught.value is error
-    assert len(pauses) == 7
-
-
-def test_what_cannot_pass_is_not_tried_again(pauses: list[float]) -> None:
-    """A refusal is told at once."""
-    with pytest.raises(PermissionError):
-        retrying(failing(1, PermissionError()), "never")
-    assert pauses == []

@@ -19,6 +19,7 @@ from ngff_core.uploads.decisions import (
     Outlook,
     Policy,
     Record,
+    Revision,
     Run,
     Seen,
     Upload,
@@ -67,9 +68,9 @@ def test_change_begins_the_wait_anew() -> None:
     assert only(third).action == "wait"
 
 
-def test_upload_that_is_whole_starts_at_once() -> None:
-    """What storage vouches for needs no second look."""
-    assert only(look(0, replace(A, whole=True))).action == "start"
+def test_upload_that_is_complete_starts_at_once() -> None:
+    """An upload that storage guarantees to be complete needs no second look."""
+    assert only(look(0, replace(A, complete=True))).action == "start"
 
 
 def test_upload_that_lacks_its_marker_waits_however_still_it_is() -> None:
@@ -91,7 +92,7 @@ def test_built_upload_is_left_alone() -> None:
     started = look(60, before=look(0))
     done = look(120, before=started, runs=(ran(1, "done"),))
     assert only(done).action == "skip"
-    assert done.records[A.uri].done
+    assert done.records[A.uri].phase == "done"
     assert only(look(180, before=done)).action == "skip"
     assert unsettled([A], done.records) == []
 
@@ -123,7 +124,9 @@ def test_upload_that_was_put_back_is_built_again() -> None:
     """Its own run is done, but what lies at the target was built of the version between."""
     between = replace(A, version="generation:2")
     runs = (ran(1, "done", 100), ran(1, "done", 200, between))
-    before = Outlook((), {A.uri: Record("generation:2", "w", 150, attempt=1, done=True)})
+    before = Outlook(
+        (), {A.uri: Record(Revision("generation:2", "w"), 150, attempt=1, phase="done")}
+    )
     seen = look(300, before=before, runs=runs)
     started = look(360, before=seen, runs=runs)
     assert only(started).job == Job(A.uri, A.version, A.work, 2)
@@ -208,7 +211,7 @@ def test_released_upload_has_all_its_attempts_again(known: dict[str, Any]) -> No
 
 def test_parked_upload_that_changes_is_a_new_one() -> None:
     outlook, runs = parked()
-    changed = replace(A, version="generation:2", whole=True)
+    changed = replace(A, version="generation:2", complete=True)
     assert only(look(600, changed, before=outlook, runs=runs)).action == "start"
 
 
@@ -220,23 +223,24 @@ def test_cancelled_build_is_parked_at_once() -> None:
 
 
 def test_two_uploads_with_one_target_are_told_apart() -> None:
-    """The first by name is built; the other one is told why it is not."""
-    twin = replace(A, uri="gs://in/a.npy", path="a.npy", whole=True)
-    twin_first, other = look(0, replace(A, whole=True), twin).decisions
+    """The first by name is built; the decision about the other says why it is not."""
+    twin = replace(A, uri="gs://in/a.npy", path="a.npy", complete=True)
+    twin_first, other = look(0, replace(A, complete=True), twin).decisions
     assert (twin_first.upload.path, twin_first.action) == ("a.npy", "start")
     assert (other.action, "same target" in other.reason) == ("skip", True)
 
 
 def test_what_lies_at_a_target_is_no_upload() -> None:
-    made = Upload(A.target, "a.ome.zarr", "gs://out/a2.ome.zarr", "1", whole=True)
+    made = Upload(A.target, "a.ome.zarr", "gs://out/a2.ome.zarr", "1", complete=True)
     decisions = {decision.upload.uri: decision.action for decision in look(0, A, made).decisions}
     assert decisions == {A.uri: "wait", A.target: "skip"}
 
 
 def test_one_look_starts_no_more_than_allowed() -> None:
-    """The others are not marked as tried, and the next look goes on with them."""
+    """The others are not marked as tried, and the next look starts them."""
     many = [
-        Upload(f"gs://in/{i}.tif", f"{i}.tif", f"gs://out/{i}", "1", whole=True) for i in range(5)
+        Upload(f"gs://in/{i}.tif", f"{i}.tif", f"gs://out/{i}", "1", complete=True)
+        for i in range(5)
     ]
     policy = replace(POLICY, starts=2)
     first = decide_all(Seen(tuple(many), 0), policy)
@@ -253,7 +257,7 @@ def test_gone_upload_is_remembered_for_a_while() -> None:
     other = replace(A, uri="gs://in/b.tif", target="gs://out/b")
     gone = look(200, other, before=done)
     assert gone.records[A.uri].gone == 200
-    again = look(300, replace(A, version="generation:9", whole=True), before=gone)
+    again = look(300, replace(A, version="generation:9", complete=True), before=gone)
     assert only(again).overwrite
     assert A.uri not in look(200 + FORGET_SECONDS, other, before=gone).records
     assert look(200, other, before=done, partial=True).records[A.uri].gone is None
@@ -400,10 +404,10 @@ def test_lost_memory_starts_no_double(steps: list[tuple[str, float]]) -> None:
     """Of two watchers, one of which lost its memory, both ask for the same key, or one waits."""
     world = World()
     happen(world, steps)
-    whole = replace(world.seen, uploads=(replace(world.upload, whole=True),))
+    complete = replace(world.seen, uploads=(replace(world.upload, complete=True),))
     jobs = {
         only(decide_all(seen, POLICY)).job
-        for seen in (whole, replace(whole, records={}))
+        for seen in (complete, replace(complete, records={}))
         if only(decide_all(seen, POLICY)).action == "start"
     }
     assert len(jobs) <= 1
@@ -456,3 +460,26 @@ def test_globs(path: str, pattern: str, matched: bool) -> None:
 )
 def test_targets(target: str, path: str, expected: str) -> None:
     assert Names((), (), (), target).target_of(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "stored"),
+    [
+        (Record(Revision("1", "w"), 3.5), {"version": "1", "work": "w", "since": 3.5}),
+        (
+            Record(Revision("1", "w"), 3.5, attempt=2, phase="done", gone=7.0),
+            {"version": "1", "work": "w", "since": 3.5, "attempt": 2, "gone": 7.0, "done": True},
+        ),
+        (
+            Record(Revision("1", "w"), 3.5, attempt=2, forgiven=1, phase="parked", replaces=True),
+            {"version": "1", "work": "w", "since": 3.5, "attempt": 2, "forgiven": 1}
+            | {"replaces": True, "parked": True},
+        ),
+    ],
+)
+def test_record_is_stored_as_watchers_of_earlier_versions_read_it(
+    record: Record, stored: dict[str, Any]
+) -> None:
+    """Watchers of two versions may share one state; unknown fields are ignored."""
+    assert record.to_dict() == stored
+    assert Record.from_dict(stored | {"of another version": 1}) == record
