@@ -440,3 +440,47 @@ def test_an_error_that_is_not_transient_while_releasing_is_raised(
     monkeypatch.setattr(store, "write", broken)
     with pytest.raises(TypeError, match="broken"):
         lease.__exit__(None, None, None)
+
+
+def test_a_holder_that_lost_its_lease_or_stopped_does_not_renew_it(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late renewal would write over what came after."""
+    lease = Lease(store)
+    with lease:
+        put(store, 2, elsewhere())
+        monkeypatch.setattr(lease, "_renewed_at", 0.0)
+        with pytest.raises(LeaseLostError):
+            lease.check()
+        before = store.read("lease/000001.json")
+        store.delete("lease/000002.json")
+        with pytest.raises(LeaseLostError):
+            lease.check()
+        assert store.read("lease/000001.json") == before
+    with Lease(store) as other:
+        pass
+    released = current_holder(store)
+    monkeypatch.setattr(other, "_renewed_at", 0.0)
+    other.check()
+    assert current_holder(store) == released
+
+
+def test_an_unfinished_wait_lasts_until_the_patience_ends(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking once a second, the last time when it ends; the message comes once."""
+    put(store, 1, elsewhere())
+    now, slept = 0.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        slept.append(seconds)
+
+    monkeypatch.setattr("ngff_core.records.lease.time.monotonic", lambda: now)
+    monkeypatch.setattr("ngff_core.records.lease.time.sleep", sleep)
+    events: list[Event] = []
+    with pytest.raises(TargetBusyError):
+        Lease(store, events.append, patience=2.5).__enter__()
+    assert slept == [1.0, 1.0, 0.5]
+    assert len(events) == 1
