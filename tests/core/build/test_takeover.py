@@ -85,11 +85,19 @@ def test_a_published_build_whose_ledger_is_not_complete_is_resumable(place: Plac
 
 
 def test_what_is_not_ours_is_refused(place: Place) -> None:
-    """Or, with overwrite, found to be something else."""
-    place.target.write("thesis/chapter1.txt", b"text")
+    """Or, with overwrite and if it is zarr, found to be something else."""
+    place.target.write("zarr.json", b'{"zarr_format": 3, "node_type": "group"}')
     with pytest.raises(TargetExistsError, match="was not built by ngff-flows"):
         inspect_target(place.wanted(OTHER), overwrite=False)
     assert inspect_target(place.wanted(OTHER), overwrite=True).kind == "other"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_zarr_is_refused_in_any_case(place: Place, overwrite: bool) -> None:
+    place.target.write("thesis/chapter1.txt", b"text")
+    with pytest.raises(TargetExistsError):
+        inspect_target(place.wanted(OTHER), overwrite)
+    assert files(place.uri) == {"thesis/chapter1.txt": b"text"}
 
 
 @pytest.mark.parametrize("document", [b"", b"{}", b"[1]", b'{"digest": "0"}'])
