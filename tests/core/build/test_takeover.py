@@ -92,6 +92,21 @@ def test_what_is_not_ours_is_refused(place: Place) -> None:
     assert inspect_target(place.wanted(OTHER), overwrite=True).kind == "other"
 
 
+def test_a_build_that_begins_between_two_requests_is_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another builder stores its plan and first objects after the plan was looked for."""
+    plan = place.built().plan
+    hidden = [True]
+    read = place.beside.read
+
+    def late(key: str) -> bytes | None:
+        return None if hidden and hidden.pop() else read(key)
+
+    monkeypatch.setattr(place.beside, "read", late)
+    assert inspect_target(place.wanted(plan), overwrite=False).kind == "finished"
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_that_is_no_zarr_is_refused_in_any_case(place: Place, overwrite: bool) -> None:
     place.target.write("thesis/chapter1.txt", b"text")
