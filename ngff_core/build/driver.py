@@ -103,9 +103,12 @@ class Driver:
         ledgers = [self._build.ledgers[level.index] for level in pass_plan.levels]
         if all(ledger.complete for ledger in ledgers):
             return
+        for level in pass_plan.levels:
+            # Those that an earlier run finished take part in the pass, and are not written.
+            self.progress.report_complete(level.index)
         writers = {level.index: self._writer(level) for level in pass_plan.levels}
         for level, ledger in zip(pass_plan.levels, ledgers, strict=True):
-            if ledger.has_all_receipts:
+            if ledger.has_all_receipts and not ledger.complete:
                 # Killed after its last region, and before its receipts were one document.
                 self._finisher.finish(level)
 

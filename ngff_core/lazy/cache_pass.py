@@ -12,6 +12,7 @@ import numpy as np
 from ngff_core.config import config
 from ngff_core.geometry import Region, blocks, ceil_div
 from ngff_core.lazy.cutting import block_bytes, piece_bytes, pieces_shape
+from ngff_core.lazy.dask_compat import count_tasks
 from ngff_core.lazy.dask_levels import lazy_array
 from ngff_core.lazy.image_cache import (
     CachedArray,
@@ -38,12 +39,7 @@ def wants_cache(array: Any, cache: bool | None) -> bool:
     """Whether to copy a lazy array first: as asked, else where it exceeds a target of config."""
     if cache is not None:
         return bool(cache)
-    return array.nbytes > config.memory_target or _tasks(array) > config.task_target
-
-
-def _tasks(array: Any) -> int:
-    graph: Any = array.__dask_graph__()
-    return sum(len(layer) for layer in graph.layers.values())
+    return array.nbytes > config.memory_target or count_tasks(array) > config.task_target
 
 
 def _find_optimal_chunk_size(first_chunk: int, dim_size: int, min_divisor: int = 16) -> int:
@@ -128,7 +124,7 @@ def _cache_along(
     chunks = tuple(min(int(rechunks[d]), n) for d, n in zip(dims, data.shape, strict=True))
     piece = pieces_shape(data, dims, chunks, along, _work_limit(data))
     store = cache_place(cache_store).child(base_path)
-    layer = register_copy(store, base_path)
+    register_copy(store, base_path)
     array = create_copy(store, data, chunks)
     boxes = list(blocks(Region((0,) * data.ndim, tuple(data.shape)), piece))
     if progress is not None:
@@ -140,7 +136,8 @@ def _cache_along(
         release_memory()
         if progress is not None:
             progress.update_cache_task_completed(done)
-    return lazy_array(CachedArray(open_copy(store), data), chunks, layer)
+    cached = CachedArray(open_copy(store), data, base_path)
+    return lazy_array(cached, chunks, f"ngff-cache-{base_path}")
 
 
 def _cache_chunks(dims: Sequence[str], data: Any) -> dict[str, int]:

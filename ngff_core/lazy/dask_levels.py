@@ -1,13 +1,9 @@
-"""Levels as lazy dask arrays: each block is computed from the parent's blocks around it.
-
-What a lazy array is made of is told from the layers of its graph: which stored array it
-reads, and whether a level was derived from another by a method.
-"""
+"""Levels as lazy dask arrays: each block is computed from the parent's blocks around it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -15,25 +11,20 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 
 from ngff_core.blocks import ArrayLike, Block
 from ngff_core.geometry import Region, Shape, blocks, level_shape, window_of
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.methods import Methods, kernel_for
+from ngff_core.lazy.dask_compat import array_of_tasks
 from ngff_core.plan.layout import level_chunks
 from ngff_core.plan.pyramid_plan import ALGORITHM
 
-_read_from: dict[str, str] = {}
-"""Where the arrays at the root of lazy images are stored, by the name of their layer."""
 
-
-def stored_array(array: ArrayLike, chunks: Shape, token: str, uri: str) -> Any:
-    """A lazy array of what is stored at ``uri``, which `sources_of` tells from it."""
+def stored_array(array: ArrayLike, chunks: Shape, token: str) -> Any:
+    """A lazy array of a stored one; ``token`` is the same for the same samples only."""
     # Other chunks of the same samples are other blocks: they must not go by one name.
-    name = f"ngff-source-{tokenize(token, chunks)}"
-    _read_from[f"original-{name}"] = uri
-    return lazy_array(array, chunks, name)
+    return lazy_array(array, chunks, f"ngff-source-{tokenize(token, chunks)}")
 
 
 def lazy_array(array: ArrayLike, chunks: Shape, name: str) -> Any:
@@ -48,18 +39,6 @@ def lazy_array(array: ArrayLike, chunks: Shape, name: str) -> Any:
         meta=np.empty((0,) * len(array.shape), array.dtype),
     )
     return made.astype(native)
-
-
-def layers_of(array: Any) -> Iterator[str]:
-    """Names of the layers in the graph of a lazy array; none for another array."""
-    if isinstance(array, da.Array):
-        graph: Any = array.__dask_graph__()
-        yield from graph.layers
-
-
-def sources_of(array: Any) -> Iterator[str]:
-    """Paths and URIs that a lazy array reads from, as far as they were opened here."""
-    yield from (_read_from[layer] for layer in layers_of(array) if layer in _read_from)
 
 
 # ------------------------------------------------------------------ derived levels
@@ -93,11 +72,10 @@ def derived_level(parent: Any, step: Shape, method: Methods, chunks: Shape) -> A
         task = _Reduction(kernel, region.shape, window.box, window.offset, step, origin, grid)
         position = tuple(a // c for a, c in zip(region.start, own, strict=True))
         layer[(name, *position)] = (task, keys)
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=[parent])
     cut = tuple(
         (c,) * (n // c) + ((n % c,) if n % c else ()) for n, c in zip(shape, own, strict=True)
     )
-    return da.Array(graph, name, chunks=cut, dtype=parent.dtype)  # type: ignore[no-untyped-call]
+    return array_of_tasks(name, layer, cut, parent)
 
 
 def _span(edges: Sequence[int], start: int, stop: int) -> range:

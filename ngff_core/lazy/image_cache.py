@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import zarr
+from fsspec.spec import AbstractFileSystem
+from zarr.abc.store import Store as ZarrStore
 from zarr.errors import ChunkNotFoundError
 
 from ngff_core.blocks import Block
 from ngff_core.errors import TargetExistsError
 from ngff_core.geometry import Shape
-from ngff_core.lazy.dask_levels import layers_of
+from ngff_core.lazy.object_walk import reachable
 from ngff_core.records.replaceable import check_replaceable
 from ngff_core.storage import ObjectStore, fused_pipeline, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
@@ -42,6 +44,13 @@ class CachedArray:
 
     copy: zarr.Array[Any]
     original: Any
+    folder: str
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether this process made the copy and has not removed it."""
+        made = _live.get(self.folder)
+        return made is not None and made[1] == os.getpid()
 
     @property
     def shape(self) -> Shape:
@@ -64,7 +73,7 @@ class CachedArray:
 
 
 _live: dict[str, tuple[ObjectStore, int]] = {}
-"""Caches of this process: store and process id by the layer of the array that reads it."""
+"""Copies of this process that are not removed yet: store and process id, by folder name."""
 _live_lock = threading.Lock()
 
 
@@ -118,33 +127,34 @@ def open_copy(store: ObjectStore) -> zarr.Array[Any]:
         )
 
 
-def register_copy(store: ObjectStore, folder: str) -> str:
-    """Remember a cache, to be removed at exit at the latest; the name of its array."""
-    name = f"ngff-cache-{folder}"
+def register_copy(store: ObjectStore, folder: str) -> None:
+    """Remember a copy, which is removed at the exit of the process at the latest."""
     with _live_lock:
-        _live[f"original-{name}"] = (store, os.getpid())
-    return name
+        _live[folder] = (store, os.getpid())
 
 
 def release_caches(arrays: Sequence[Any]) -> None:
     """Remove the copies that lazy arrays read; they read their originals from now on."""
-    for array in arrays:
-        for layer in layers_of(array):
-            _remove_cache(layer)
+    if not _live:
+        return
+    ends = (CachedArray, zarr.Array, ZarrStore, ObjectStore, AbstractFileSystem)
+    for value in reachable(arrays, lambda kind: issubclass(kind, ends), lambda _: True):
+        if isinstance(value, CachedArray):
+            _remove_cache(value.folder)
 
 
 @atexit.register
 def _remove_own_caches() -> None:
-    for layer in list(_live):
-        _remove_cache(layer)
+    for folder in list(_live):
+        _remove_cache(folder)
 
 
-def _remove_cache(layer: str) -> None:
+def _remove_cache(folder: str) -> None:
     with _live_lock:
-        found = _live.pop(layer, None)
+        made = _live.pop(folder, None)
     # A forked child inherits the register, and not the right to remove.
-    if found is not None and found[1] == os.getpid():
-        _remove_copy(found[0])
+    if made is not None and made[1] == os.getpid():
+        _remove_copy(made[0])
 
 
 def _remove_copy(store: ObjectStore) -> None:

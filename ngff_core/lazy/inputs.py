@@ -35,7 +35,6 @@ class Opened:
     source_chunks: Shape
     caller_dims: tuple[str, ...]
     token: str
-    uri: str
 
 
 def open_input(data: Any) -> Opened:
@@ -81,7 +80,7 @@ def _from_store(store: ObjectStore, data: Any) -> Opened:
 
 def _opened(image: NgffImage, unit: Shape, source: Source) -> Opened:
     token = tokenize(source.identity.uri, source.identity.pins, tuple(image.dims))
-    return Opened(image, unit, tuple(image.dims), token, source.identity.uri)
+    return Opened(image, unit, tuple(image.dims), token)
 
 
 def _in_order_of(dims: Sequence[str], source: Source) -> Shape:
@@ -102,7 +101,7 @@ def as_dask(found: Opened) -> Any:
     array = found.image.data
     if isinstance(array, da.Array):
         return array
-    return stored_array(array, _source_cut(found), found.token, found.uri)
+    return stored_array(array, _source_cut(found), found.token)
 
 
 def _source_cut(found: Opened) -> Shape:

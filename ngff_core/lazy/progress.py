@@ -76,15 +76,15 @@ class NgffProgressCallback(NgffProgress):
 
     def register(self) -> None:
         """Count the tasks of every dask computation that begins from now on."""
-        from dask.callbacks import Callback
+        from ngff_core.lazy.dask_compat import add_callbacks
 
-        Callback.active.add(self._callback)
+        add_callbacks(self._callback)
 
     def unregister(self) -> None:
         """Count none of those that begin from now on; never an error."""
-        from dask.callbacks import Callback
+        from ngff_core.lazy.dask_compat import remove_callbacks
 
-        Callback.active.discard(self._callback)
+        remove_callbacks(self._callback)
 
     def __enter__(self) -> Self:
         self.register()
@@ -99,7 +99,9 @@ class NgffProgressCallback(NgffProgress):
         return (None, self._start_state, None, self._posttask, self._finish)
 
     def _start_state(self, _: Any, state: dict[str, Any]) -> None:
-        total = sum(len(state[kind]) for kind in ("ready", "waiting", "running", "finished"))
+        from ngff_core.lazy.dask_compat import tasks_done, tasks_in
+
+        total = tasks_in(state)
         if self.next_task is not None and not self._counted:
             self._counted, own = True, False
             task = self.tasks[self.next_task]
@@ -107,13 +109,13 @@ class NgffProgressCallback(NgffProgress):
             own, task = True, self.rich.add_task("Computing", total=total)
         # By the state's identity: threads may compute at once, each with a state of its own.
         self._computing[id(state)] = _Computation(task, total, own)
-        self.rich.update(task, total=total, completed=len(state["finished"]))
+        self.rich.update(task, total=total, completed=tasks_done(state))
 
     def _posttask(self, _: Any, __: Any, ___: Any, state: dict[str, Any], ____: Any) -> None:
+        from ngff_core.lazy.dask_compat import tasks_done
+
         computation = self._computing[id(state)]
-        self.rich.update(
-            computation.task, total=computation.total, completed=len(state["finished"])
-        )
+        self.rich.update(computation.task, total=computation.total, completed=tasks_done(state))
 
     def _finish(self, _: Any, state: dict[str, Any], __: bool) -> None:
         # None where a computation failed before it had a state.

@@ -42,7 +42,7 @@ def from_ngff_zarr(
     images = []
     for index in range(len(stored.entry.datasets)):
         level = stored.read_level(index)
-        data = stored_array(level.image.data, level.unit, uuid.uuid4().hex, level.store.uri)
+        data = stored_array(level.image.data, level.unit, uuid.uuid4().hex)
         images.append(replace(level.image, data=data))
     return NgffMultiscales(
         images=images,

@@ -9,11 +9,11 @@ from typing import Any
 
 from ngff_core.errors import InvalidOptionError, TargetBusyError, TargetExistsError
 from ngff_core.lazy.as_plan import documents_of, given_pyramid
-from ngff_core.lazy.dask_levels import sources_of
 from ngff_core.lazy.image_cache import release_caches
 from ngff_core.lazy.levels import regions_in_flight, write_level
 from ngff_core.lazy.multiscales import NgffMultiscales
 from ngff_core.lazy.progress import Progress
+from ngff_core.lazy.reads import read_from_target
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.make import check_version
 from ngff_core.plan.options import resolve_workers
@@ -68,9 +68,10 @@ def to_ngff_zarr(
     )
     documents = documents_of(pyramid)
     in_flight = regions_in_flight(pyramid.plan, target, resolve_workers(workers))
-    _check_not_read(target, multiscales)
+    empty = retrying(target.is_empty)
+    _check_not_read(target, store, multiscales, empty=empty)
     beside = _beside(target)
-    _make_room(target, beside, overwrite)
+    _make_room(target, beside, empty=empty, overwrite=overwrite)
     create_arrays(target, pyramid.plan)
     if progress is not None:
         progress.add_multiscales_task("Writing the levels", len(pyramid.plan.levels))
@@ -96,18 +97,23 @@ def _open_target(store: Any, storage_options: StorageOptions | None) -> ObjectSt
     return open_store(store, storage_options)
 
 
-def _check_not_read(target: ObjectStore, multiscales: NgffMultiscales) -> None:
-    """What the pyramid is read from must not be removed to make room for it."""
-    for image in multiscales.images:
-        for uri in sources_of(image.data):
-            if uri == target.uri or uri.startswith(f"{target.uri}/"):
-                raise InvalidOptionError(
-                    f"store: the pyramid is read from {uri}; write it elsewhere, "
-                    "or make it with cache=True"
-                )
+def _check_not_read(
+    target: ObjectStore, store: Any, multiscales: NgffMultiscales, *, empty: bool
+) -> None:
+    """Raise InvalidOptionError where writing would remove what the levels are read from."""
+    arrays = [image.data for image in multiscales.images]
+    raw = store if is_foreign(store) else None
+    uri = read_from_target(arrays, target.uri, raw, empty=empty)
+    if uri is not None:
+        raise InvalidOptionError(
+            f"store: the pyramid is read from {uri}; write it to another target, or make it with "
+            "to_multiscales(..., cache=True)"
+        )
 
 
-def _make_room(target: ObjectStore, beside: ObjectStore | None, overwrite: bool) -> None:
+def _make_room(
+    target: ObjectStore, beside: ObjectStore | None, *, empty: bool, overwrite: bool
+) -> None:
     """Leave the target empty and marked; an error before anything is removed."""
     holder = None if beside is None else current_holder(beside)
     if holder is not None and holder.is_live:
@@ -115,7 +121,6 @@ def _make_room(target: ObjectStore, beside: ObjectStore | None, overwrite: bool)
             f"{target.uri} is being built by process {holder.pid} on {holder.machine}; "
             "wait for it to end, or choose another target"
         )
-    empty = retrying(target.is_empty)
     if not empty and not overwrite:
         raise TargetExistsError(
             f"{target.uri} exists; choose another target, or give overwrite=True"

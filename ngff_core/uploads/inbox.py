@@ -256,4 +256,4 @@ def _version(info: ObjectInfo) -> str:
         return info.version
     etag = [value.strip('"')] if kind in ("ETag", "etag") else []
     time = [f"{info.modified:.6f}"] if info.modified is not None else []
-    return f"{'+'.join([*etag, *time])}+{info.size}".replace("@", "")
+    return f"{'+'.join([*etag, *time]) or None}+{info.size}".replace("@", "")

@@ -474,7 +474,7 @@ FILLED = {"method": BIN, "scale_factors": [2]}
         (VOLUME.astype("c8"), {"method": LABEL}, UnsupportedDtypeError, "complex64"),
         (VOLUME.astype("U3"), {}, SourceFormatError, "not numbers"),
         (np.zeros((2,) * 6, "u1"), {}, InvalidOptionError, "6 dimensions"),
-        (object(), {}, InvalidOptionError, "no source"),
+        (object(), {}, InvalidOptionError, "source: a object cannot be read"),
         (NgffImage(VOLUME, name="a/b"), {}, InvalidOptionError, "name: 'a/b'"),
         ("nothing/here.tif", {}, SourceNotFoundError, "nothing is stored"),
         ("nosuch://a/b", {}, InvalidOptionError, "nosuch://a/b"),

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -242,35 +243,30 @@ def test_a_lost_scheduler_ends_the_build_and_the_next_call_continues_it(
     assert same(target, alone)
 
 
-class own_cluster:  # noqa: N801 - used like a function
+@contextmanager
+def own_cluster(where: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A scheduler and a worker in processes of their own; the scheduler may be killed."""
+    options = ["--scheduler-file", str(where), "--no-dashboard"]
+    with ExitStack() as running:
+        scheduler = start("dask_scheduler", *options, "--port", "0", "--host", "127.0.0.1")
+        running.callback(end, scheduler)
+        assert wait_until(where.exists, seconds=120)
+        running.callback(end, start("dask_worker", *options, "--nthreads", "1", "--no-nanny"))
+        yield json.loads(where.read_text())["address"], scheduler
 
-    def __init__(self, where: Path) -> None:
-        self._where = str(where)
-        self._running: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> tuple[str, subprocess.Popen[bytes]]:
-        told = ["--scheduler-file", self._where, "--no-dashboard"]
-        scheduler = self._start("dask_scheduler", *told, "--port", "0", "--host", "127.0.0.1")
-        assert wait_until(Path(self._where).exists)
-        self._start("dask_worker", *told, "--nthreads", "1", "--no-nanny")
-        return json.loads(Path(self._where).read_text())["address"], scheduler
+def start(module: str, *options: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.{module}", *options],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
-    def __exit__(self, *_: object) -> None:
-        for process in self._running:
-            process.kill()
-            process.wait()
 
-    def _start(self, module: str, *told: str) -> subprocess.Popen[bytes]:
-        self._running.append(
-            subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.{module}", *told],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
-        return self._running[-1]
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def test_a_region_that_fails_ends_the_build_with_its_error(

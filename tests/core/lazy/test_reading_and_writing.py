@@ -461,7 +461,7 @@ def test_what_is_no_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(SourceFormatError, match="a zarr array"):
         from_ngff_zarr(tmp_path / "array")
     zarr.open_group(str(tmp_path / "group"), mode="w")
-    with pytest.raises(SourceFormatError, match="no OME-Zarr image"):
+    with pytest.raises(SourceFormatError, match="not an OME-Zarr image"):
         from_ngff_zarr(tmp_path / "group")
     to_ngff_zarr(tmp_path / "image", to_multiscales(samples(30, 40)))
     with pytest.raises(SourceFormatError, match=r"OME-Zarr 0\.5, not 0\.4"):

@@ -12,6 +12,7 @@ import fsspec
 import pytest
 
 from ngff_core.errors import StoredDataError
+from ngff_core.storage import ObjectInfo
 from ngff_core.uploads import inbox
 from ngff_core.uploads.decisions import Decision, Job, Record, Revision, Seen, Upload
 from ngff_core.uploads.inbox import Inbox
@@ -230,3 +231,20 @@ def test_entire_bucket_may_be_watched(uri: str) -> None:
     (upload,) = inbox.find_uploads(watched(uri))
     assert upload.uri == "memory://bucket/a.tif"
     assert inbox.find_upload(watched(uri), upload.uri) == (upload,)
+
+
+@pytest.mark.parametrize(
+    ("info", "version"),
+    [
+        (ObjectInfo(17, "generation:1700", modified=3.0), "generation:1700"),
+        (ObjectInfo(17, 'ETag:"6ef9@-2"', modified=1796056394.0), "6ef9-2+1796056394.000000+17"),
+        (ObjectInfo(17, "etag:6ef9"), "6ef9+17"),
+        (ObjectInfo(17, "mtime:1000000000", modified=1.5), "1.500000+17"),
+        (ObjectInfo(17, "unknown"), "None+17"),
+    ],
+)
+def test_version_of_an_upload_is_spelled_as_in_stored_states(
+    info: ObjectInfo, version: str
+) -> None:
+    """Another spelling would make every upload of ``state.json`` look changed."""
+    assert inbox._version(info) == version
