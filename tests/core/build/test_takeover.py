@@ -250,6 +250,22 @@ def test_removing_a_build_leaves_the_lease_alone(place: Place, version: str) -> 
     assert stays[0] in files(place.beside.root)
 
 
+def test_halo_files_that_a_kill_left_are_removed_with_the_build(place: Place) -> None:
+    place.built()
+    for key in ("halos-1/begun.json", "halos-1/0/0"):
+        place.beside.write(key, b"{}")
+    remove(place.target, place.beside)
+    assert [key for key in files(place.beside.root) if not key.startswith("lease/")] == []
+
+
+def test_a_folder_that_is_no_zarr_is_not_removed(place: Place) -> None:
+    """It may have come since the target was inspected."""
+    place.target.write("thesis/chapter1.txt", b"text")
+    with pytest.raises(TargetExistsError):
+        remove(place.target, place.beside)
+    assert files(place.uri) == {"thesis/chapter1.txt": b"text"}
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_a_build_that_cannot_be_listed_is_removed_by_its_plan(tmp_path: Path, version: str) -> None:
     """Every object that the plan and the cache's document name."""
