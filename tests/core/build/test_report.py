@@ -124,7 +124,7 @@ def test_a_report_is_json_values() -> None:
 
 @pytest.mark.parametrize("value", [level(0), report(), PhaseStatus("a", 0, 1, (4,), 0)])
 def test_a_report_does_not_change_any_more(value: Any) -> None:
-    """Whoever got it keeps what it said."""
+    """A report that was handed out does not change later."""
     with pytest.raises(FrozenInstanceError):
         value.target = "other"
 

@@ -239,7 +239,7 @@ def left_by(place: Place) -> list[str]:
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_removing_a_build_leaves_the_lease_alone(place: Place, version: str) -> None:
-    """Whoever removes it has taken that lease."""
+    """The process that removes the build holds that lease."""
     shards = {} if version == "0.5" else {"shards": None}
     place.built(ome_zarr_version=version, **shards)
     stays = left_by(place)
