@@ -1,6 +1,6 @@
 """The plan of a pyramid that the caller gives: its arrays, and what metadata says of them.
 
-A level that ``to_multiscales`` derived, and that was not replaced, is recognised by its array's name.
+A level that ``to_multiscales`` derived, and that was not replaced, is known by its array's name.
 """
 
 from __future__ import annotations
