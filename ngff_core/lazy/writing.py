@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ngff_core.errors import InvalidOptionError, TargetBusyError, TargetExistsError
-from ngff_core.lazy.as_plan import documents_of, given_pyramid
+from ngff_core.lazy.as_plan import documents_of, plan_of_arrays
 from ngff_core.lazy.image_cache import release_caches
 from ngff_core.lazy.levels import regions_in_flight, write_level
 from ngff_core.lazy.multiscales import NgffMultiscales
@@ -112,7 +112,7 @@ def to_ngff_zarr(
             "store as store"
         )
     target = _open_target(store, storage_options)
-    pyramid = given_pyramid(
+    pyramid = plan_of_arrays(
         multiscales, check_version(version), chunks_per_shard, shards, compressor
     )
     documents = documents_of(pyramid)
