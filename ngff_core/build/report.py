@@ -14,7 +14,36 @@ from ngff_core.records.lease import Holder
 
 @dataclass(frozen=True)
 class LevelReport:
-    """One level as it was built. This run wrote ``fresh`` of its regions."""
+    """One level as it was built.
+
+    Attributes
+    ----------
+    index
+        Number of the level; 0 is the full image.
+    path
+        Path of the level's array in the group.
+    shape, chunks, shards
+        In samples, with axes in t, c, z, y, x order; ``shards`` is None where there are none.
+    factor
+        Downsampling factor by axis, relative to the full image.
+    scale
+        Size of a sample by axis, in the image's units.
+    regions, fresh
+        Regions of the level, and those of them that this run wrote.
+    raw_bytes, stored_bytes
+        Bytes of the level before and after compression.
+    seconds
+        Time that this run took for the level.
+    retries
+        Requests of this run that were tried again, by kind.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> report = ngff_core.build_pyramid(np.zeros((512, 512), "uint8"), "memory://level/a.ome.zarr")
+    >>> report.levels[1].shape, report.levels[1].factor
+    ((256, 256), (2, 2))
+    """
 
     index: int
     path: str
@@ -35,7 +64,41 @@ class LevelReport:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did, and whether the pyramid matches its plan and ledger."""
+    """What a build did, and whether the pyramid matches its plan and ledger.
+
+    Attributes
+    ----------
+    source, target
+        URIs or absolute paths.
+    method, ome_zarr_version, compressor
+        The options that decided the stored bytes, beside the levels' shapes.
+    dims, units
+        Names of the axes, in t, c, z, y, x order, and the unit of each, or None.
+    dtype
+        Dtype of the samples, as numpy writes it.
+    plan_digest
+        Digest of the plan: equal digests mean equal stored bytes.
+    cached
+        Whether the source was copied to a cache first.
+    levels
+        One `LevelReport` for each level, finest first.
+    verification
+        What `verify_pyramid` found at the end; None where the build was not verified.
+    seconds
+        Time that this run took.
+    source_chunks, absent_chunks
+        Objects that a zarr source should have, and those that were absent and read as the fill
+        value; None for other sources.
+    retries_beside
+        Requests that were tried again and belong to no level, by kind.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> report = ngff_core.build_pyramid(np.zeros((64, 64), "uint8"), "memory://report/a.ome.zarr")
+    >>> report.verified, report.target
+    (True, 'memory://report/a.ome.zarr')
+    """
 
     source: str
     target: str
@@ -102,7 +165,30 @@ class PhaseStatus:
 
 @dataclass(frozen=True)
 class BuildStatus:
-    """How far the build at a target is, and which process, if any, is building it."""
+    """How far the build at a target is, and which process, if any, is building it.
+
+    Attributes
+    ----------
+    target, source
+        URIs or absolute paths.
+    method
+        Name of the downsampling method.
+    plan_digest
+        Digest of the stored plan.
+    levels
+        Regions done and in total for each level, finest first.
+    published
+        Whether the group documents are there, so that readers see an image.
+    builder
+        The process that took the target last; None where there never was one.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((64, 64), "uint8"), "memory://status/a.ome.zarr")
+    >>> ngff_core.build_status("memory://status/a.ome.zarr").finished
+    True
+    """
 
     target: str
     source: str

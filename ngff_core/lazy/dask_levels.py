@@ -28,7 +28,7 @@ def stored_array(array: ArrayLike, chunks: Shape, token: str) -> Any:
 
 
 def lazy_array(array: ArrayLike, chunks: Shape, name: str) -> Any:
-    """A dask array that reads any array block by block, when it is computed."""
+    """A dask array that reads another array block by block when it is computed."""
     native = np.dtype(array.dtype).newbyteorder("=")
     made = da.from_array(  # type: ignore[no-untyped-call]
         array,
@@ -45,15 +45,15 @@ def lazy_array(array: ArrayLike, chunks: Shape, name: str) -> Any:
 
 
 def derived_name(parent: Any, step: Shape, method: Methods, chunks: Shape) -> str:
-    """The name of the array that `derived_level` makes: the same name, the same samples."""
+    """The name of the array that `derived_level` makes: equal names mean equal samples."""
     return f"ngff-{method}-{tokenize(parent.name, step, str(method), chunks, ALGORITHM)}"
 
 
 def derived_level(parent: Any, step: Shape, method: Methods, chunks: Shape) -> Any:
-    """The level ``step`` above a dask array, in blocks of at most ``chunks``.
+    """The level that is ``step`` times smaller than a dask array, in blocks of at most ``chunks``.
 
-    One task per block, which gets the parent's blocks as they are and takes its window
-    from them: slicing tasks between would double the graph and copy every halo.
+    There is one task for each block. It gets the parent's blocks as they are and takes its
+    window from them: tasks for slicing would double the graph and copy every halo.
     """
     kernel = kernel_for(method)
     shape = level_shape(parent.shape, step)
@@ -79,7 +79,7 @@ def derived_level(parent: Any, step: Shape, method: Methods, chunks: Shape) -> A
 
 
 def _span(edges: Sequence[int], start: int, stop: int) -> range:
-    """The blocks, by number, that hold ``[start, stop)``."""
+    """The numbers of the blocks that ``[start, stop)`` lies in."""
     first = int(np.searchsorted(edges, start, side="right")) - 1
     return range(first, int(np.searchsorted(edges, stop, side="left")))
 
@@ -88,7 +88,7 @@ def _span(edges: Sequence[int], start: int, stop: int) -> range:
 class _Reduction:
     """Computes one block from the parent's blocks around it, in C order of ``grid``.
 
-    ``origin`` is where the first of them begins in the parent.
+    ``origin`` is the position of the first of them in the parent.
     """
 
     kernel: Kernel
@@ -105,7 +105,7 @@ class _Reduction:
 
 
 def _cut_out(parts: Sequence[Block], grid: Shape, origin: Shape, box: Region) -> Block:
-    """The samples of ``box`` from adjoining blocks; a view where one block holds it."""
+    """The samples of ``box`` out of adjacent blocks; a view where it lies in one block."""
     if len(parts) == 1:
         return parts[0][_shifted(box, origin)]
     window: Block = np.empty(box.shape, parts[0].dtype)

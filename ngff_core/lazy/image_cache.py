@@ -1,4 +1,4 @@
-"""Where the lazy API keeps copies of images, who made them, and when they go."""
+"""Copies of images in the cache of the lazy API: making, reading and removing them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _COPY_ENTRIES = ("zarr.json", "c")
 
 @dataclass(frozen=True, eq=False)
 class CachedArray:
-    """A copy in the cache, and the array that it was made from.
+    """A copy in the cache, and the dask array that it was made from.
 
-    Where a chunk of the copy is gone (removed after writing, or for its age) the samples
-    come from the original.
+    Where a chunk of the copy was removed (after writing, or because of its age), the samples are
+    read from the original.
     """
 
     copy: zarr.Array[Any]
@@ -78,12 +78,12 @@ _live_lock = threading.Lock()
 
 
 def cache_place(store: Any) -> ObjectStore:
-    """``config.cache_store``, or what the caller gives in its place, opened."""
+    """The store of ``config.cache_store``, or of another value in its place."""
     return foreign_store(store) if is_foreign(store) else open_store(store)
 
 
 def new_folder(store: Any) -> str:
-    """A folder name that says when it was made, and by whom."""
+    """A folder name made of the time, the host and the process id; removes old copies first."""
     remove_stale_caches(store)
     host = socket.gethostname().replace("-", "_").replace("/", "_")
     return f"{_PREFIX}-{int(time.time())}-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -101,7 +101,7 @@ def create_copy(store: ObjectStore, data: Any, chunks: Shape) -> zarr.Array[Any]
             shape=data.shape,
             chunks=chunks,
             dtype=data.dtype.newbyteorder("<"),
-            # Fast rather than small: it is read a few times and thrown away.
+            # Fast rather than small: it is read a few times and then removed.
             compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
             fill_value=0,
             zarr_format=3,
@@ -114,13 +114,13 @@ def create_copy(store: ObjectStore, data: Any, chunks: Shape) -> zarr.Array[Any]
             store.zarr(read_only=False),
             mode="r+",
             zarr_format=3,
-            # Every chunk is written, so one that is not there was removed.
+            # Every chunk is written, so an absent one was removed.
             config={"write_empty_chunks": True},
         )
 
 
 def open_copy(store: ObjectStore) -> zarr.Array[Any]:
-    """A copy to read, which raises where a chunk is gone."""
+    """A copy, opened for reading; reading an absent chunk raises."""
     with fused_pipeline():
         return zarr.open_array(
             store.zarr(), mode="r", zarr_format=3, config={"read_missing_chunks": False}
@@ -165,7 +165,7 @@ def _remove_copy(store: ObjectStore) -> None:
 
 
 def remove_stale_caches(store: Any) -> None:
-    """Remove what killed processes left a week ago or earlier; called before caching."""
+    """Remove copies that are a week old and whose process has ended; called before caching."""
     place = cache_place(store)
     for folder in _folders(place):
         parts = folder.removeprefix(f"{_PREFIX}-").split("-")
@@ -184,7 +184,7 @@ def _folders(place: ObjectStore) -> list[str]:
 
 
 def _alive(host: str, pid: int) -> bool:
-    """Whether a process of this machine runs; one of another machine is not known to."""
+    """Whether a process runs on this machine; False for a process of another machine."""
     import psutil
 
     own = socket.gethostname().replace("-", "_").replace("/", "_")

@@ -92,7 +92,7 @@ def reachable(
 
 @dataclass(frozen=True)
 class _Way:
-    """How objects of one type are treated: whether they are told, and what they hold."""
+    """How objects of one type are treated: whether they are yielded, and what they hold."""
 
     of_interest: bool
     held: Callable[[Any], Iterable[object]]

@@ -1,4 +1,4 @@
-"""Writing an ``NgffMultiscales`` as OME-Zarr: room is made, levels written, documents last."""
+"""Writing an ``NgffMultiscales`` as OME-Zarr: empty the target, write levels, documents last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ngff_core.errors import InvalidOptionError, TargetBusyError, TargetExistsError
-from ngff_core.lazy.as_plan import documents_of, given_pyramid
+from ngff_core.lazy.as_plan import documents_of, plan_of_arrays
 from ngff_core.lazy.image_cache import release_caches
 from ngff_core.lazy.levels import regions_in_flight, write_level
 from ngff_core.lazy.multiscales import NgffMultiscales
@@ -46,16 +46,65 @@ def to_ngff_zarr(
     workers: int | None = None,
     storage_options: StorageOptions | None = None,
 ) -> None:
-    """Write a pyramid as OME-Zarr ``version`` (0.4, 0.5 or 0.6), its group document last.
+    """Write a pyramid as OME-Zarr, its group document last: half a pyramid is never an image.
 
-    ``store`` is a path, a URI, a zarr store, or a mapping from key to bytes; what it
-    holds is removed first, or refused with ``overwrite=False``. ``chunks_per_shard``
-    counts chunks along each axis of a shard, ``shards`` its samples; without either there
-    are no shards. ``use_tensorstore`` changes nothing. What metadata says of axes, paths
-    and transformations is written; axes are brought into t, c, z, y, x order.
+    Axes, paths and transformations are written as the metadata has them, with the axes in
+    t, c, z, y, x order. A killed write can be repeated.
 
-    Raises a ValueError for options or metadata that cannot be written, before anything
-    is removed, and FileExistsError for a target that must not be touched.
+    Parameters
+    ----------
+    store
+        The target: a path, a URI, a zarr store, or a mapping from key to bytes.
+    multiscales
+        The pyramid, by `to_multiscales`, `from_ngff_zarr` or put together by hand.
+    version
+        OME-Zarr version: ``"0.4"`` (zarr v2), ``"0.5"`` or ``"0.6"`` (zarr v3). Default: 0.5.
+    overwrite
+        Whether to remove the zarr hierarchy at the target first. A folder of other files, or a
+        file, is never removed. Default: True.
+    use_tensorstore
+        Changes nothing. Code written for ngff-zarr gives it.
+    chunk_store
+        ``store`` again, or None. Chunks and metadata go to one store.
+    progress
+        Shows the levels, and with `NgffProgressCallback` the regions. Default: shown nowhere.
+    chunks_per_shard
+        Chunks along each axis of a shard: an int for all axes, a sequence by position, or a
+        mapping of axes. Default: no shards.
+    shards
+        Shard size in samples, a multiple of the chunk size, in the same forms; give it or
+        ``chunks_per_shard``. Default: no shards.
+    compressor
+        ``blosc:CODEC:LEVEL:SHUFFLE``, ``zstd:LEVEL``, ``gzip:LEVEL`` or ``none``.
+        Default: ``blosc:zstd:1:bitshuffle``.
+    workers
+        Regions that are written at the same time. Default: one for each core.
+    storage_options
+        Options of fsspec's filesystem for a URI, such as credentials. Default: none.
+
+    Returns
+    -------
+    None
+
+    Raises
+    ------
+    InvalidOptionError
+        An option or the metadata cannot be written, or the pyramid is read from the target;
+        nothing has been removed. A ValueError.
+    TargetExistsError
+        The target exists and ``overwrite`` is False, or it is not a zarr hierarchy. A
+        FileExistsError.
+    TargetBusyError
+        `build_pyramid` is building the target now. An OSError.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> store = {}
+    >>> pyramid = ngff_core.to_multiscales(np.ones((256, 256), "uint8"), [2], chunks=64)
+    >>> ngff_core.to_ngff_zarr(store, pyramid, chunks_per_shard=2)
+    >>> [key for key in store if "zarr.json" in key][-1]
+    'zarr.json'
     """
     if chunk_store is not None and chunk_store is not store:
         raise InvalidOptionError(
@@ -63,7 +112,7 @@ def to_ngff_zarr(
             "store as store"
         )
     target = _open_target(store, storage_options)
-    pyramid = given_pyramid(
+    pyramid = plan_of_arrays(
         multiscales, check_version(version), chunks_per_shard, shards, compressor
     )
     documents = documents_of(pyramid)
@@ -143,5 +192,5 @@ def _make_room(
 
 
 def _beside(target: ObjectStore) -> ObjectStore | None:
-    """Where ``build_pyramid`` keeps plan and ledger of this target."""
+    """The store of ``TARGET.build``; None where nothing can stand beside the target."""
     return target.sibling(SUFFIX) if isinstance(target, LocalFiles | Bucket) else None
