@@ -105,10 +105,10 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """This package, in which ``to_multiscales`` is the function and never its module.
+    """This package, in which ``to_multiscales`` is always the function, never its module.
 
-    Importing the module binds it to its name here, whenever that happens; what lies in it
-    is imported from it all the same.
+    When Python imports the module, it sets the attribute of that name to the module; this class
+    sets it to the function. ``from ngff_core.to_multiscales import …`` works as usual.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -81,7 +81,7 @@ def build_pyramid(
     storage_options: StorageOptions | None = None,
     progress: Listener | None = None,
 ) -> BuildReport:
-    """Build the OME-Zarr pyramid of ``source`` at ``target``, or the rest of it.
+    """Build the OME-Zarr pyramid of ``source`` at ``target``, or continue an interrupted build.
 
     Run the same call again after an error or a kill: it continues where it stopped.
 

@@ -156,7 +156,7 @@ class Build:
         self.close()
 
     def close(self) -> None:
-        """Release threads, cluster, target and source; what is done stays done.
+        """Release threads, cluster, target and source; finished regions are kept.
 
         All of them are released even if closing one of them raises. Its error is raised
         afterwards. The second call does nothing.
@@ -211,7 +211,7 @@ class Build:
         if self._session.finished:
             return
         self._session.check()
-        # Leftovers of killed processes go first: once there is an image, all is tidy.
+        # Remove leftovers of killed processes before the target becomes a readable image.
         self._stored.target.sweep()
         self._stored.beside.sweep()
         self._session.tidy()

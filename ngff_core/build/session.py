@@ -67,13 +67,13 @@ class Session:
             self._lease.check()
 
     def release(self) -> None:
-        """Give the target free; what is done stays done. The second call does nothing."""
+        """Release the target; finished regions are kept. A second call does nothing."""
         lease, self._lease = self._lease, None
         if lease is None:
             return
         lease.__exit__(None, None, None)
         if self._discarded and not lease.succeeded:
-            # Where the store cannot be listed, old leases stay, which say nothing.
+            # If the store cannot be listed, old leases stay; they have no effect.
             delete_below(self.stored.beside, "", lambda: ())
 
     def tidy(self) -> None:

@@ -37,9 +37,10 @@ def array_of_tasks(
 
 
 def parts_of_task(kind: type) -> Callable[[Any], Iterable[object]] | None:
-    """What gives function and arguments of tasks of type ``kind``; None for another type.
+    """A function that returns the function and the arguments of a task of type ``kind``.
 
-    All that the garbage collector sees of a task is as right, and three times as much.
+    None for another type. Following all that the garbage collector sees of a task would give the
+    same result, but visit three times as many objects.
     """
     if issubclass(kind, TaskRef | Alias):
         return lambda _: ()

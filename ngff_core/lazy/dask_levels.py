@@ -23,7 +23,7 @@ from ngff_core.plan.pyramid_plan import ALGORITHM
 
 def stored_array(array: ArrayLike, chunks: Shape, token: str) -> Any:
     """A lazy array of a stored one; ``token`` is the same for the same samples only."""
-    # Other chunks of the same samples are other blocks: they must not go by one name.
+    # The same samples in other chunks are other blocks, so their array needs another name.
     return lazy_array(array, chunks, f"ngff-source-{tokenize(token, chunks)}")
 
 

@@ -152,7 +152,7 @@ def _remove_own_caches() -> None:
 def _remove_cache(folder: str) -> None:
     with _live_lock:
         made = _live.pop(folder, None)
-    # A forked child inherits the register, and not the right to remove.
+    # A forked child inherits the list of copies, but must not remove them.
     if made is not None and made[1] == os.getpid():
         _remove_copy(made[0])
 

@@ -24,7 +24,7 @@ from ngff_core.lazy.dask_compat import parts_of_task
 _ATOMS: frozenset[type] = frozenset(
     {int, float, complex, bool, bytes, type(None), slice, range, type(Ellipsis)}
 )
-"""Types of values that hold nothing; a graph has millions of them."""
+"""Types of values that refer to no other object; a graph has millions of them."""
 
 _BEYOND = (
     type,
@@ -39,12 +39,12 @@ _BEYOND = (
     np.dtype,
     np.generic,
 )
-"""Ways out of the value into the rest of the process."""
+"""Types whose references are not followed: they lead to the rest of the process."""
 
 _LIBRARIES = frozenset(
     {"dask", "distributed", "numpy", "toolz", "tlz", "zarr", *sys.stdlib_module_names}
 )
-"""Their functions name nothing of the caller's."""
+"""Packages whose functions use no globals of the caller."""
 
 
 def reachable(
@@ -54,7 +54,7 @@ def reachable(
 ) -> Iterator[Any]:
     """Every text that ``roots`` hold, and every object whose type is ``of_interest``, each once.
 
-    What such an object holds is not looked at where ``is_leaf`` is true of it. Nothing is
+    The references of such an object are not followed if ``is_leaf`` is true of it. Nothing is
     computed or imported. A function's globals count where its code names them. A graph of
     11 000 tasks takes 0.2 s of processor time.
     """
@@ -103,7 +103,7 @@ def _way_of(kind: type, of_interest: Callable[[type], bool]) -> _Way:
 
 
 def _held_by(kind: type) -> Callable[[Any], Iterable[object]]:
-    """What gives the objects that one of ``kind`` holds."""
+    """A function that returns the objects that an object of type ``kind`` refers to."""
     if issubclass(kind, _BEYOND):
         return lambda _: ()
     if kind in (tuple, list, set, frozenset):

@@ -31,7 +31,7 @@ def from_ngff_zarr(
     store
         A path, a URI, a zarr store, or a mapping from key to bytes.
     validate
-        Changes nothing: metadata is always validated. Code written for ngff-zarr gives it.
+        Has no effect, as metadata is always validated; code written for ngff-zarr passes it.
     version
         The OME-Zarr version that the image must have. Default: any of the three.
     storage_options

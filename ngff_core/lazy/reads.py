@@ -5,9 +5,9 @@ mapped into memory, and paths, anywhere among the objects that the array holds: 
 source of ``from_array`` or ``from_zarr``, as an argument of a task, in a closure or a global of
 a function, after ``persist``, ``optimize``, fusing and rechunking, in any form of graph.
 
-Not found is a location that nothing held by the array names: a path that a function reads from
-a file or computes, a file that an extension module keeps open, and what a dask cluster would
-read again for samples that it persisted and then lost.
+A location is not found if no object that the array refers to names it: a path that a function
+computes or reads from a file, a file that an extension module keeps open, and the sources that a
+dask cluster would read again for samples that it persisted and then lost.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def _has_location(kind: type) -> bool:
 
 
 def _is_leaf(value: object) -> bool:
-    """Whether what an object reads is known from itself, so that its parts need no look."""
+    """Whether the object alone shows what it reads, so that its references are not followed."""
     if isinstance(value, CachedArray):
-        # Of a copy that is removed, or another process's, the original may have to be read.
+        # If the copy was removed, or belongs to another process, the original may be read.
         return value.is_kept
     if isinstance(value, zarr.Array | zarr.Group):
         value = value.store_path
@@ -151,7 +151,7 @@ def _named(texts: Iterable[str], around: Iterable[str], goal: str) -> Iterator[s
     for folder in folders:
         for name in names:
             uri = f"{folder.rstrip('/')}/{name}"
-            # Most texts are names of tasks, and most of these are no files.
+            # Most texts are names of tasks, so check that there is such a file.
             if "://" in folder or os.path.lexists(uri):
                 yield canonical_uri(uri)
 

@@ -46,7 +46,7 @@ def to_ngff_zarr(
     workers: int | None = None,
     storage_options: StorageOptions | None = None,
 ) -> None:
-    """Write a pyramid as OME-Zarr, its group document last: half a pyramid is never an image.
+    """Write a pyramid as OME-Zarr. The group document is last: half a pyramid is no image.
 
     Axes, paths and transformations are written as the metadata has them, with the axes in
     t, c, z, y, x order. A killed write can be repeated.
@@ -63,7 +63,7 @@ def to_ngff_zarr(
         Whether to remove the zarr hierarchy at the target first. A folder of other files, or a
         file, is never removed. Default: True.
     use_tensorstore
-        Changes nothing. Code written for ngff-zarr gives it.
+        Has no effect; accepted because code written for ngff-zarr passes it.
     chunk_store
         ``store`` again, or None. Chunks and metadata go to one store.
     progress

@@ -95,8 +95,8 @@ class BuildOptions:
     scale_factors: Annotated[
         ScaleFactors,
         Option(
-            "One number: halve the spatial axes from level to level while the image is large "
-            "compared with its chunks; the number is the minimum length. A list: one factor for "
+            "One number is the minimum length: the spatial axes are halved from level to level "
+            "while the image is large compared with its chunks. A list has one factor for "
             "each smaller level, relative to the full image, as a number for all spatial axes or "
             'by axis, such as [2, 4] or [{"z": 1, "y": 2, "x": 2}].',
             plain_type=int | list[int | dict[str, int]],

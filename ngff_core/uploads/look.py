@@ -61,7 +61,7 @@ class ActionResult:
 
 @dataclass
 class LookResult:
-    """What one look did about each upload, and the errors that it met."""
+    """What one look did about each upload, and the errors that occurred."""
 
     actions: list[ActionResult] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -145,5 +145,5 @@ def _is_released(uri: str, release: Sequence[str]) -> bool:
 
 
 def _concerns_storage(error: Exception) -> bool:
-    """Whether other uploads and prefixes may do better: not after a fault of this program."""
+    """Whether the look goes on with other uploads: False for a fault of this program."""
     return isinstance(error, NgffError | OSError) or is_transient(error)

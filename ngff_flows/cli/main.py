@@ -96,7 +96,7 @@ def build(
     storage_block: Block = None,
     as_json: Json = False,
 ) -> None:
-    """Build the pyramid of SOURCE at TARGET, or the rest of it."""
+    """Build the pyramid of SOURCE at TARGET, or continue an interrupted build."""
     storage = _storage(storage_options, storage_block)
     # Before the flow starts, so that mistakes are reported at once and in one line.
     check_build(source, target, options, storage_options=storage)
@@ -157,7 +157,7 @@ def status(
 @with_options("workers", "memory_limit")
 def verify(
     target: Target,
-    deep: Annotated[bool, typer.Option("--deep", help="Read and decode every object too.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and decode every object.")] = False,
     repair: Annotated[
         bool,
         typer.Option(
@@ -262,7 +262,7 @@ def _show_first_finding(report: BuildReport, target: str) -> None:
 
 
 def _location(error: BaseException) -> BaseException | str:
-    """The error; of the system's errors, the path and the reason only."""
+    """The text to show for an error: for errors of the system, only the path and the reason."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return error

@@ -115,7 +115,7 @@ def _flag(name: str) -> str:
 
 
 def _kind(option: Option) -> Any:
-    """The type that typer parses. Names are text, for `ngff_core` refuses wrong ones better."""
+    """The type that typer parses. Names are plain text: `ngff_core` has better errors for them."""
     members = {option.plain_type, *get_args(option.plain_type)}
     if _is_sizes(option):
         return str

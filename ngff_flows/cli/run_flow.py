@@ -24,13 +24,13 @@ def run_flow(
 ) -> tuple[BuildReport, str]:
     """Run the flow `build-pyramid` in this process; its report, and the id of the flow run.
 
-    A ``listener`` gets the progress in place of Prefect's console, whose lines would break
-    its bars; the run's log has these lines in any case. ``storage_options`` stay in this
-    process and are no parameter of the run, which Prefect would store; ``storage_block``,
-    names of blocks, is one.
+    If there is a ``listener``, it gets the progress and Prefect prints no log lines, which would
+    break the bars; the run's log has these lines in any case. ``storage_options`` stay in this
+    process: Prefect stores the parameters of a run, so they are not among them. The names of
+    blocks, ``storage_block``, are a parameter.
     """
     require_prefect("use --no-prefect")
-    # Refuses credentials in a URI, before a run has it among its parameters.
+    # Refuse a URI with credentials before Prefect stores it as a parameter of the run.
     check_uri(source)
     check_uri(target)
     if listener is not None:

@@ -298,7 +298,7 @@ OTHER_TOPIC = TOPIC.replace("uploads", "others")
 def test_message_that_amazon_did_not_sign_is_refused(
     outside: Outside, told: dict[str, str]
 ) -> None:
-    """And nothing is fetched from where a stranger says."""
+    """No address in an unauthenticated message is fetched."""
     assert post(outside, "/sns", told).status_code == 401
     assert outside.events == []
     assert set(outside.fetched) <= {CERTIFICATE_URL}
@@ -354,7 +354,7 @@ def test_certificate_is_fetched_once_an_hour() -> None:
     ],
 )
 def test_what_is_no_notification_is_said_so(outside: Outside, body: Any) -> None:
-    """400, after the sender was believed."""
+    """The answer is 400, and only a sender that was authenticated gets it."""
     assert post(outside, f"/s3/{SECRET}", body).status_code == 400
     assert post(outside, f"/gcs/{SECRET}", body).status_code == 400
     assert outside.events == []
@@ -385,7 +385,7 @@ def test_stranger_finds_no_description(outside: Outside) -> None:
     assert asyncio.run(statuses()) == [204, 404, 404, 404, 405]
 
 
-# ── what notifications tell ──────────────────────────────────────────────────────────
+# ── the content of notifications ──────────────────────────────────────────────────────────
 
 
 def parse(document: Any, how: Callable[[bytes], tuple[UploadCreated, ...]]) -> list[str]:
@@ -421,7 +421,7 @@ def news(*uris: str) -> list[UploadCreated]:
 
 
 def test_folder_is_news_by_its_markers() -> None:
-    """Thousands of chunks are not thousands of looks."""
+    """Only markers are passed on, so thousands of chunks do not start thousands of runs."""
     found = uploads_of(
         news("gs://in/x.zarr/zarr.json", "gs://in/x.zarr/0/zarr.json", "gs://in/x.zarr/0/c/0/0"),
         Interest(),
@@ -442,7 +442,7 @@ def test_news_of_elsewhere_or_of_our_own_are_left_out() -> None:
 
 
 def test_object_told_of_twice_is_one_event() -> None:
-    """Its id is the same, which is by what Prefect knows an event again."""
+    """Both have the same id, by which Prefect recognises a repeated event."""
     first, again = (upload_event(upload)["id"] for upload in news("gs://in/a.tif") * 2)
     assert first == again
     other = upload_event(UploadCreated("gs://in/a.tif", "2"))["id"]

@@ -103,7 +103,7 @@ def shoot(request: pytest.FixtureRequest, page: Page) -> Shoot:
             return
         page.set_viewport_size({"width": 1280, "height": height})
         page.wait_for_load_state("networkidle")
-        # charts and dialogs glide in; nothing tells when they have arrived
+        # charts and dialogs are animated, and there is no event for the end of it
         page.wait_for_timeout(1500)
         Path(folder).mkdir(parents=True, exist_ok=True)
         path = Path(folder) / f"{name}.png"

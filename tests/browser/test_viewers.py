@@ -154,7 +154,7 @@ def browser(browser: Browser) -> Iterator[Browser]:
 
 @pytest.fixture
 def complaints(page: Page) -> list[str]:
-    """What the page holds against what it was given."""
+    """The errors that the page reports."""
     found: list[str] = []
     page.on("pageerror", lambda error: found.append(str(error)))
 

@@ -44,7 +44,7 @@ OLDER = {
 
 @dataclass
 class Run:
-    """How one process ended, and what it told on its way."""
+    """How one process ended, and what it printed."""
 
     pid: int
     code: int

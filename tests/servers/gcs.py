@@ -163,7 +163,7 @@ def _rolled_up(name: str, prefix: str, delimiter: str) -> str:
 
 
 def check_listing(bucket: str) -> None:
-    """Refuse to tell what is in a bucket, and what is not, to who may not list it."""
+    """Refuse a listing, or a look-up of an absent object, to a client that may not list."""
     if not policies.may_list(bucket):
         raise RefusedError(403, "caller does not have storage.objects.list access")
 
@@ -218,7 +218,7 @@ def bucket_resource(name: str) -> dict[str, Any]:
 def split_multipart(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
     """Headers and body of each part, whichever line ends the client uses.
 
-    Which they are the first line says: a body may end in a carriage return of its own.
+    The first line shows which line ends are used: a body may itself end in a carriage return.
     """
     found = re.search(r'boundary="?([^";]+)"?', content_type)
     if found is None:

@@ -8,10 +8,10 @@ from typing import Any
 PLACES = ("local", "memory", "gs", "s3")
 
 UNLISTED = ("gs unlisted", "s3 unlisted")
-"""Buckets of which clients get what they know by name, and no listing."""
+"""Buckets whose objects clients can read by name, but not list."""
 
 Places = Callable[[str], str]
-"""Takes a kind out of `PLACES`, and gives the URI of an empty place of it."""
+"""Takes one of the kinds in `PLACES` and returns the URI of an empty location of that kind."""
 
 
 def storage_environment(gs: str, s3: str) -> Mapping[str, str]:

@@ -1,5 +1,5 @@
-"""What the emulators let their clients do. A bucket whose objects may not be listed does as
-the real ones do: it answers alike to a listing and to the question for what is not there."""
+"""What the emulators let their clients do. A bucket that may not be listed behaves like
+a real one: it answers a listing and a request for an absent object in the same way."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def test_every_kind_of_source_gives_the_same_pyramid(
 
 
 def test_the_callers_image_is_as_it_was(tmp_path: Path) -> None:
-    """Neither its pixels nor what it says of its axes."""
+    """Neither the pixels nor the axes of the caller's image are changed."""
     samples = noise((40, 30, 2))
     image = NgffImage(samples, "yxc", {"x": 0.5}, {"y": 1.0}, "cells", {"x": "micrometer"})
     before = {k: v for k, v in vars(image).items() if k != "data"}
@@ -554,7 +554,7 @@ def test_source_and_target_must_lie_apart(source: str, target: str, tmp_path: Pa
 def test_other_options_at_a_target_are_named(
     changed: dict[str, Any], named: str, tmp_path: Path
 ) -> None:
-    """And nothing of the first build is touched, unless overwriting is said."""
+    """Nothing of the first build is changed without ``overwrite``."""
     target = tmp_path / "image.ome.zarr"
     build_pyramid(VOLUME, target, **SMALL)
     before = dated_contents(tmp_path)

@@ -1,4 +1,4 @@
-"""How a level ends, and what becomes of the receipts of a pass that fails."""
+"""Finishing a level, and the receipts of a pass that fails: stored, or forgotten."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def failing(tmp_path: Path) -> Failing:
 def test_receipts_of_a_pass_that_fails_are_written_down(
     failing: Failing, error: BaseException
 ) -> None:
-    """So that the next run does not do it again; of its levels and no others."""
+    """The next run need not repeat them. Only receipts of this pass's levels are written."""
     failing.fail(error, 1)
     assert failing.segments == ["ledger/1/segments/000000.jsonl"]
     assert len(failing.build.ledgers[1].receipts) == 1

@@ -161,7 +161,7 @@ def test_an_array_is_asked_once_a_region_for_each_sample_once(
     report = build_pyramid(
         NgffImage(before, image.dims), tmp_path / "a.zarr", method=method, **options
     )
-    # What tells one array in memory from another reads it too.
+    # Computing the identity of an array in memory reads it too.
     extra = before.reads - report.levels[0].regions
     assert 0 <= extra <= 1
     assert before.times.max() <= 1 + extra

@@ -43,7 +43,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_where_there_is_nothing_the_target_is_free(place: Place) -> None:
-    """Two requests tell."""
+    """Two requests are enough to find that out."""
     state = inspect_target(place.wanted(OTHER), overwrite=False)
     assert (state.kind, state.plan, state.build) == ("free", None, None)
     assert place.beside.asked == ["read plan.json"]
@@ -423,7 +423,7 @@ def test_receipts_of_objects_that_are_gone_are_dropped(
 
 
 def test_where_nothing_is_gone_nothing_is_dropped(place: Place) -> None:
-    """One listing tells, and nothing is written."""
+    """One listing is enough to find that out, and nothing is written."""
     build = place.built().stored()
     place.forget()
     assert drop_missing(build) == 0

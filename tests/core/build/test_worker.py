@@ -70,7 +70,7 @@ def order(tmp_path: Path) -> Order:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What becomes of sources: each opening and closing."""
+    """Records each opening and closing of a source."""
     found: list[str] = []
     inner = worker.open_source
 

@@ -245,7 +245,7 @@ def test_nothing_is_computed_until_it_is_asked_for() -> None:
 
 
 def test_levels_survive_pickling() -> None:
-    """So that a cluster can compute them."""
+    """Graphs can be pickled, which a cluster needs to compute them."""
     array = samples(40, 48)
     image = to_multiscales(array, [2], BIN).images[1]
     again = pickle.loads(pickle.dumps(image.data))

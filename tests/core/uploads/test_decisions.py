@@ -137,7 +137,7 @@ def test_upload_that_was_put_back_is_built_again() -> None:
 
 
 def test_clock_that_was_ahead_keeps_nothing_waiting() -> None:
-    """Neither stillness nor a pause is measured from a time that has not come."""
+    """Neither the settle time nor a pause is counted from a time in the future."""
     ahead = look(100_000)
     back = look(1000, before=ahead)
     assert only(back).action == "wait"
