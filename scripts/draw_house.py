@@ -23,6 +23,9 @@ CORE = "ngff_core"
 PACKAGES = ("ngff_flows", "flows", "tasks", CORE)
 # ngff_core's own modules, which lie in no package of it
 ROOT_MODULES = f"{CORE}/*.py"
+# the modules that callers import names from, which may import every package
+PUBLIC = f"{CORE}/public"
+PUBLIC_MODULES = ("__init__", "to_multiscales")
 
 # A second line for the boxes, where the name alone does not say it.
 ROLES = {
@@ -42,6 +45,7 @@ ROLES = {
     f"{CORE}/model": "axes, metadata",
     f"{CORE}/storage": "files and buckets",
     ROOT_MODULES: "errors, geometry, memory",
+    PUBLIC: "all public names",
 }
 
 
@@ -53,9 +57,11 @@ def package_of(parts: tuple[str, ...], root: Path) -> str | None:
         return parts[0]
     if len(parts) > 1 and (root / CORE / parts[1] / "__init__.py").is_file():
         return f"{CORE}/{parts[1]}"
-    # the public names in ngff_core/__init__.py come from every package: no box has them
-    is_module = len(parts) > 1 and (root / CORE / f"{parts[1]}.py").is_file()
-    return ROOT_MODULES if is_module and parts[1] not in ("__init__", "to_multiscales") else None
+    if len(parts) == 1 or parts[1] in PUBLIC_MODULES:
+        return PUBLIC
+    # names of ngff_core/__init__.py are no modules
+    is_module = (root / CORE / f"{parts[1]}.py").is_file()
+    return ROOT_MODULES if is_module else PUBLIC
 
 
 def imported(file: Path, root: Path) -> Iterator[tuple[str, ...]]:
@@ -70,18 +76,8 @@ def imported(file: Path, root: Path) -> Iterator[tuple[str, ...]]:
             yield from ((*origin, alias.name) for alias in node.names)
 
 
-def public_names(root: Path) -> dict[str, tuple[str, ...]]:
-    """Where the names that ``import ngff_core`` offers are defined."""
-    return {
-        names[-1]: names
-        for names in imported(root / CORE / "__init__.py", root)
-        if names[0] == CORE
-    }
-
-
 def imports(root: Path) -> Graph:
     """For each package those that it imports, itself left out."""
-    public = public_names(root)
     graph: dict[str, set[str]] = {}
     for top in PACKAGES:
         for file in sorted((root / top).rglob("*.py")):
@@ -90,8 +86,7 @@ def imports(root: Path) -> Graph:
                 continue
             found = graph.setdefault(box, set())
             for names in imported(file, root):
-                is_public = names[0] == CORE and len(names) == 2
-                other = package_of(public.get(names[-1], names) if is_public else names, root)
+                other = package_of(names, root)
                 if other is not None and other != box:
                     found.add(other)
     return {box: frozenset(found) for box, found in graph.items()}
@@ -135,7 +130,8 @@ def ranked(graph: Graph) -> list[str]:
 
 def label(box: str) -> str:
     """A box's text: the folder, and what lies in it."""
-    name = f"{CORE}/*.py" if box == ROOT_MODULES else f"{box}/".removeprefix(f"{CORE}/")
+    names = {ROOT_MODULES: f"{CORE}/*.py", PUBLIC: "import ngff_core"}
+    name = names.get(box, f"{box}/".removeprefix(f"{CORE}/"))
     return f"{name}<br>{ROLES[box]}" if box in ROLES else name
 
 
