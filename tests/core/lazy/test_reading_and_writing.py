@@ -407,12 +407,12 @@ def test_a_pyramid_put_together_by_hand_is_written_as_it_is(wrap: Any) -> None:
         (lambda m: m.images.pop(), "1 images for 2 datasets"),
         (lambda m: m.metadata.axes.reverse(), "axes"),
         (lambda m: setattr(m.images[1], "data", np.zeros((20, 20), "f4")), "uint16 and of float32"),
-        (lambda m: setattr(m.metadata.datasets[1], "path", "../b"), "no path of a level"),
+        (lambda m: setattr(m.metadata.datasets[1], "path", "../b"), "not a path of a level"),
         (lambda m: setattr(m.metadata, "name", "a/b"), "cannot be part of a path"),
-        (lambda m: m.metadata.datasets.reverse(), "no valid OME-Zarr"),
+        (lambda m: m.metadata.datasets.reverse(), "not a valid OME-Zarr"),
         (
             lambda m: m.metadata.datasets[0].coordinateTransformations.append(Scale([1.0])),
-            "has not 2 numbers",
+            "does not have 2 numbers",
         ),
     ],
 )

@@ -878,10 +878,10 @@ def test_what_a_live_process_cached_is_never_stale(own_cache: Path) -> None:
     gone = [own_cache / f"ngff-flows-cache-1000-{host}_elsewhere-{os.getpid()}-abcdef01"]
     for folder in (*kept, *gone):
         folder.mkdir(parents=True)
-        (folder / "file").touch()
+        (folder / "zarr.json").touch()
     remove_stale_caches(own_cache)
-    assert all((folder / "file").exists() for folder in kept)
-    assert not any((folder / "file").exists() for folder in gone)
+    assert all((folder / "zarr.json").exists() for folder in kept)
+    assert not any((folder / "zarr.json").exists() for folder in gone)
 
 
 def test_signal_handlers_are_left_alone() -> None:

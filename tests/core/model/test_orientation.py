@@ -60,7 +60,7 @@ def test_a_preset_counts_for_the_axes_that_are_there() -> None:
     ("orientation", "message"),
     [
         ("LAS", "LPS and RAS"),
-        ({"w": AnatomicalOrientation("left-to-right")}, "'w' is no axis"),
+        ({"w": AnatomicalOrientation("left-to-right")}, "'w' is not an axis"),
         ({"c": AnatomicalOrientation("left-to-right")}, "'c' is not a spatial axis"),
         ({"t": AnatomicalOrientation("left-to-right")}, "'t' is not a spatial axis"),
         ({"z": AnatomicalOrientation("left-to-right")}, "'z' is not an axis of this image"),
