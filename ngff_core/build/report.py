@@ -8,56 +8,214 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ngff_core.model.axes import SPATIAL
+from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.verify import Verification
 from ngff_core.records.lease import Holder
+from ngff_core.sources.base import ChunkCount
 
 
 @dataclass(frozen=True)
-class LevelReport:
-    """One level as it was built. This run wrote ``fresh`` of its regions."""
+class LevelResult:
+    """What is stored of a level, and what this run did for it."""
 
-    index: int
-    path: str
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None
-    factor: tuple[int, ...]
-    scale: tuple[float, ...]
-    regions: int
     fresh: int
+    """Regions that this run wrote."""
     raw_bytes: int
+    """Bytes of the level's samples, uncompressed."""
     stored_bytes: int
+    """Bytes of the level's objects, as the ledger records them."""
     seconds: float
+    """Seconds that this run took for the level."""
     retries: Mapping[str, int] = field(default_factory=dict)
     """Requests of this run that were tried again, by a status or an error's name, without
     those of a cluster's workers."""
 
 
 @dataclass(frozen=True)
-class BuildReport:
-    """What a build did, and whether the pyramid matches its plan and ledger."""
+class LevelReport:
+    """One level as it was built."""
 
-    source: str
-    target: str
-    method: str
-    ome_zarr_version: str
-    dims: tuple[str, ...]
-    units: tuple[str | None, ...]
-    dtype: str
-    compressor: str
-    plan_digest: str
-    cached: bool
-    levels: tuple[LevelReport, ...]
-    verification: Verification | None
+    plan: LevelPlan
+    scale: tuple[float, ...]
+    """Spacing of the level's samples, per axis."""
+    result: LevelResult
+
+    @property
+    def index(self) -> int:
+        """Number of the level; 0 is the full image."""
+        return self.plan.index
+
+    @property
+    def path(self) -> str:
+        """Path of the level's array, below the group of the image."""
+        return self.plan.path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the level, per axis."""
+        return self.plan.shape
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of a chunk, per axis."""
+        return self.plan.chunks
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        """Shape of a shard, per axis; None for arrays without shards."""
+        return self.plan.shards
+
+    @property
+    def factor(self) -> tuple[int, ...]:
+        """Downsampling factor relative to level 0, per axis."""
+        return self.plan.factor
+
+    @property
+    def regions(self) -> int:
+        """Number of regions that the level is cut into."""
+        return self.plan.regions
+
+    @property
+    def fresh(self) -> int:
+        """Regions that this run wrote."""
+        return self.result.fresh
+
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of the level's samples, uncompressed."""
+        return self.result.raw_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the level's objects."""
+        return self.result.stored_bytes
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that this run took for the level."""
+        return self.result.seconds
+
+    @property
+    def retries(self) -> Mapping[str, int]:
+        """Requests of this run that were tried again, by a status or an error's name."""
+        return self.result.retries
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "index": self.index,
+            "path": self.path,
+            "shape": self.shape,
+            "chunks": self.chunks,
+            "shards": self.shards,
+            "factor": self.factor,
+            "scale": self.scale,
+            "regions": self.regions,
+            **asdict(self.result),
+        }
+
+
+@dataclass(frozen=True)
+class RunStatistics:
+    """What only this run knows: its time, its source's chunks, and its retries."""
+
     seconds: float
-    source_chunks: int | None = None
-    """Shards of a zarr source, or its chunks if it has no shards: the objects it should have.
-    None for other kinds of sources, and where the source cannot be listed."""
-    absent_chunks: int | None = None
-    """Those that were absent when this run began, and were read as the fill value."""
+    """Seconds since the build took its target."""
+    chunks: ChunkCount | None = None
+    """The objects that a zarr source should have, and those of them that were absent when this
+    run began and were read as the fill value. None for other kinds of sources, and where the
+    source cannot be listed."""
     retries_beside: Mapping[str, int] = field(default_factory=dict)
     """Retries that belong to no level: of plan, ledger, listings, metadata, verification and
     cache."""
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build did, and whether the pyramid matches its plan and ledger.
+
+    Attributes
+    ----------
+    source, target
+        URIs or absolute paths.
+    plan
+        Everything that decided the stored bytes.
+    cached
+        Whether the source was rewritten to a cache first.
+    levels
+        A report of each level, the full image first.
+    verification
+        The result of verifying the pyramid; None if it was not verified.
+    run
+        Time, chunks of the source, and retries of this run.
+    """
+
+    source: str
+    target: str
+    plan: PyramidPlan
+    cached: bool
+    levels: tuple[LevelReport, ...]
+    verification: Verification | None
+    run: RunStatistics
+
+    @property
+    def method(self) -> str:
+        """Name of the downsampling method."""
+        return self.plan.method
+
+    @property
+    def ome_zarr_version(self) -> str:
+        """OME-Zarr version of the pyramid."""
+        return self.plan.ome_zarr_version
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Names of the axes, in t, c, z, y, x order."""
+        return self.plan.image.dims
+
+    @property
+    def units(self) -> tuple[str | None, ...]:
+        """Unit of each axis; None for an axis without a unit."""
+        return self.plan.image.units
+
+    @property
+    def dtype(self) -> str:
+        """dtype of all levels, such as ``uint16``."""
+        return str(self.plan.dtype)
+
+    @property
+    def compressor(self) -> str:
+        """Compressor of the chunks, as the option writes it."""
+        return self.plan.compressor
+
+    @property
+    def plan_digest(self) -> str:
+        """SHA-256 of the plan."""
+        return self.plan.digest
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the build took its target."""
+        return self.run.seconds
+
+    @property
+    def source_chunks(self) -> int | None:
+        """Shards of a zarr source, or its chunks if it has no shards: the objects it should have.
+
+        None for other kinds of sources, and where the source cannot be listed.
+        """
+        return self.run.chunks.total if self.run.chunks else None
+
+    @property
+    def absent_chunks(self) -> int | None:
+        """Those that were absent when this run began, and were read as the fill value."""
+        return self.run.chunks.absent if self.run.chunks else None
+
+    @property
+    def retries_beside(self) -> Mapping[str, int]:
+        """Retries that belong to no level: of plan, ledger, listings, metadata, verification
+        and cache."""
+        return self.run.retries_beside
 
     @property
     def retries(self) -> dict[str, int]:
@@ -74,19 +232,42 @@ class BuildReport:
 
     @property
     def stored_bytes(self) -> int:
+        """Bytes of the objects of all levels."""
         return sum(level.stored_bytes for level in self.levels)
 
     @property
     def raw_bytes(self) -> int:
+        """Bytes of all levels, uncompressed."""
         return sum(level.raw_bytes for level in self.levels)
 
     @property
     def verified(self) -> bool:
+        """Whether the pyramid was verified without a finding."""
         return self.verification is not None and self.verification.ok
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
-        return {**asdict(self), "verified": self.verified, "retries": self.retries}
+        checked = self.verification
+        return {
+            "source": self.source,
+            "target": self.target,
+            "method": self.method,
+            "ome_zarr_version": self.ome_zarr_version,
+            "dims": self.dims,
+            "units": self.units,
+            "dtype": self.dtype,
+            "compressor": self.compressor,
+            "plan_digest": self.plan_digest,
+            "cached": self.cached,
+            "levels": tuple(level.to_dict() for level in self.levels),
+            "verification": None if checked is None else asdict(checked),
+            "seconds": self.seconds,
+            "source_chunks": self.source_chunks,
+            "absent_chunks": self.absent_chunks,
+            "retries_beside": dict(self.retries_beside),
+            "verified": self.verified,
+            "retries": self.retries,
+        }
 
 
 @dataclass(frozen=True)
