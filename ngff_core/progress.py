@@ -26,7 +26,7 @@ class Started:
 class Advanced:
     """Another piece of a phase is done and recorded; ``nbytes`` are its raw bytes.
 
-    ``retries`` are those of the phase so far: requests whose trouble was passed over.
+    ``retries`` are those of the phase so far: failed requests that were tried again.
     """
 
     phase: str
