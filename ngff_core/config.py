@@ -107,6 +107,29 @@ def _fixed(
 class Config:
     """Settings of this process; assign to an attribute to change one.
 
+    Attributes
+    ----------
+    memory_target
+        Bytes that a build may hold in memory where it is given no ``memory_limit``.
+    task_target
+        `to_multiscales` caches an array whose dask graph has more tasks than this.
+    cache_store
+        Where `to_multiscales` caches: a path, a URI, a zarr store or a mapping.
+    kernel_backend
+        Implementation of the ``itkwasm_*`` methods: ``"native"`` or ``"itkwasm"``.
+    lease_seconds, receipt_seconds, region_seconds
+        How long a lease lasts, how often receipts are stored, how long requests may fail.
+    region_retries
+        Failed requests of one region that are tried again before the build gives up.
+    log_level
+        Level of the log; None for the default of the program.
+
+    Examples
+    --------
+    >>> import ngff_core
+    >>> ngff_core.config.task_target
+    50000
+
     An environment variable with an unusable value leaves its setting without a value:
     `check`, and every use of the setting, raise an `InvalidOptionError` that names the variable.
     """

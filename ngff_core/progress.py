@@ -1,7 +1,7 @@
-"""What the core tells of its work: small events, sent to whoever listens.
+"""Events: how the core reports its progress to a listener.
 
-An event is sent after a piece is done, never before; counts never go backwards, and
-the last one equals the total.
+An event is sent after a unit of work is done, never before. Counts never decrease, and the last
+one equals the total.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Started:
-    """A phase began; ``done`` of its ``total`` pieces were done by an earlier run."""
+    """A phase began; earlier runs did ``done`` of its ``total`` units of work."""
 
     phase: str
     done: int
@@ -24,9 +24,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Advanced:
-    """Another piece of a phase is done and recorded; ``nbytes`` are its raw bytes.
+    """One more unit of a phase is done and recorded; ``nbytes`` are its uncompressed bytes.
 
-    ``retries`` are those of the phase so far: failed requests that were tried again.
+    ``retries`` counts the requests of the phase so far that failed with a transient error and
+    were repeated.
     """
 
     phase: str
@@ -38,7 +39,7 @@ class Advanced:
 
 @dataclass(frozen=True)
 class Finished:
-    """All pieces of a phase are done, ``fresh`` of them by this run."""
+    """All units of a phase are done, ``fresh`` of them by this run."""
 
     phase: str
     total: int
@@ -49,14 +50,14 @@ class Finished:
 
 @dataclass(frozen=True)
 class Message:
-    """A sentence for whoever watches."""
+    """A sentence for the person who watches the build."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Waiting(Message):
-    """A sentence that says for whom the work is standing still."""
+    """A sentence that says which other process the work is waiting for."""
 
 
 Event = Started | Advanced | Finished | Message
@@ -64,11 +65,11 @@ Listener = Callable[[Event], None]
 
 
 def silent(event: Event) -> None:
-    """The listener that does nothing."""
+    """The listener that ignores every event."""
 
 
 class Relay:
-    """A listener that hands on to another one, which may take its turn in mid-phase."""
+    """A listener that forwards events to another one, which may be replaced during a phase."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -77,14 +78,14 @@ class Relay:
         self._listener(event)
 
     def tell(self, listener: Listener, progress: PhaseProgress | None) -> None:
-        """Tell another listener from now on, and how far the phase is, where it began."""
+        """Forward to another listener, and report to it how far ``progress`` is, if it began."""
         self._listener = listener
         if progress is not None:
             progress.repeat()
 
 
 class PhaseProgress:
-    """Counts the pieces of one phase and tells a listener; threads may share it."""
+    """Counts the units of work of one phase and reports them to a listener. Thread-safe."""
 
     def __init__(
         self, listener: Listener, phase: str, total: int, done: int = 0, unit: str = "regions"
@@ -103,7 +104,7 @@ class PhaseProgress:
         listener(Started(phase, done, total, unit))
 
     def advance(self, nbytes: int = 0, retries: int = 0) -> None:
-        """One more piece is done; ``retries`` are those of all pieces up to now."""
+        """Report one more unit done; ``retries`` are those of all units so far."""
         with self._lock:
             self._done += 1
             self._nbytes += nbytes
@@ -111,14 +112,14 @@ class PhaseProgress:
             self._listener(Advanced(self._phase, self._done, self._total, nbytes, retries))
 
     def finish(self) -> float:
-        """The phase is over; returns the seconds it took."""
+        """Report the end of the phase; returns its duration in seconds."""
         with self._lock:
             self._seconds = time.monotonic() - self._began
             self._finished()
             return self._seconds
 
     def repeat(self) -> None:
-        """Tell once more how far the phase is, for a listener that came late."""
+        """Report again how far the phase is, for a listener that was added late."""
         with self._lock:
             self._listener(Started(self._phase, self._before, self._total, self._unit))
             if self._done > self._before:

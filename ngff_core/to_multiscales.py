@@ -1,8 +1,8 @@
 """Pyramids as lazy dask arrays, for notebooks and for writing with ``to_ngff_zarr``.
 
-Every block of a level is computed by the method's kernel from the window of the parent
-that geometry says it needs. So the samples are those of ``build_pyramid`` to the byte,
-whatever the chunks.
+Each block of a level is computed by the method's kernel from the window of the parent level
+that it depends on. The samples are therefore those of ``build_pyramid`` to the byte, whatever
+the chunks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ngff_core.model.orientation import AnatomicalOrientation, resolve_orientati
 from ngff_core.plan.layout import default_chunks, resolve_sizes
 from ngff_core.plan.scale_factors import factors_from_min_length, parent_of, resolve_factors
 
-# The names of the page, by which code written for ngff-zarr finds them here.
+# The private names are here because code written for ngff-zarr imports them from this module.
 __all__ = [
     "_cache_1d_segments",
     "_cache_2d_strips",
@@ -60,22 +60,59 @@ def to_multiscales(
     cache: bool | None = None,
     orientation: str | Mapping[str, AnatomicalOrientation] | None = None,
 ) -> NgffMultiscales:
-    """The pyramid of an image, its levels as lazy dask arrays; nothing is computed yet.
+    """Make a pyramid whose levels are lazy dask arrays; nothing is computed yet.
 
-    ``data`` is an NgffImage, an array of one to five dimensions (numpy, dask, zarr, or
-    nested lists), or a path, URI, zarr store or mapping of bytes with a zarr array or an
-    OME-Zarr image. Axes come out in t, c, z, y, x order. ``scale_factors`` are relative
-    to the full image: a list with one int or one mapping of spatial axes per level, or an
-    int, down to which many samples levels are halved. ``method`` is ITKWASM_GAUSSIAN by
-    default. ``chunks`` are the samples of a chunk: an int for the spatial axes, sizes by
-    position, or a mapping of axes. ``cache`` copies the image to ``config.cache_store``
-    first; None does so for what exceeds ``config.memory_target`` or
-    ``config.task_target``. ``orientation`` is LPS, RAS, or a mapping of spatial axes, and
-    replaces what the image carries.
+    Parameters
+    ----------
+    data
+        The image: an `NgffImage`, an array of one to five dimensions (numpy, dask, zarr, or
+        nested lists), or a path, URI, zarr store or mapping from key to bytes that holds a zarr
+        array or an OME-Zarr image. An array without axis names has the axes ``x``, ``yx``,
+        ``zyx``, ``zyxc`` or ``tzyxc``, by its number of dimensions.
+    scale_factors
+        Downsampling factors relative to the full image: a list with an int for all spatial axes
+        or a mapping of spatial axes for each level above 0, such as ``[2, 4]``. Or an int, the
+        minimum length in samples: levels are halved as long as their spatial axes stay at
+        least that long. Default: 128.
+    method
+        The downsampling method. Default: `Methods.ITKWASM_GAUSSIAN`.
+    chunks
+        Chunk size in samples: an int for all spatial axes, a sequence by position in the
+        caller's order of axes, or a mapping of axes. Default: the source's chunks where they are
+        suitable, else 128 for volumes and 256 for planes.
+    progress
+        Shows the preparation of levels and the cache pass. Default: shown nowhere.
+    cache
+        Whether to copy the image to ``config.cache_store`` first. Default: only if it exceeds
+        ``config.memory_target`` bytes or ``config.task_target`` dask tasks.
+    orientation
+        Anatomical orientation of the spatial axes: ``"LPS"``, ``"RAS"``, or a mapping of axes.
+        It replaces the image's own. Default: the image's own.
 
-    The levels have the image's dtype, in the machine's byte order. Raises a ValueError
-    that names the option it cannot use, and UnsupportedDtypeError, a TypeError, for
-    samples that the method cannot reduce rightly.
+    Returns
+    -------
+    NgffMultiscales
+        One image for each level, finest first, with axes in t, c, z, y, x order, in the image's
+        dtype and the machine's byte order.
+
+    Raises
+    ------
+    InvalidOptionError
+        An option cannot be used; the message names it. A ValueError.
+    UnsupportedDtypeError
+        The method cannot reduce samples of this dtype correctly. A TypeError.
+    SourceNotFoundError, SourceFormatError
+        Nothing is stored at the path or URI, or it is no image.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> image = ngff_core.NgffImage(np.ones((400, 600), "uint8"), "yx", scale={"y": 0.5, "x": 0.5})
+    >>> pyramid = ngff_core.to_multiscales(image, [2, 4], chunks=128)
+    >>> [level.data.shape for level in pyramid.images]
+    [(400, 600), (200, 300), (100, 150)]
+    >>> pyramid.images[2].scale
+    {'y': 2.0, 'x': 2.0}
     """
     method = parse_method(DEFAULT_METHOD if method is None else method)
     opened = open_input(data)
@@ -111,11 +148,45 @@ def to_ngff_image(
     axes_units: Mapping[str, str] | None = None,
     axes_orientations: Mapping[str, AnatomicalOrientation] | None = None,
 ) -> NgffImage:
-    """An image with a dask array, its axes as the caller names them; nothing is computed.
+    """Wrap an array as an image with a dask array and named axes; nothing is computed.
 
-    ``data`` is an array, or a path, URI, zarr store or mapping of bytes with a zarr array
-    or an OME-Zarr image; what such an image says counts where an argument is left out.
-    ``scale`` and ``translation`` are per axis, 1 and 0 by default.
+    Where an argument is left out, the metadata of a stored OME-Zarr image is used.
+
+    Parameters
+    ----------
+    data
+        An array of one to five dimensions, or a path, URI, zarr store or mapping from key to
+        bytes that holds a zarr array or an OME-Zarr image.
+    dims
+        Axis names in the order of the array's axes, out of t, c, z, y, x. Default: ``x``,
+        ``yx``, ``zyx``, ``zyxc`` or ``tzyxc``, by the number of dimensions.
+    scale
+        Size of a sample by axis, in ``axes_units``. Default: 1 for each axis.
+    translation
+        Position of the first sample's centre by axis, in ``axes_units``. Default: 0 for each axis.
+    name
+        Name of the image, part of the paths of its levels. Default: ``"image"``.
+    axes_units
+        UDUNITS names by axis, such as ``{"x": "micrometer"}``. Default: none.
+    axes_orientations
+        Anatomical orientation of spatial axes. Default: none.
+
+    Returns
+    -------
+    NgffImage
+        The image, its axes in the caller's order.
+
+    Raises
+    ------
+    InvalidOptionError
+        The axis names do not fit the array. A ValueError.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> image = ngff_core.to_ngff_image(np.zeros((3, 64, 64)), dims="cyx", scale={"y": 0.5})
+    >>> image.dims, image.scale
+    (('c', 'y', 'x'), {'c': 1.0, 'y': 0.5, 'x': 1.0})
     """
     found = as_stored(data)
     return NgffImage(
@@ -134,7 +205,8 @@ def _ngff_image_scale_factors(
 ) -> list[dict[str, int]]:
     """Absolute factors per spatial axis, one mapping per level above 0.
 
-    ``out_chunks`` has the chunk of each spatial axis: no level is made shorter.
+    ``min_length`` is the minimum length in samples. ``out_chunks`` has the chunk size of each
+    spatial axis: no level is made shorter than that.
     """
     sizes = spatial_shape(ngff_image)
     chunks = resolve_sizes("chunks", dict(out_chunks), ngff_image.dims, dict(sizes))

@@ -28,7 +28,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: seconds on a shared machine say nothing about an example.
-# print_blob: whoever reads a failure, here or in CI's log, can run that very example.
+# print_blob: a failure in a log, here or in CI, can be run again with its own example.
 settings.register_profile("local", deadline=None, print_blob=True)
 # In CI a change is judged by the same examples each time; new ones are found at home.
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)

@@ -60,6 +60,24 @@ class Build:
 
     Made by `open`. Its phases are called in order: `write_cache` if `cache_needed`,
     `write_level` for each level, `publish`, `verify`, `clean`. Each phase does what remains.
+    `build_pyramid` calls them all; a caller that runs each phase as a task of its own uses this.
+
+    Attributes
+    ----------
+    plan
+        The plan as it is stored beside the target.
+    planned
+        The plan and projection that this run was opened with.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with Build.open(np.zeros((512, 512), "uint8"), "memory://phases/a.ome.zarr") as build:
+    ...     reports = [build.write_level(level.index) for level in build.plan.levels]
+    ...     build.publish()
+    ...     verified = build.verify().ok
+    >>> [report.path for report in reports], verified
+    (['scale0/image', 'scale1/image'], True)
     """
 
     def __init__(

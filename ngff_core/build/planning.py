@@ -42,6 +42,13 @@ class PlannedBuild:
         Regions in flight, memory, requests and bytes.
     cached
         Whether the source is rewritten to a cache first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> planned = plan_pyramid(np.zeros((512, 512), "uint8"), "memory://planned/a.ome.zarr")
+    >>> [level.shape for level in planned.plan.levels], planned.cached
+    ([(512, 512), (256, 256)], False)
     """
 
     source: str

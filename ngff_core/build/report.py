@@ -33,71 +33,91 @@ class LevelResult:
 
 @dataclass(frozen=True)
 class LevelReport:
-    """One level as it was built."""
+    """One level as it was built.
+
+    Attributes
+    ----------
+    plan
+        The plan of the level: path, shapes, factor and regions are taken from it.
+    index
+        Number of the level; 0 is the full image.
+    path
+        Path of the level's array in the group.
+    shape, chunks, shards
+        In samples, with axes in t, c, z, y, x order; ``shards`` is None where there are none.
+    factor
+        Downsampling factor by axis, relative to the full image.
+    scale
+        Size of a sample by axis, in the image's units.
+    result
+        Figures of this run and of the stored objects: bytes, seconds and the like.
+    regions, fresh
+        Regions of the level, and those of them that this run wrote.
+    raw_bytes, stored_bytes
+        Bytes of the level before and after compression.
+    seconds
+        Time that this run took for the level.
+    retries
+        Requests of this run that were tried again, by kind.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> report = ngff_core.build_pyramid(np.zeros((512, 512), "uint8"), "memory://level/a.ome.zarr")
+    >>> report.levels[1].shape, report.levels[1].factor
+    ((256, 256), (2, 2))
+    """
 
     plan: LevelPlan
     scale: tuple[float, ...]
-    """Spacing of the level's samples, per axis."""
     result: LevelResult
 
     @property
     def index(self) -> int:
-        """Number of the level; 0 is the full image."""
         return self.plan.index
 
     @property
     def path(self) -> str:
-        """Path of the level's array, below the group of the image."""
         return self.plan.path
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the level, per axis."""
         return self.plan.shape
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Shape of a chunk, per axis."""
         return self.plan.chunks
 
     @property
     def shards(self) -> tuple[int, ...] | None:
-        """Shape of a shard, per axis; None for arrays without shards."""
         return self.plan.shards
 
     @property
     def factor(self) -> tuple[int, ...]:
-        """Downsampling factor relative to level 0, per axis."""
         return self.plan.factor
 
     @property
     def regions(self) -> int:
-        """Number of regions that the level is cut into."""
         return self.plan.regions
 
     @property
     def fresh(self) -> int:
-        """Regions that this run wrote."""
         return self.result.fresh
 
     @property
     def raw_bytes(self) -> int:
-        """Bytes of the level's samples, uncompressed."""
         return self.result.raw_bytes
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the level's objects."""
         return self.result.stored_bytes
 
     @property
     def seconds(self) -> float:
-        """Seconds that this run took for the level."""
         return self.result.seconds
 
     @property
     def retries(self) -> Mapping[str, int]:
-        """Requests of this run that were tried again, by a status or an error's name."""
         return self.result.retries
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,9 +142,9 @@ class RunStatistics:
     seconds: float
     """Seconds since the build took its target."""
     chunks: ChunkCount | None = None
-    """The objects that a zarr source should have, and those of them that were absent when this
-    run began and were read as the fill value. None for other kinds of sources, and where the
-    source cannot be listed."""
+    """Shards of a zarr source, or its chunks if it has no shards: all that it should have, and
+    those that were absent when this run began and were read as the fill value. None for other
+    kinds of sources, and where the source cannot be listed."""
     retries_beside: Mapping[str, int] = field(default_factory=dict)
     """Retries that belong to no level: of plan, ledger, listings, metadata, verification and
     cache."""
@@ -140,14 +160,36 @@ class BuildReport:
         URIs or absolute paths.
     plan
         Everything that decided the stored bytes.
+    method, ome_zarr_version, compressor
+        The options that decided the stored bytes, beside the levels' shapes.
+    dims, units
+        Names of the axes, in t, c, z, y, x order, and the unit of each, or None.
+    dtype
+        Dtype of the samples, as numpy writes it.
+    plan_digest
+        Digest of the plan: equal digests mean equal stored bytes.
     cached
-        Whether the source was rewritten to a cache first.
+        Whether the source was copied to a cache first.
     levels
-        A report of each level, the full image first.
+        One `LevelReport` for each level, finest first.
     verification
-        The result of verifying the pyramid; None if it was not verified.
+        What `verify_pyramid` found at the end; None where the build was not verified.
     run
-        Time, chunks of the source, and retries of this run.
+        Time, source chunks and retries of this run.
+    seconds
+        Time that this run took.
+    source_chunks, absent_chunks
+        Objects that a zarr source should have, and those that were absent and read as the fill
+        value; None for other sources.
+    retries_beside
+        Requests that were tried again and belong to no level, by kind.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> report = ngff_core.build_pyramid(np.zeros((64, 64), "uint8"), "memory://report/a.ome.zarr")
+    >>> report.verified, report.target
+    (True, 'memory://report/a.ome.zarr')
     """
 
     source: str
@@ -160,61 +202,46 @@ class BuildReport:
 
     @property
     def method(self) -> str:
-        """Name of the downsampling method."""
         return self.plan.method
 
     @property
     def ome_zarr_version(self) -> str:
-        """OME-Zarr version of the pyramid."""
         return self.plan.ome_zarr_version
 
     @property
     def dims(self) -> tuple[str, ...]:
-        """Names of the axes, in t, c, z, y, x order."""
         return self.plan.image.dims
 
     @property
     def units(self) -> tuple[str | None, ...]:
-        """Unit of each axis; None for an axis without a unit."""
         return self.plan.image.units
 
     @property
     def dtype(self) -> str:
-        """dtype of all levels, such as ``uint16``."""
         return str(self.plan.dtype)
 
     @property
     def compressor(self) -> str:
-        """Compressor of the chunks, as the option writes it."""
         return self.plan.compressor
 
     @property
     def plan_digest(self) -> str:
-        """SHA-256 of the plan."""
         return self.plan.digest
 
     @property
     def seconds(self) -> float:
-        """Seconds since the build took its target."""
         return self.run.seconds
 
     @property
     def source_chunks(self) -> int | None:
-        """Shards of a zarr source, or its chunks if it has no shards: the objects it should have.
-
-        None for other kinds of sources, and where the source cannot be listed.
-        """
         return self.run.chunks.total if self.run.chunks else None
 
     @property
     def absent_chunks(self) -> int | None:
-        """Those that were absent when this run began, and were read as the fill value."""
         return self.run.chunks.absent if self.run.chunks else None
 
     @property
     def retries_beside(self) -> Mapping[str, int]:
-        """Retries that belong to no level: of plan, ledger, listings, metadata, verification
-        and cache."""
         return self.run.retries_beside
 
     @property
@@ -283,7 +310,30 @@ class PhaseStatus:
 
 @dataclass(frozen=True)
 class BuildStatus:
-    """How far the build at a target is, and which process, if any, is building it."""
+    """How far the build at a target is, and which process, if any, is building it.
+
+    Attributes
+    ----------
+    target, source
+        URIs or absolute paths.
+    method
+        Name of the downsampling method.
+    plan_digest
+        Digest of the stored plan.
+    levels
+        Regions done and in total for each level, finest first.
+    published
+        Whether the group documents are there, so that readers see an image.
+    builder
+        The process that took the target last; None where there never was one.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((64, 64), "uint8"), "memory://status/a.ome.zarr")
+    >>> ngff_core.build_status("memory://status/a.ome.zarr").finished
+    True
+    """
 
     target: str
     source: str

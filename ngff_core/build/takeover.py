@@ -69,6 +69,9 @@ def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
     if document is None:
         if retrying(target.is_empty):
             return TargetState("free")
+        # Another builder may have begun between the two requests: its plan came first.
+        document = retrying(beside.read, PLAN_KEY)
+    if document is None:
         if overwrite:
             with suppress(UnlistableError):
                 check_replaceable(target, beside)

@@ -27,6 +27,16 @@ class Methods(StrEnum):
 
     Wherever a method is asked for, its value is accepted too. The value is also the ``type``
     of the multiscale in OME-Zarr metadata.
+
+    Attributes
+    ----------
+    value
+        Name of the method, such as ``"itkwasm_gaussian"``.
+
+    Examples
+    --------
+    >>> Methods("itkwasm_bin_shrink").name
+    'ITKWASM_BIN_SHRINK'
     """
 
     ITKWASM_GAUSSIAN = "itkwasm_gaussian"

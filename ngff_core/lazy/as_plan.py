@@ -1,6 +1,7 @@
-"""The plan of a pyramid that the caller gives: its arrays, and what metadata says of them.
+"""The plan of a caller's pyramid: made from its arrays and its metadata.
 
-A level that ``to_multiscales`` derived, and nobody replaced, is told by its array's name.
+A level that ``to_multiscales`` derived, and that was not replaced since, is recognised by the
+name of its array.
 """
 
 from __future__ import annotations
@@ -37,26 +38,26 @@ from ngff_core.plan.scale_factors import parent_of
 
 @dataclass(frozen=True)
 class Pyramid:
-    """A plan of the arrays, what metadata says of them, and their samples."""
+    """A plan made from arrays, their metadata, and the arrays by level."""
 
     plan: PyramidPlan
     entry: ImageEntry
     arrays: tuple[ArrayLike, ...]
 
 
-def given_pyramid(
+def plan_of_arrays(
     multiscales: NgffMultiscales,
     version: OmeZarrVersion,
     chunks_per_shard: Any,
     shards: Any,
     compressor: str,
 ) -> Pyramid:
-    """What ``multiscales`` is to be on disk, its axes in t, c, z, y, x order.
+    """The plan by which ``multiscales`` is stored, with axes in t, c, z, y, x order.
 
-    Raises InvalidOptionError, a ValueError, for images, metadata or options that do not
-    fit each other or ``version``. Nothing is computed.
+    Nothing is computed. Raises InvalidOptionError, a ValueError, where images, metadata and
+    options do not fit each other or ``version``.
     """
-    _check_whole(multiscales)
+    _check_consistent(multiscales)
     images = [_ordered(image) for image in multiscales.images]
     base = images[0]
     entry = _entry(multiscales, base)
@@ -71,7 +72,7 @@ def given_pyramid(
     )
     check_image(info)
     own_chunks = [_chunks_of(image) for image in images]
-    given = _given_shards(multiscales, version, own_chunks[0], base, chunks_per_shard, shards)
+    given = _requested_shards(multiscales, version, own_chunks[0], base, chunks_per_shard, shards)
     levels = tuple(
         _level(index, multiscales, images, own_chunks, given, entry.datasets[index].path)
         for index in range(len(images))
@@ -87,7 +88,7 @@ def given_pyramid(
     return Pyramid(plan, entry, tuple(image.data for image in images))
 
 
-def _check_whole(multiscales: NgffMultiscales) -> None:
+def _check_consistent(multiscales: NgffMultiscales) -> None:
     images, metadata = multiscales.images, multiscales.metadata
     if not images or len(images) != len(metadata.datasets):
         raise InvalidOptionError(
@@ -105,7 +106,7 @@ def _check_whole(multiscales: NgffMultiscales) -> None:
             )
     for dataset in metadata.datasets:
         if any(part in ("", ".", "..") for part in dataset.path.split("/")):
-            raise InvalidOptionError(f"path: {dataset.path!r} is no path of a level")
+            raise InvalidOptionError(f"path: {dataset.path!r} is not a path of a level")
 
 
 def _ordered(image: NgffImage) -> NgffImage:
@@ -147,12 +148,12 @@ def _placed(
         return placement(dataset, metadata.coordinateTransformations, ndim)
     except ValueError:
         raise InvalidOptionError(
-            f"metadata: a transformation of {dataset.path!r} has not {ndim} numbers"
+            f"metadata: a transformation of {dataset.path!r} does not have {ndim} numbers"
         ) from None
 
 
 def _chunks_of(image: NgffImage) -> Shape:
-    """How an array is cut, which its stored copy keeps."""
+    """The chunk size of an array, which its stored copy keeps."""
     data: Any = image.data
     shape = tuple(int(n) for n in data.shape)
     if isinstance(data, da.Array):
@@ -164,7 +165,7 @@ def _chunks_of(image: NgffImage) -> Shape:
     return tuple(default[d] for d in image.dims)
 
 
-def _given_shards(
+def _requested_shards(
     multiscales: NgffMultiscales,
     version: str,
     chunks: Shape,
@@ -175,7 +176,9 @@ def _given_shards(
     if chunks_per_shard is None and shards is None:
         return None
     if version == "0.4":
-        raise InvalidOptionError("shards: OME-Zarr 0.4 is zarr v2, which has none; use 0.5")
+        raise InvalidOptionError(
+            "shards: OME-Zarr 0.4 is zarr v2, which has no shards; use version 0.5"
+        )
     caller_dims = tuple(multiscales.images[0].dims)
     sizes = dict(zip(base.dims, chunks, strict=True))
     if shards is not None:
@@ -196,15 +199,15 @@ def _level(
     multiscales: NgffMultiscales,
     images: Sequence[NgffImage],
     own_chunks: Sequence[Shape],
-    given_shards: Shape | None,
+    requested: Shape | None,
     path: str,
 ) -> LevelPlan:
     image, chunks = images[index], own_chunks[index]
     shape = tuple(int(n) for n in image.data.shape)
     itemsize = np.dtype(image.data.dtype).itemsize
     shards = None
-    if given_shards is not None:
-        shards = level_shards(given_shards, own_chunks[0], chunks, shape)
+    if requested is not None:
+        shards = level_shards(requested, own_chunks[0], chunks, shape)
     parent, step = _derivation(multiscales, index) or (None, (1,) * len(shape))
     return LevelPlan(
         index=index,
@@ -213,7 +216,7 @@ def _level(
         chunks=chunks,
         shards=shards,
         block=shards or grow_block(image.dims, shape, chunks, itemsize),
-        # Metadata is not made from this plan, so the factor decides nothing here.
+        # Metadata is not made from this plan, so this factor has no effect.
         factor=step,
         parent=parent,
         step=step,
@@ -221,9 +224,9 @@ def _level(
 
 
 def _derivation(multiscales: NgffMultiscales, index: int) -> tuple[int, Shape] | None:
-    """Parent and step of a level that `to_multiscales` derived, and nobody replaced.
+    """Parent and step of a level that `to_multiscales` derived; None for another array.
 
-    Told by its array's name, which says what was made of which parent's array.
+    The array's name is a digest of the parent's name and of the method, step and chunks.
     """
     data: Any = multiscales.images[index].data
     method, factors = multiscales.method, multiscales.scale_factors
@@ -247,10 +250,10 @@ def _absolute(factor: Any, dims: Sequence[str]) -> Shape:
 
 
 def documents_of(pyramid: Pyramid) -> dict[str, bytes]:
-    """The documents of the pyramid's groups, by key; InvalidOptionError where they are invalid."""
+    """The documents of the pyramid's group by key; raises InvalidOptionError for invalid ones."""
     try:
         return image_documents(pyramid.entry, pyramid.plan.ome_zarr_version)
     except ValueError as error:
         raise InvalidOptionError(
-            f"metadata: no valid OME-Zarr {pyramid.plan.ome_zarr_version} image: {error}"
+            f"metadata: not a valid OME-Zarr {pyramid.plan.ome_zarr_version} image: {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""The lazy API's cache: a large image is copied piece by piece before levels are derived."""
+"""The cache pass of the lazy API: a large image is copied before levels are derived."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from ngff_core.config import config
 from ngff_core.geometry import Region, blocks, ceil_div
-from ngff_core.lazy.cutting import block_bytes, piece_bytes, pieces_shape
+from ngff_core.lazy.cutting import block_bytes, box_shape, work_bytes
+from ngff_core.lazy.dask_compat import count_tasks
 from ngff_core.lazy.dask_levels import lazy_array
 from ngff_core.lazy.image_cache import (
     CachedArray,
@@ -28,29 +29,24 @@ from ngff_core.model.axes import spatial_dims
 from ngff_core.model.image import NgffImage
 
 _TARGET_CHUNK = {True: 512, False: 1024}
-"""Samples per spatial axis of a cache chunk, with z and without."""
+"""Samples along each spatial axis of a cache chunk, with z and without."""
 _SMALLEST_CHUNK = 16
 _FEWEST = 256
-"""Samples of the smallest cache chunk: with fewer there would be more objects than gain."""
+"""Samples of the smallest cache chunk: smaller ones cost more objects than they save memory."""
 
 
 def wants_cache(array: Any, cache: bool | None) -> bool:
-    """Whether to copy a lazy array first: as asked, else where it exceeds a target of config."""
+    """Whether to copy a lazy array first: ``cache``, or if that is None, if it exceeds `config`."""
     if cache is not None:
         return bool(cache)
-    return array.nbytes > config.memory_target or _tasks(array) > config.task_target
-
-
-def _tasks(array: Any) -> int:
-    graph: Any = array.__dask_graph__()
-    return sum(len(layer) for layer in graph.layers.values())
+    return array.nbytes > config.memory_target or count_tasks(array) > config.task_target
 
 
 def _find_optimal_chunk_size(first_chunk: int, dim_size: int, min_divisor: int = 16) -> int:
     """The divisor of ``dim_size`` nearest to ``first_chunk``.
 
-    Of two as near it is the multiple of ``min_divisor``, else the larger. ``dim_size``
-    itself where that is at most ``min_divisor``.
+    Of two that are equally near, a multiple of ``min_divisor`` is taken, else the larger. A
+    ``dim_size`` of at most ``min_divisor`` is its own optimal chunk size.
 
     >>> _find_optimal_chunk_size(512, 1000), _find_optimal_chunk_size(512, 1021)
     (500, 1021)
@@ -63,10 +59,10 @@ def _find_optimal_chunk_size(first_chunk: int, dim_size: int, min_divisor: int =
 
 
 def _large_image_serialization(image: NgffImage, progress: Progress) -> NgffImage:
-    """The same image with its samples copied to ``config.cache_store``, piece by piece.
+    """The same image with its samples copied to ``config.cache_store``, box by box.
 
-    Axes may be in any order. Reading falls back on the caller's array where the copy is
-    gone, so a cache that was removed costs time and no sample.
+    Axes may be in any order. Where the copy was removed, the caller's array is read instead:
+    that costs time, but changes no sample.
     """
     data = as_dask(as_stored(image))
     dims = tuple(image.dims)
@@ -91,9 +87,9 @@ def _cache_2d_strips(
 ) -> Any:
     """Cache a 2-D image strip by strip along the larger of y and x.
 
-    ``data`` is a dask array with axes ``dims`` (t and c among them, perhaps),
-    ``rechunks`` the cache's chunk per axis, ``base_path`` where in ``cache_store`` the
-    copy goes. Returns a dask array of the same samples that reads the copy.
+    ``data`` is a dask array with axes ``dims``, which may include t and c. ``rechunks`` is the
+    chunk size of the cache by axis, and ``base_path`` the folder in ``cache_store`` for the copy.
+    Returns a dask array of the same samples that reads the copy.
     """
     sizes = dict(zip(dims, data.shape, strict=True))
     along = "y" if sizes["y"] >= sizes["x"] else "x"
@@ -108,7 +104,7 @@ def _cache_1d_segments(
     base_path: str,
     progress: Progress,
 ) -> Any:
-    """Cache a 1-D image (t and c aside) segment by segment along its spatial axis.
+    """Cache an image with one spatial axis segment by segment along it.
 
     Arguments and result as for `_cache_2d_strips`.
     """
@@ -126,29 +122,30 @@ def _cache_along(
     progress: Progress,
 ) -> Any:
     chunks = tuple(min(int(rechunks[d]), n) for d, n in zip(dims, data.shape, strict=True))
-    piece = pieces_shape(data, dims, chunks, along, _work_limit(data))
+    shape = box_shape(data, dims, chunks, along, _work_limit(data))
     store = cache_place(cache_store).child(base_path)
-    layer = register_copy(store, base_path)
+    register_copy(store, base_path)
     array = create_copy(store, data, chunks)
-    boxes = list(blocks(Region((0,) * data.ndim, tuple(data.shape)), piece))
+    boxes = list(blocks(Region((0,) * data.ndim, tuple(data.shape)), shape))
     if progress is not None:
         progress.add_cache_task(f"Caching along {along}", len(boxes))
     for done, box in enumerate(boxes, start=1):
         if isinstance(progress, NgffProgressCallback):
-            progress.add_callback_task(f"Caching piece {done} of {len(boxes)}")
+            progress.add_callback_task(f"Caching box {done} of {len(boxes)}")
         array[box.slices] = np.asarray(data[box.slices])
         release_memory()
         if progress is not None:
             progress.update_cache_task_completed(done)
-    return lazy_array(CachedArray(open_copy(store), data), chunks, layer)
+    cached = CachedArray(open_copy(store), data, base_path)
+    return lazy_array(cached, chunks, f"ngff-cache-{base_path}")
 
 
 def _cache_chunks(dims: Sequence[str], data: Any) -> dict[str, int]:
-    """Samples per cache chunk: even divisions where there are good ones, t 1.
+    """Chunk size of the cache by axis: an even division where a suitable one exists; 1 along t.
 
-    A divisor far from the target is none (a prime size has only 1 and itself): then the
-    target is used with a partial last chunk, which pieces of whole chunks write safely.
-    Shorter where the work on one chunk would not fit ``config.memory_target``.
+    Where no divisor is near the target (a prime size has only 1 and itself), the target is used
+    with a partial last chunk; boxes consist of complete chunks, so no chunk is written twice.
+    Chunks are shorter where the work on one would not fit ``config.memory_target``.
     """
     target = _TARGET_CHUNK["z" in dims]
     found = {}
@@ -160,7 +157,7 @@ def _cache_chunks(dims: Sequence[str], data: Any) -> dict[str, int]:
         else:
             found[d] = min(own, n) if d == "c" else 1
     limit = _work_limit(data)
-    while piece_bytes(tuple(found.values()), data) > limit:
+    while work_bytes(tuple(found.values()), data) > limit:
         shorter = _shortened(found, data)
         if shorter is None:
             break
@@ -171,8 +168,8 @@ def _cache_chunks(dims: Sequence[str], data: Any) -> dict[str, int]:
 def _shortened(chunks: Mapping[str, int], data: Any) -> dict[str, int] | None:
     """Chunks about half as long along one axis; None where they are small already.
 
-    The longest spatial axis, but not into slivers: below that the axis, c among them, that
-    saves the most, which is one along which a chunk touches several blocks of ``data``.
+    The longest spatial axis is halved down to a minimum. After that it is the axis, c included,
+    that saves the most: one along which a chunk touches several blocks of ``data``.
     """
     longest = max(spatial_dims(tuple(chunks)), key=chunks.__getitem__)
     blocks_of = dict(zip(chunks, even_chunks(data), strict=True))
@@ -181,13 +178,13 @@ def _shortened(chunks: Mapping[str, int], data: Any) -> dict[str, int] | None:
         return ways[longest]
     if math.prod(chunks.values()) <= _FEWEST:
         return None
-    return min(ways.values(), key=lambda way: piece_bytes(tuple(way.values()), data))
+    return min(ways.values(), key=lambda way: work_bytes(tuple(way.values()), data))
 
 
 def _half(chunk: int, block: int) -> int:
-    """About half of ``chunk``, in step with blocks where there is such a length.
+    """About half of ``chunk``, aligned to blocks where there is such a length.
 
-    A chunk out of step touches two blocks, of which both are computed.
+    A chunk that is not aligned touches two blocks, and both are computed.
 
     >>> _half(64, 10), _half(64, 48), _half(64, 31)
     (30, 24, 31)
@@ -199,10 +196,11 @@ def _half(chunk: int, block: int) -> int:
 
 
 def _work_limit(data: Any) -> float:
-    """Bytes that the work on one piece may take, the blocks that it touches included.
+    """Bytes that the work on one box may take, including the blocks that it touches.
 
-    ``config.memory_target``; where a single block exceeds that, nothing done here can keep
-    to it: then twice the block, for smaller pieces would only compute it more often.
+    This is ``config.memory_target``. A single block may exceed that, and then no choice here
+    could stay within it: the limit is twice the block, because smaller boxes would only compute
+    the block more often.
     """
     block = block_bytes(data)
     return config.memory_target if block < config.memory_target else 2 * block

@@ -1,13 +1,9 @@
-"""Levels as lazy dask arrays: each block is computed from the parent's blocks around it.
-
-What a lazy array is made of is told from the layers of its graph: which stored array it
-reads, and whether a level was derived from another by a method.
-"""
+"""Levels as lazy dask arrays: each block is computed from the parent's blocks around it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -15,29 +11,24 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph
 
 from ngff_core.blocks import ArrayLike, Block
 from ngff_core.geometry import Region, Shape, blocks, level_shape, window_of
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.methods import Methods, kernel_for
+from ngff_core.lazy.dask_compat import array_of_tasks
 from ngff_core.plan.layout import level_chunks
 from ngff_core.plan.pyramid_plan import ALGORITHM
 
-_read_from: dict[str, str] = {}
-"""Where the arrays at the root of lazy images are stored, by the name of their layer."""
 
-
-def stored_array(array: ArrayLike, chunks: Shape, token: str, uri: str) -> Any:
-    """A lazy array of what is stored at ``uri``, which `sources_of` tells from it."""
+def stored_array(array: ArrayLike, chunks: Shape, token: str) -> Any:
+    """A lazy array of a stored one; ``token`` is the same for the same samples only."""
     # Other chunks of the same samples are other blocks: they must not go by one name.
-    name = f"ngff-source-{tokenize(token, chunks)}"
-    _read_from[f"original-{name}"] = uri
-    return lazy_array(array, chunks, name)
+    return lazy_array(array, chunks, f"ngff-source-{tokenize(token, chunks)}")
 
 
 def lazy_array(array: ArrayLike, chunks: Shape, name: str) -> Any:
-    """A dask array that reads any array block by block, when it is computed."""
+    """A dask array that reads another array block by block when it is computed."""
     native = np.dtype(array.dtype).newbyteorder("=")
     made = da.from_array(  # type: ignore[no-untyped-call]
         array,
@@ -50,31 +41,19 @@ def lazy_array(array: ArrayLike, chunks: Shape, name: str) -> Any:
     return made.astype(native)
 
 
-def layers_of(array: Any) -> Iterator[str]:
-    """Names of the layers in the graph of a lazy array; none for another array."""
-    if isinstance(array, da.Array):
-        graph: Any = array.__dask_graph__()
-        yield from graph.layers
-
-
-def sources_of(array: Any) -> Iterator[str]:
-    """Paths and URIs that a lazy array reads from, as far as they were opened here."""
-    yield from (_read_from[layer] for layer in layers_of(array) if layer in _read_from)
-
-
 # ------------------------------------------------------------------ derived levels
 
 
 def derived_name(parent: Any, step: Shape, method: Methods, chunks: Shape) -> str:
-    """The name of the array that `derived_level` makes: the same name, the same samples."""
+    """The name of the array that `derived_level` makes: equal names mean equal samples."""
     return f"ngff-{method}-{tokenize(parent.name, step, str(method), chunks, ALGORITHM)}"
 
 
 def derived_level(parent: Any, step: Shape, method: Methods, chunks: Shape) -> Any:
-    """The level ``step`` above a dask array, in blocks of at most ``chunks``.
+    """The level that is ``step`` times smaller than a dask array, in blocks of at most ``chunks``.
 
-    One task per block, which gets the parent's blocks as they are and takes its window
-    from them: slicing tasks between would double the graph and copy every halo.
+    There is one task for each block. It gets the parent's blocks as they are and takes its
+    window from them: tasks for slicing would double the graph and copy every halo.
     """
     kernel = kernel_for(method)
     shape = level_shape(parent.shape, step)
@@ -93,15 +72,14 @@ def derived_level(parent: Any, step: Shape, method: Methods, chunks: Shape) -> A
         task = _Reduction(kernel, region.shape, window.box, window.offset, step, origin, grid)
         position = tuple(a // c for a, c in zip(region.start, own, strict=True))
         layer[(name, *position)] = (task, keys)
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=[parent])
     cut = tuple(
         (c,) * (n // c) + ((n % c,) if n % c else ()) for n, c in zip(shape, own, strict=True)
     )
-    return da.Array(graph, name, chunks=cut, dtype=parent.dtype)  # type: ignore[no-untyped-call]
+    return array_of_tasks(name, layer, cut, parent)
 
 
 def _span(edges: Sequence[int], start: int, stop: int) -> range:
-    """The blocks, by number, that hold ``[start, stop)``."""
+    """The numbers of the blocks that ``[start, stop)`` lies in."""
     first = int(np.searchsorted(edges, start, side="right")) - 1
     return range(first, int(np.searchsorted(edges, stop, side="left")))
 
@@ -110,7 +88,7 @@ def _span(edges: Sequence[int], start: int, stop: int) -> range:
 class _Reduction:
     """Computes one block from the parent's blocks around it, in C order of ``grid``.
 
-    ``origin`` is where the first of them begins in the parent.
+    ``origin`` is the position of the first of them in the parent.
     """
 
     kernel: Kernel
@@ -127,7 +105,7 @@ class _Reduction:
 
 
 def _cut_out(parts: Sequence[Block], grid: Shape, origin: Shape, box: Region) -> Block:
-    """The samples of ``box`` from adjoining blocks; a view where one block holds it."""
+    """The samples of ``box`` out of adjacent blocks; a view where it lies in one block."""
     if len(parts) == 1:
         return parts[0][_shifted(box, origin)]
     window: Block = np.empty(box.shape, parts[0].dtype)

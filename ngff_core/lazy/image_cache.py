@@ -1,4 +1,4 @@
-"""Where the lazy API keeps copies of images, who made them, and when they go."""
+"""Copies of images in the cache of the lazy API: making, reading and removing them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import zarr
+from fsspec.spec import AbstractFileSystem
+from zarr.abc.store import Store as ZarrStore
 from zarr.errors import ChunkNotFoundError
 
 from ngff_core.blocks import Block
 from ngff_core.errors import TargetExistsError
 from ngff_core.geometry import Shape
-from ngff_core.lazy.dask_levels import layers_of
+from ngff_core.lazy.object_walk import reachable
 from ngff_core.records.replaceable import check_replaceable
 from ngff_core.storage import ObjectStore, fused_pipeline, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
@@ -34,14 +36,21 @@ _COPY_ENTRIES = ("zarr.json", "c")
 
 @dataclass(frozen=True, eq=False)
 class CachedArray:
-    """A copy in the cache, and the array that it was made from.
+    """A copy in the cache, and the dask array that it was made from.
 
-    Where a chunk of the copy is gone (removed after writing, or for its age) the samples
-    come from the original.
+    Where a chunk of the copy was removed (after writing, or because of its age), the samples are
+    read from the original.
     """
 
     copy: zarr.Array[Any]
     original: Any
+    folder: str
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether this process made the copy and has not removed it."""
+        made = _live.get(self.folder)
+        return made is not None and made[1] == os.getpid()
 
     @property
     def shape(self) -> Shape:
@@ -64,17 +73,17 @@ class CachedArray:
 
 
 _live: dict[str, tuple[ObjectStore, int]] = {}
-"""Caches of this process: store and process id by the layer of the array that reads it."""
+"""Copies of this process that are not removed yet: store and process id, by folder name."""
 _live_lock = threading.Lock()
 
 
 def cache_place(store: Any) -> ObjectStore:
-    """``config.cache_store``, or what the caller gives in its place, opened."""
+    """The store of ``config.cache_store``, or of another value in its place."""
     return foreign_store(store) if is_foreign(store) else open_store(store)
 
 
 def new_folder(store: Any) -> str:
-    """A folder name that says when it was made, and by whom."""
+    """A folder name made of the time, the host and the process id; removes old copies first."""
     remove_stale_caches(store)
     host = socket.gethostname().replace("-", "_").replace("/", "_")
     return f"{_PREFIX}-{int(time.time())}-{host}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -92,7 +101,7 @@ def create_copy(store: ObjectStore, data: Any, chunks: Shape) -> zarr.Array[Any]
             shape=data.shape,
             chunks=chunks,
             dtype=data.dtype.newbyteorder("<"),
-            # Fast rather than small: it is read a few times and thrown away.
+            # Fast rather than small: it is read a few times and then removed.
             compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="shuffle")],
             fill_value=0,
             zarr_format=3,
@@ -105,46 +114,47 @@ def create_copy(store: ObjectStore, data: Any, chunks: Shape) -> zarr.Array[Any]
             store.zarr(read_only=False),
             mode="r+",
             zarr_format=3,
-            # Every chunk is written, so one that is not there was removed.
+            # Every chunk is written, so an absent one was removed.
             config={"write_empty_chunks": True},
         )
 
 
 def open_copy(store: ObjectStore) -> zarr.Array[Any]:
-    """A copy to read, which raises where a chunk is gone."""
+    """A copy, opened for reading; reading an absent chunk raises."""
     with fused_pipeline():
         return zarr.open_array(
             store.zarr(), mode="r", zarr_format=3, config={"read_missing_chunks": False}
         )
 
 
-def register_copy(store: ObjectStore, folder: str) -> str:
-    """Remember a cache, to be removed at exit at the latest; the name of its array."""
-    name = f"ngff-cache-{folder}"
+def register_copy(store: ObjectStore, folder: str) -> None:
+    """Remember a copy, which is removed at the exit of the process at the latest."""
     with _live_lock:
-        _live[f"original-{name}"] = (store, os.getpid())
-    return name
+        _live[folder] = (store, os.getpid())
 
 
 def release_caches(arrays: Sequence[Any]) -> None:
     """Remove the copies that lazy arrays read; they read their originals from now on."""
-    for array in arrays:
-        for layer in layers_of(array):
-            _remove_cache(layer)
+    if not _live:
+        return
+    ends = (CachedArray, zarr.Array, ZarrStore, ObjectStore, AbstractFileSystem)
+    for value in reachable(arrays, lambda kind: issubclass(kind, ends), lambda _: True):
+        if isinstance(value, CachedArray):
+            _remove_cache(value.folder)
 
 
 @atexit.register
 def _remove_own_caches() -> None:
-    for layer in list(_live):
-        _remove_cache(layer)
+    for folder in list(_live):
+        _remove_cache(folder)
 
 
-def _remove_cache(layer: str) -> None:
+def _remove_cache(folder: str) -> None:
     with _live_lock:
-        found = _live.pop(layer, None)
+        made = _live.pop(folder, None)
     # A forked child inherits the register, and not the right to remove.
-    if found is not None and found[1] == os.getpid():
-        _remove_copy(found[0])
+    if made is not None and made[1] == os.getpid():
+        _remove_copy(made[0])
 
 
 def _remove_copy(store: ObjectStore) -> None:
@@ -155,7 +165,7 @@ def _remove_copy(store: ObjectStore) -> None:
 
 
 def remove_stale_caches(store: Any) -> None:
-    """Remove what killed processes left a week ago or earlier; called before caching."""
+    """Remove copies that are a week old and whose process has ended; called before caching."""
     place = cache_place(store)
     for folder in _folders(place):
         parts = folder.removeprefix(f"{_PREFIX}-").split("-")
@@ -174,7 +184,7 @@ def _folders(place: ObjectStore) -> list[str]:
 
 
 def _alive(host: str, pid: int) -> bool:
-    """Whether a process of this machine runs; one of another machine is not known to."""
+    """Whether a process runs on this machine; False for a process of another machine."""
     import psutil
 
     own = socket.gethostname().replace("-", "_").replace("/", "_")

@@ -1,4 +1,4 @@
-"""Whatever the lazy API takes, as an image whose array is lazy or can be made so."""
+"""Inputs of the lazy API, opened as images whose arrays are lazy or can be made lazy."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ _CUT_SHARE = 8
 
 @dataclass(frozen=True)
 class Opened:
-    """An image whose array is lazy, and the cut that its source has."""
+    """An image, the chunk size of its source, its axes as the caller sees them, and its token."""
 
     image: NgffImage
     source_chunks: Shape
     caller_dims: tuple[str, ...]
     token: str
-    uri: str
 
 
 def open_input(data: Any) -> Opened:
@@ -52,7 +51,7 @@ def open_input(data: Any) -> Opened:
 
 
 def as_stored(data: Any) -> Opened:
-    """Any input as an image with its axes in the order that the caller sees."""
+    """Any input as an image with its axes in the caller's order."""
     if isinstance(data, str | os.PathLike) or is_foreign(data):
         return _from_store(open_store(data) if not is_foreign(data) else foreign_store(data), data)
     if not isinstance(data, NgffImage) and not hasattr(data, "shape"):
@@ -73,7 +72,7 @@ def _from_store(store: ObjectStore, data: Any) -> Opened:
     source = open_source(data)
     image = source.image
     if node is not None and node.is_array:
-        # The axes as stored: what the caller may name by position.
+        # The axes as stored: the caller may give chunks by position.
         reader, array = open_reader(store, node)
         image = NgffImage(reader, named_dims(array) or ())
     return _opened(image, _in_order_of(image.dims, source), source)
@@ -81,7 +80,7 @@ def _from_store(store: ObjectStore, data: Any) -> Opened:
 
 def _opened(image: NgffImage, unit: Shape, source: Source) -> Opened:
     token = tokenize(source.identity.uri, source.identity.pins, tuple(image.dims))
-    return Opened(image, unit, tuple(image.dims), token, source.identity.uri)
+    return Opened(image, unit, tuple(image.dims), token)
 
 
 def _in_order_of(dims: Sequence[str], source: Source) -> Shape:
@@ -90,7 +89,7 @@ def _in_order_of(dims: Sequence[str], source: Source) -> Shape:
 
 
 def even_chunks(array: Any) -> Shape:
-    """The chunk per axis where all but the last are equal, elsewhere 1."""
+    """The chunk size along axes whose chunks but for the last are equal; 1 along other axes."""
     return tuple(
         int(sizes[0]) if len(set(sizes[:-1])) <= 1 and sizes[-1] <= sizes[0] else 1
         for sizes in array.chunks
@@ -98,17 +97,18 @@ def even_chunks(array: Any) -> Shape:
 
 
 def as_dask(found: Opened) -> Any:
-    """The dask array of an image that was opened: the caller's own, where it is one."""
+    """The dask array of an opened image; a dask array of the caller's is returned as it is."""
     array = found.image.data
     if isinstance(array, da.Array):
         return array
-    return stored_array(array, _source_cut(found), found.token, found.uri)
+    return stored_array(array, _source_cut(found), found.token)
 
 
 def _source_cut(found: Opened) -> Shape:
-    """Whole units of the source, of some MiB each: a task per small tile is too many.
+    """Blocks of complete units of the source, of some MiB: a task for each small tile is too many.
 
-    Less where ``config.memory_target`` is small, for dask computes blocks whole.
+    They are smaller where ``config.memory_target`` is small, because dask computes only complete
+    blocks.
     """
     most = min(_CUT_BYTES, config.memory_target // _CUT_SHARE)
     shape = tuple(int(n) for n in found.image.data.shape)

@@ -1,4 +1,4 @@
-"""``NgffMultiscales``: the levels of a pyramid and what metadata says of them."""
+"""``NgffMultiscales``: the levels of a pyramid and their metadata."""
 
 from __future__ import annotations
 
@@ -11,12 +11,29 @@ from ngff_core.model.axes import axis_type
 from ngff_core.model.image import NgffImage
 from ngff_core.model.orientation import AnatomicalOrientation
 
-# The fields below are spelled as in OME-Zarr's documents, which users know them by.
+# The fields below have their names from OME-Zarr's documents.
 
 
 @dataclass
 class Axis:
-    """One axis: its name, ``space``, ``time`` or ``channel``, its unit, its orientation."""
+    """One axis in the metadata of a pyramid.
+
+    Attributes
+    ----------
+    name
+        One of t, c, z, y, x.
+    type
+        ``"space"``, ``"time"`` or ``"channel"``.
+    unit
+        UDUNITS name such as ``"micrometer"``. Default: not stated.
+    orientation
+        Anatomical orientation of a spatial axis. Default: not stated.
+
+    Examples
+    --------
+    >>> Axis("x", "space", unit="micrometer").unit
+    'micrometer'
+    """
 
     name: str
     type: str
@@ -26,14 +43,38 @@ class Axis:
 
 @dataclass
 class Identity:
-    """The transformation that changes nothing."""
+    """The transformation that changes nothing.
+
+    Attributes
+    ----------
+    type
+        Always ``"identity"``.
+
+    Examples
+    --------
+    >>> Identity()
+    Identity(type='identity')
+    """
 
     type: str = "identity"
 
 
 @dataclass
 class Scale:
-    """The size of a sample per axis."""
+    """A scale transformation: the size of a sample.
+
+    Attributes
+    ----------
+    scale
+        Size of a sample along each axis of the dataset, in the axis's unit.
+    type
+        Always ``"scale"``.
+
+    Examples
+    --------
+    >>> Scale([0.5, 0.25]).scale
+    [0.5, 0.25]
+    """
 
     scale: list[float]
     type: str = "scale"
@@ -41,7 +82,20 @@ class Scale:
 
 @dataclass
 class Translation:
-    """The centre of the first sample per axis."""
+    """A translation: the position of the first sample's centre.
+
+    Attributes
+    ----------
+    translation
+        Position along each axis of the dataset, in the axis's unit.
+    type
+        Always ``"translation"``.
+
+    Examples
+    --------
+    >>> Translation([0.5, 0.0]).translation
+    [0.5, 0.0]
+    """
 
     translation: list[float]
     type: str = "translation"
@@ -52,7 +106,20 @@ Transform = Identity | Scale | Translation
 
 @dataclass
 class Dataset:
-    """Where one level is stored, and what brings its samples' indices to positions."""
+    """One level: where it is stored, and how indices of its samples become positions.
+
+    Attributes
+    ----------
+    path
+        Path of the level's array in the group, such as ``"scale0/image"``.
+    coordinateTransformations
+        Applied in this order to indices; numbers are by axis of the metadata. Default: none.
+
+    Examples
+    --------
+    >>> Dataset("0", [Scale([2.0, 2.0]), Translation([0.5, 0.5])]).path
+    '0'
+    """
 
     path: str
     coordinateTransformations: list[Transform] = field(default_factory=list)  # noqa: N815
@@ -60,7 +127,33 @@ class Dataset:
 
 @dataclass
 class Metadata:
-    """The metadata of a pyramid, in no version's form yet."""
+    """The metadata of a pyramid, independent of the OME-Zarr version.
+
+    Attributes
+    ----------
+    axes
+        The axes, in the order of the images' dimensions.
+    datasets
+        One dataset for each level, finest first.
+    coordinateTransformations
+        Applied to all levels, after each dataset's own. Default: none.
+    omero
+        Display settings of channels, as OME-Zarr's ``omero`` has them. Default: none.
+    name
+        Name of the image. Default: ``"image"``.
+    version
+        OME-Zarr version that it was read from; `to_ngff_zarr` has its own. Default: ``"0.5"``.
+    type
+        Name of the downsampling method. Default: not stated.
+    metadata
+        Description of the downsampling method. Default: not stated.
+
+    Examples
+    --------
+    >>> metadata = Metadata(axes=[Axis("y", "space"), Axis("x", "space")], datasets=[Dataset("0")])
+    >>> metadata.name
+    'image'
+    """
 
     axes: list[Axis]
     datasets: list[Dataset]
@@ -74,10 +167,29 @@ class Metadata:
 
 @dataclass
 class NgffMultiscales:
-    """A pyramid: one image per level, finest first, and their common metadata.
+    """A pyramid: one image for each level, finest first, and their metadata.
 
-    ``scale_factors``, ``method`` and ``chunks`` say how ``to_multiscales`` made it; they
-    are None for a pyramid that was read or put together by hand.
+    ``scale_factors``, ``method`` and ``chunks`` record how `to_multiscales` made the pyramid.
+
+    Attributes
+    ----------
+    images
+        The levels, finest first, all with the same axes and dtype.
+    metadata
+        Axes, paths and transformations; one dataset for each image.
+    scale_factors
+        Factor of each level above 0 relative to the full image. Default: not known.
+    method
+        The downsampling method. Default: not known.
+    chunks
+        Chunk size in samples by axis. Default: not known.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> pyramid = ngff_core.to_multiscales(np.zeros((64, 64)), [2])
+    >>> len(pyramid.images), pyramid.metadata.datasets[1].path
+    (2, 'scale1/image')
     """
 
     images: list[NgffImage]
@@ -92,9 +204,9 @@ Multiscales = NgffMultiscales
 
 
 def metadata_of(images: Sequence[NgffImage], method: Methods | None = None) -> Metadata:
-    """What ``images`` themselves say: axes, units, orientation, scale, translation.
+    """Metadata made from images: axes, units, orientation, scale and translation.
 
-    Dataset ``i`` lies at ``scale{i}/{name}``.
+    Dataset ``i`` has the path ``scale{i}/{name}``.
     """
     base = images[0]
     units, orientations = base.axes_units or {}, base.axes_orientations or {}
@@ -110,9 +222,9 @@ def metadata_of(images: Sequence[NgffImage], method: Methods | None = None) -> M
 def placement(
     dataset: Dataset, beyond: Sequence[Transform] | None, ndim: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Scale and translation per axis of a dataset, ``beyond`` applied after its own.
+    """Scale and translation of a dataset by axis, with ``beyond`` applied after its own.
 
-    Raises ValueError for a transformation that has not ``ndim`` numbers.
+    Raises ValueError for a transformation that does not have ``ndim`` numbers.
     """
     scale, translation = (1.0,) * ndim, (0.0,) * ndim
     for transform in (*dataset.coordinateTransformations, *(beyond or ())):

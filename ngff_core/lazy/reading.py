@@ -24,25 +24,54 @@ def from_ngff_zarr(
     version: str | None = None,
     storage_options: StorageOptions | None = None,
 ) -> NgffMultiscales:
-    """Read an OME-Zarr image (0.4, 0.5 or 0.6) lazily, its axes as they are stored.
+    """Read an OME-Zarr image (0.4, 0.5 or 0.6) as lazy arrays, with its axes as stored.
 
-    ``store`` is a path, a URI, a zarr store, or a mapping from key to bytes. ``version``
-    is the one that must be found there. Raises SourceNotFoundError where nothing is
-    stored, and SourceFormatError, a ValueError, for what is no valid image.
+    Parameters
+    ----------
+    store
+        A path, a URI, a zarr store, or a mapping from key to bytes.
+    validate
+        Changes nothing: metadata is always validated. Code written for ngff-zarr gives it.
+    version
+        The OME-Zarr version that the image must have. Default: any of the three.
+    storage_options
+        Options of fsspec's filesystem for a URI, such as credentials. Default: none.
+
+    Returns
+    -------
+    NgffMultiscales
+        One image for each level, finest first; samples are read when they are computed.
+
+    Raises
+    ------
+    SourceNotFoundError
+        No zarr group is stored there. A FileNotFoundError.
+    SourceFormatError
+        It is not a valid OME-Zarr image, or not of ``version``. A ValueError.
+    InvalidOptionError
+        ``store`` is a zip file; give a `zarr.storage.ZipStore`.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> store = {}
+    >>> ngff_core.to_ngff_zarr(store, ngff_core.to_multiscales(np.ones((64, 64)), [2]))
+    >>> [image.data.shape for image in ngff_core.from_ngff_zarr(store).images]
+    [(64, 64), (32, 32)]
     """
     opened = _open_image(store, storage_options)
     node = read_node(opened)
     if node is None:
         raise SourceNotFoundError(f"{opened.uri}: there is no zarr group")
     if node.is_array:
-        raise SourceFormatError(f"{opened.uri}: a zarr array, and no OME-Zarr image")
+        raise SourceFormatError(f"{opened.uri}: a zarr array, not an OME-Zarr image")
     stored = read_image(opened, node)
     if version is not None and version != stored.version:
         raise SourceFormatError(f"{opened.uri}: OME-Zarr {stored.version}, not {version}")
     images = []
     for index in range(len(stored.entry.datasets)):
         level = stored.read_level(index)
-        data = stored_array(level.image.data, level.unit, uuid.uuid4().hex, level.store.uri)
+        data = stored_array(level.image.data, level.unit, uuid.uuid4().hex)
         images.append(replace(level.image, data=data))
     return NgffMultiscales(
         images=images,

@@ -1,4 +1,4 @@
-"""Writing an ``NgffMultiscales`` as OME-Zarr: room is made, levels written, documents last."""
+"""Writing an ``NgffMultiscales`` as OME-Zarr: empty the target, write levels, documents last."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ngff_core.errors import InvalidOptionError, TargetBusyError, TargetExistsError
-from ngff_core.lazy.as_plan import documents_of, given_pyramid
-from ngff_core.lazy.dask_levels import sources_of
+from ngff_core.lazy.as_plan import documents_of, plan_of_arrays
 from ngff_core.lazy.image_cache import release_caches
 from ngff_core.lazy.levels import regions_in_flight, write_level
 from ngff_core.lazy.multiscales import NgffMultiscales
 from ngff_core.lazy.progress import Progress
+from ngff_core.lazy.reads import read_from_target
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.make import check_version
 from ngff_core.plan.options import resolve_workers
@@ -46,16 +46,65 @@ def to_ngff_zarr(
     workers: int | None = None,
     storage_options: StorageOptions | None = None,
 ) -> None:
-    """Write a pyramid as OME-Zarr ``version`` (0.4, 0.5 or 0.6), its group document last.
+    """Write a pyramid as OME-Zarr, its group document last: half a pyramid is never an image.
 
-    ``store`` is a path, a URI, a zarr store, or a mapping from key to bytes; what it
-    holds is removed first, or refused with ``overwrite=False``. ``chunks_per_shard``
-    counts chunks along each axis of a shard, ``shards`` its samples; without either there
-    are no shards. ``use_tensorstore`` changes nothing. What metadata says of axes, paths
-    and transformations is written; axes are brought into t, c, z, y, x order.
+    Axes, paths and transformations are written as the metadata has them, with the axes in
+    t, c, z, y, x order. A killed write can be repeated.
 
-    Raises a ValueError for options or metadata that cannot be written, before anything
-    is removed, and FileExistsError for a target that must not be touched.
+    Parameters
+    ----------
+    store
+        The target: a path, a URI, a zarr store, or a mapping from key to bytes.
+    multiscales
+        The pyramid, by `to_multiscales`, `from_ngff_zarr` or put together by hand.
+    version
+        OME-Zarr version: ``"0.4"`` (zarr v2), ``"0.5"`` or ``"0.6"`` (zarr v3). Default: 0.5.
+    overwrite
+        Whether to remove the zarr hierarchy at the target first. A folder of other files, or a
+        file, is never removed. Default: True.
+    use_tensorstore
+        Changes nothing. Code written for ngff-zarr gives it.
+    chunk_store
+        ``store`` again, or None. Chunks and metadata go to one store.
+    progress
+        Shows the levels, and with `NgffProgressCallback` the regions. Default: shown nowhere.
+    chunks_per_shard
+        Chunks along each axis of a shard: an int for all axes, a sequence by position, or a
+        mapping of axes. Default: no shards.
+    shards
+        Shard size in samples, a multiple of the chunk size, in the same forms; give it or
+        ``chunks_per_shard``. Default: no shards.
+    compressor
+        ``blosc:CODEC:LEVEL:SHUFFLE``, ``zstd:LEVEL``, ``gzip:LEVEL`` or ``none``.
+        Default: ``blosc:zstd:1:bitshuffle``.
+    workers
+        Regions that are written at the same time. Default: one for each core.
+    storage_options
+        Options of fsspec's filesystem for a URI, such as credentials. Default: none.
+
+    Returns
+    -------
+    None
+
+    Raises
+    ------
+    InvalidOptionError
+        An option or the metadata cannot be written, or the pyramid is read from the target;
+        nothing has been removed. A ValueError.
+    TargetExistsError
+        The target exists and ``overwrite`` is False, or it is not a zarr hierarchy. A
+        FileExistsError.
+    TargetBusyError
+        `build_pyramid` is building the target now. An OSError.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> store = {}
+    >>> pyramid = ngff_core.to_multiscales(np.ones((256, 256), "uint8"), [2], chunks=64)
+    >>> ngff_core.to_ngff_zarr(store, pyramid, chunks_per_shard=2)
+    >>> [key for key in store if "zarr.json" in key][-1]
+    'zarr.json'
     """
     if chunk_store is not None and chunk_store is not store:
         raise InvalidOptionError(
@@ -63,14 +112,15 @@ def to_ngff_zarr(
             "store as store"
         )
     target = _open_target(store, storage_options)
-    pyramid = given_pyramid(
+    pyramid = plan_of_arrays(
         multiscales, check_version(version), chunks_per_shard, shards, compressor
     )
     documents = documents_of(pyramid)
     in_flight = regions_in_flight(pyramid.plan, target, resolve_workers(workers))
-    _check_not_read(target, multiscales)
+    empty = retrying(target.is_empty)
+    _check_not_read(target, store, multiscales, empty=empty)
     beside = _beside(target)
-    _make_room(target, beside, overwrite)
+    _make_room(target, beside, empty=empty, overwrite=overwrite)
     create_arrays(target, pyramid.plan)
     if progress is not None:
         progress.add_multiscales_task("Writing the levels", len(pyramid.plan.levels))
@@ -96,18 +146,23 @@ def _open_target(store: Any, storage_options: StorageOptions | None) -> ObjectSt
     return open_store(store, storage_options)
 
 
-def _check_not_read(target: ObjectStore, multiscales: NgffMultiscales) -> None:
-    """What the pyramid is read from must not be removed to make room for it."""
-    for image in multiscales.images:
-        for uri in sources_of(image.data):
-            if uri == target.uri or uri.startswith(f"{target.uri}/"):
-                raise InvalidOptionError(
-                    f"store: the pyramid is read from {uri}; write it elsewhere, "
-                    "or make it with cache=True"
-                )
+def _check_not_read(
+    target: ObjectStore, store: Any, multiscales: NgffMultiscales, *, empty: bool
+) -> None:
+    """Raise InvalidOptionError where writing would remove what the levels are read from."""
+    arrays = [image.data for image in multiscales.images]
+    raw = store if is_foreign(store) else None
+    uri = read_from_target(arrays, target.uri, raw, empty=empty)
+    if uri is not None:
+        raise InvalidOptionError(
+            f"store: the pyramid is read from {uri}; write it to another target, or make it with "
+            "to_multiscales(..., cache=True)"
+        )
 
 
-def _make_room(target: ObjectStore, beside: ObjectStore | None, overwrite: bool) -> None:
+def _make_room(
+    target: ObjectStore, beside: ObjectStore | None, *, empty: bool, overwrite: bool
+) -> None:
     """Leave the target empty and marked; an error before anything is removed."""
     holder = None if beside is None else current_holder(beside)
     if holder is not None and holder.is_live:
@@ -115,7 +170,6 @@ def _make_room(target: ObjectStore, beside: ObjectStore | None, overwrite: bool)
             f"{target.uri} is being built by process {holder.pid} on {holder.machine}; "
             "wait for it to end, or choose another target"
         )
-    empty = retrying(target.is_empty)
     if not empty and not overwrite:
         raise TargetExistsError(
             f"{target.uri} exists; choose another target, or give overwrite=True"
@@ -138,5 +192,5 @@ def _make_room(target: ObjectStore, beside: ObjectStore | None, overwrite: bool)
 
 
 def _beside(target: ObjectStore) -> ObjectStore | None:
-    """Where ``build_pyramid`` keeps plan and ledger of this target."""
+    """The store of ``TARGET.build``; None where nothing can stand beside the target."""
     return target.sibling(SUFFIX) if isinstance(target, LocalFiles | Bucket) else None

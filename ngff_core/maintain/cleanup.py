@@ -53,10 +53,10 @@ def find_targets(prefix: str, storage_options: StorageOptions | None = None) -> 
     storage_options
         Options of its fsspec filesystem, such as credentials.
 
-    Yields
-    ------
-    str
-        Absolute path or URI of a target.
+    Returns
+    -------
+    Iterator[str]
+        Absolute path or URI of each target; folders are listed as it advances.
 
     Examples
     --------
@@ -93,10 +93,27 @@ def _below(store: ObjectStore) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Leftover:
-    """What a build left at ``target``, whether it was removed, and if not, why it is kept.
+    """What a build left at a target, whether it was removed, and if not, why it is kept.
 
-    ``kind`` is empty where there is nothing to remove. ``days`` is the age of the newest
-    object, or None where the store does not record it. ``kept`` is the reason to keep it, or empty.
+    Attributes
+    ----------
+    target
+        URI or absolute path.
+    kind
+        ``"half a build"``, ``"cache"``, or empty where there is nothing to remove.
+    objects, nbytes
+        Number and bytes of the objects to remove.
+    days
+        Age in days of the newest of them; None where the store does not record it.
+    kept
+        The reason to keep it; empty where there is none.
+    removed
+        Whether it was removed.
+
+    Examples
+    --------
+    >>> Leftover("memory://lab/a.ome.zarr", "cache", objects=2, nbytes=4096, removed=True).objects
+    2
     """
 
     target: str

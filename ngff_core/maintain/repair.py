@@ -55,7 +55,27 @@ class Unrepaired:
 
 @dataclass(frozen=True)
 class Repair:
-    """What was repaired, what could not be repaired, and the pyramid's state afterwards."""
+    """What was repaired, what could not be repaired, and the pyramid's state afterwards.
+
+    Attributes
+    ----------
+    target
+        URI or absolute path.
+    repaired
+        The findings that were repaired.
+    left
+        The findings that were not, each with the reason.
+    verification
+        What a verification found after the repair.
+
+    Examples
+    --------
+    >>> import numpy as np, ngff_core
+    >>> _ = ngff_core.build_pyramid(np.zeros((64, 64), "uint8"), "memory://whole/a.ome.zarr")
+    >>> repair = repair_pyramid("memory://whole/a.ome.zarr")
+    >>> repair.ok, repair.repaired
+    (True, ())
+    """
 
     target: str
     repaired: tuple[Finding, ...]

@@ -1,4 +1,4 @@
-"""Axis rules: names, order, which of them are spatial."""
+"""Rules for axes: their names, their order, and which are spatial."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 
 def default_dims(ndim: int) -> tuple[str, ...]:
-    """Axis names assumed for an array that carries none.
+    """Axis names of an array that has none of its own.
 
     >>> default_dims(3)
     ('z', 'y', 'x')
@@ -35,7 +35,10 @@ def default_dims(ndim: int) -> tuple[str, ...]:
 
 
 def check_dims(dims: Sequence[str], ndim: int) -> tuple[str, ...]:
-    """``dims`` as a tuple, once each is a known axis name and their count is ``ndim``."""
+    """``dims`` as a tuple of ``ndim`` different axis names, one of them at least spatial.
+
+    Raises InvalidOptionError, a ValueError, where they are not that.
+    """
     dims = tuple(dims)
     unknown = [d for d in dims if d not in AXIS_ORDER]
     if unknown:
@@ -45,12 +48,12 @@ def check_dims(dims: Sequence[str], ndim: int) -> tuple[str, ...]:
     if len(dims) != ndim:
         raise InvalidOptionError(f"{len(dims)} axis names {dims} for an array of {ndim} dimensions")
     if not spatial_dims(dims):
-        raise InvalidOptionError(f"axes {dims} hold no spatial axis (z, y, x)")
+        raise InvalidOptionError(f"axes {dims} have no spatial axis (z, y, x)")
     return dims
 
 
 def spatial_dims(dims: Sequence[str]) -> tuple[str, ...]:
-    """The spatial axes of ``dims``, in the order they stand there."""
+    """The spatial axes of ``dims``, in their order there."""
     return tuple(d for d in dims if d in SPATIAL)
 
 
@@ -69,7 +72,7 @@ def canonical_order(dims: Sequence[str]) -> tuple[int, ...]:
 
 
 def is_sound_name(name: str) -> bool:
-    """Whether an array of that name can stand in a folder beside zarr's own documents."""
+    """Whether an array may have that name in a folder with zarr's own documents."""
     return (
         0 < len(name.encode()) <= 200
         and "/" not in name

@@ -1,4 +1,4 @@
-"""``NgffImage``: pixels that may be lazy, and what their axes mean."""
+"""``NgffImage``: an array, possibly lazy, and the meaning of its axes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,38 @@ Selection = tuple[slice, ...]
 class NgffImage:
     """One image: an array and the meaning of its axes.
 
-    ``dims`` names each axis of ``data`` out of t, c, z, y, x. ``scale`` and
-    ``translation`` are per axis, in ``axes_units`` (UDUNITS names such as
-    ``micrometer``): the size of a sample and the position of the first sample's
-    centre. Axes they do not name have scale 1 and translation 0. ``axes_orientations``
-    says which way spatial axes grow in a body.
+    Parameters
+    ----------
+    data
+        An array of one to five dimensions: numpy, dask, zarr, or any other with a shape, a dtype
+        and slicing.
+    dims
+        Name of each axis of ``data``, out of t, c, z, y, x. Default: ``x``, ``yx``, ``zyx``,
+        ``zyxc`` or ``tzyxc``, by the number of dimensions.
+    scale
+        Size of a sample by axis, in ``axes_units``. Default: 1 for axes that are not named.
+    translation
+        Position of the first sample's centre by axis, in ``axes_units``. Default: 0 for axes
+        that are not named.
+    name
+        Name of the image, part of the paths of its levels. Default: ``"image"``.
+    axes_units
+        UDUNITS names by axis, such as ``{"x": "micrometer"}``. Default: none.
+    axes_orientations
+        Anatomical orientation by spatial axis: the direction in a body in which its coordinate
+        grows, such as `LPS`. Axes that the image does not have are left out. Default: none.
+
+    Raises
+    ------
+    InvalidOptionError
+        ``dims`` or ``axes_orientations`` do not fit the array. A ValueError.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = NgffImage(np.zeros((10, 64, 64)), dims="zyx", scale={"z": 2.0})
+    >>> image.scale, image.translation
+    ({'z': 2.0, 'y': 1.0, 'x': 1.0}, {'z': 0.0, 'y': 0.0, 'x': 0.0})
     """
 
     data: ArrayLike
@@ -61,7 +88,7 @@ class TransposedArray:
 def in_canonical_order(image: NgffImage) -> NgffImage:
     """The same image with its axes in t, c, z, y, x order; nothing is read.
 
-    The caller's object is not touched: where the order is right it is returned as is.
+    The caller's object is not changed. It is returned where its order is right already.
     """
     order = canonical_order(image.dims)
     if order == tuple(range(len(order))):
@@ -78,6 +105,6 @@ def in_canonical_order(image: NgffImage) -> NgffImage:
 
 
 def spatial_shape(image: NgffImage) -> dict[str, int]:
-    """Size of each spatial axis, by name."""
+    """Length in samples of each spatial axis, by name."""
     sizes = dict(zip(image.dims, image.data.shape, strict=True))
     return {d: sizes[d] for d in spatial_dims(image.dims)}

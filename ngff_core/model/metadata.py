@@ -1,4 +1,4 @@
-"""The group documents of a published pyramid, by the models of ome-zarr-models."""
+"""The group documents of an OME-Zarr image, made with the models of ome-zarr-models."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ngff_core.model.axes import axis_type
 from ngff_core.model.orientation import AnatomicalOrientation
 
 INTRINSIC = "physical"
-"""Name of the coordinate system that all levels of a 0.6 image lead to."""
+"""Name of the coordinate system that all levels of a 0.6 image are transformed to."""
 
 
 @dataclass(frozen=True)
 class AxisEntry:
-    """One axis as metadata has it."""
+    """One axis in metadata."""
 
     name: str
     unit: str | None = None
@@ -25,7 +25,7 @@ class AxisEntry:
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """One level as metadata has it: scale first, then translation, per axis."""
+    """One level in metadata: scale, then translation, by axis."""
 
     path: str
     scale: tuple[float, ...]
@@ -34,7 +34,7 @@ class DatasetEntry:
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One image as metadata has it, whatever the version."""
+    """One image in metadata, independent of the OME-Zarr version."""
 
     name: str
     axes: tuple[AxisEntry, ...]
@@ -45,11 +45,11 @@ class ImageEntry:
 
 
 def image_attributes(image: ImageEntry, version: str) -> dict[str, Any]:
-    """The OME-Zarr attributes of an image in ``version``: validated, as JSON values."""
+    """The validated OME-Zarr attributes of an image in ``version``, as JSON values."""
     model = _model(image, version)
     found: dict[str, Any] = json.loads(model.model_dump_json(exclude_none=True, exclude={"omero"}))
     (multiscale,) = found["multiscales"]
-    # The models keep fields they do not know, but lose them on the way between versions.
+    # The models keep fields that they do not know, but lose them when a version is converted.
     written = multiscale["axes"] if "axes" in multiscale else _intrinsic_axes(multiscale)
     for axis, entry in zip(written, image.axes, strict=True):
         if entry.orientation is not None:
@@ -61,7 +61,7 @@ def image_attributes(image: ImageEntry, version: str) -> dict[str, Any]:
 
 
 def image_documents(image: ImageEntry, version: str) -> dict[str, bytes]:
-    """The same for an image that no plan describes."""
+    """The documents of the image's group by key, in the order in which they must be written."""
     attributes = image_attributes(image, version)
     if version == "0.4":
         return {".zgroup": _document({"zarr_format": 2}), ".zattrs": _document(attributes)}
@@ -90,7 +90,7 @@ def _model(image: ImageEntry, version: str) -> Any:
         ),
     )
     if version == "0.4":
-        # Readers tell 0.4 by this field, which the conversion leaves out.
+        # Readers recognise 0.4 by this field, which the conversion leaves out.
         older = multiscale.to_version("0.4").model_copy(update={"version": "0.4"})
         return ImageAttrs04(multiscales=[older])
     if version == "0.5":

@@ -1,4 +1,4 @@
-"""Anatomical orientation of spatial axes (RFC-4): which way a coordinate grows in a body."""
+"""Anatomical orientation of spatial axes (RFC-4): where in a body a coordinate grows to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from ngff_core.model.axes import AXIS_ORDER, SPATIAL
 
 
 class AnatomicalOrientationValues(StrEnum):
-    """The terms of RFC-4, each ``from-to`` along growing coordinates."""
+    """The terms of RFC-4, each ``FROM-to-TO`` in the direction of growing coordinates.
+
+    Attributes
+    ----------
+    value
+        The term as text, such as ``"left-to-right"``.
+
+    Examples
+    --------
+    >>> AnatomicalOrientationValues("left-to-right").name
+    'left_to_right'
+    """
 
     left_to_right = "left-to-right"
     right_to_left = "right-to-left"
@@ -42,8 +53,22 @@ class AnatomicalOrientationValues(StrEnum):
 
 @dataclass(frozen=True)
 class AnatomicalOrientation:
-    """The orientation of one axis; ``value`` may be given as the term's text.
+    """The anatomical orientation of one spatial axis.
 
+    Parameters
+    ----------
+    value
+        The term, as a member of `AnatomicalOrientationValues` or as its text.
+    type
+        Always ``"anatomical"``.
+
+    Raises
+    ------
+    InvalidOptionError
+        The term is not one of RFC-4's. A ValueError.
+
+    Examples
+    --------
     >>> AnatomicalOrientation(value="left-to-right").to_dict()
     {'type': 'anatomical', 'value': 'left-to-right'}
     """
@@ -63,7 +88,7 @@ class AnatomicalOrientation:
         object.__setattr__(self, "value", value)
 
     def to_dict(self) -> dict[str, str]:
-        """The ``orientation`` of an axis in OME-Zarr metadata."""
+        """The ``orientation`` of an axis as OME-Zarr metadata has it."""
         return {"type": self.type, "value": str(self.value)}
 
 
@@ -89,10 +114,10 @@ PRESETS: Mapping[str, Orientations] = {"LPS": LPS, "RAS": RAS}
 def resolve_orientation(
     orientation: str | Mapping[str, Any], dims: Sequence[str]
 ) -> dict[str, AnatomicalOrientation]:
-    """Orientation per axis of an image with axes ``dims``.
+    """Orientation by axis of an image with axes ``dims``.
 
-    A preset counts for the spatial axes that the image has. A mapping must name spatial
-    axes of this image only; InvalidOptionError, a ValueError, names what is wrong.
+    A preset applies to the spatial axes that the image has. A mapping must name only spatial
+    axes of this image. Raises InvalidOptionError, a ValueError, that names what is wrong.
     """
     if isinstance(orientation, str):
         return of_axes(_find_preset(orientation), dims) or {}
@@ -114,13 +139,15 @@ def resolve_orientation(
 def of_axes(
     orientations: Mapping[str, Any] | None, dims: Sequence[str]
 ) -> dict[str, AnatomicalOrientation] | None:
-    """The orientations of the axes ``dims``; None where there is none.
+    """The orientations of those axes that are in ``dims``; None if there are none.
 
-    Spatial axes that ``dims`` lack are left out, so that a preset fits a 2-D image.
+    Other spatial axes are left out, which lets a preset fit a 2-D image.
     """
     for dim in orientations or {}:
         if dim not in AXIS_ORDER:
-            raise InvalidOptionError(f"orientation: {dim!r} is no axis; the axes are z, y, x")
+            raise InvalidOptionError(
+                f"orientation: {dim!r} is not an axis; the spatial axes are z, y, x"
+            )
         if dim not in SPATIAL:
             raise InvalidOptionError(f"orientation: {dim!r} is not a spatial axis (z, y, x)")
     return {d: _one(o) for d, o in (orientations or {}).items() if d in dims} or None
@@ -140,7 +167,7 @@ def _one(value: Any) -> AnatomicalOrientation:
 
 
 def _check_apart(orientations: Orientations) -> None:
-    """RFC-4: no two axes lie along one anatomical axis, in whichever directions."""
+    """RFC-4: no two axes lie along the same anatomical axis, in either direction."""
     seen: dict[frozenset[str], str] = {}
     for dim, orientation in orientations.items():
         ends = frozenset(orientation.value.split("-to-"))

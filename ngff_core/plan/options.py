@@ -47,7 +47,37 @@ class Option:
 class BuildOptions:
     """Options of a build. Only the first six decide stored bytes.
 
-    `build_pyramid` takes the same options as keyword arguments.
+    `build_pyramid` takes the same options as keyword arguments, and describes them in full.
+
+    Attributes
+    ----------
+    method
+        How samples of the smaller levels are computed. Default: `Methods.ITKWASM_GAUSSIAN`.
+    scale_factors
+        Minimum length in samples, or one factor for each level above 0. Default: 128.
+    chunks, shards
+        Sizes in samples: one number for all spatial axes, or sizes by axis. Default: 128 for
+        volumes and 256 for planes; shards of 32 to 64 MiB before compression.
+    compressor
+        ``blosc:CODEC:LEVEL:SHUFFLE``, ``zstd:LEVEL``, ``gzip:LEVEL`` or ``none``.
+    ome_zarr_version
+        ``"0.4"``, ``"0.5"`` or ``"0.6"``. Default: 0.5.
+    workers
+        Regions processed at the same time. Default: one for each core.
+    memory_limit
+        Bytes that the build may use, or text such as ``"2GiB"``. Default: half of the available
+        memory.
+    cache
+        ``"auto"``, ``"always"`` or ``"never"``: whether to copy the source first.
+    overwrite
+        Whether to delete the zarr hierarchy at the target first. Default: False.
+    dask_address, dask_workers
+        A dask cluster that does the work, or the number of worker processes to start for it.
+
+    Examples
+    --------
+    >>> BuildOptions(method="dask_image_mode", scale_factors=[2, 4]).chunks is None
+    True
     """
 
     method: Annotated[

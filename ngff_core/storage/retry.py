@@ -210,8 +210,8 @@ def _is_worth_a_retry(error: BaseException) -> bool:
     return _may_pass(error) and not given_up(error)
 
 
-def _requested_by_service(state: tenacity.RetryCallState) -> float:
-    return requested_pause(_error_of(state))
+def _requested_by_service(retry_state: tenacity.RetryCallState) -> float:
+    return requested_pause(_error_of(retry_state))
 
 
 _pause: ContextVar[float] = ContextVar("ngff_requested_pause", default=0.0)

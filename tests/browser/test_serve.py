@@ -60,7 +60,7 @@ def ended(served: Served) -> list[psutil.Process]:
 
 def test_serve_begins_ends_and_goes_on(clone: Path) -> None:
     """`make serve` gives server, worker, receiver, deployments and automations; Ctrl-C leaves no
-    process; the second time it goes on with what the first one knew, at any port."""
+    process; the second time it continues with the first one's state, at any port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -85,7 +85,7 @@ def test_serve_begins_ends_and_goes_on(clone: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
-    """Whoever asks for a port that another program has reads what to do."""
+    """Where another program has the port, the message says what to do."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         done = subprocess.run(

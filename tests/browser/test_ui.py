@@ -223,7 +223,7 @@ def test_cancel_and_retry(
     assert await_end(served, run)["state_name"] == "Cancelled"
     stopped = time.monotonic() - began
     badge(page, "Cancelled").wait_for()
-    # for whoever runs it with -s
+    # shown with pytest -s
     print(f"\ncancelled after {stopped:.1f} s, shown after {time.monotonic() - began:.1f} s")  # noqa: T201
     assert not (tmp_path / "slow.ome.zarr" / "zarr.json").exists() or "ome" not in (
         tmp_path / "slow.ome.zarr" / "zarr.json"

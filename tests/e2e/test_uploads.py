@@ -97,7 +97,7 @@ class Uploads:
         return {one["uri"].removeprefix(f"{self.uri}/"): one for one in told}
 
     def built(self, name: str) -> np.ndarray[Any, Any]:
-        """Level 0 of an upload's pyramid, held against its ledger to the byte."""
+        """Level 0 of an upload's pyramid, checked against its ledger to the byte."""
         target = f"{self.out}/{name}.ome.zarr"
         assert ngff_core.verify_pyramid(target, deep=True).ok
         return np.asarray(ngff_core.from_ngff_zarr(target).images[0].data)
@@ -105,7 +105,7 @@ class Uploads:
 
 def test_five_uploads(site: Site) -> None:
     """Each version of each good upload is built once; the corrupt one is parked with its
-    reason after its attempts, and built once it is mended."""
+    reason after its attempts, and built once it is repaired."""
     uploads = Uploads(site, FIVE)
     whole = npy(pixels(3, 128))
     uploads.put("first.npy", npy(pixels(1)))

@@ -286,7 +286,7 @@ def test_started_run_builds_the_pyramid(deployment: tuple[UUID, str], tmp_path: 
     subprocess.run(
         [sys.executable, "-m", "prefect", "flow-run", "execute", str(run.id)],
         check=True,
-        timeout=120,
+        timeout=600,
         env={**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())},
     )
     assert ngff_core.verify_pyramid(str(tmp_path / "out" / "cells.ome.zarr")).ok

@@ -81,11 +81,11 @@ def test_a_changed_source_is_told_and_nothing_is_touched(builders, undisturbed, 
     assert after.pop("image.tif") != before.pop("image.tif")
     assert after == before
 
-    anew = builders.undisturbed(source, tmp_path / "anew.ome.zarr")
+    undisturbed = builders.undisturbed(source, tmp_path / "undisturbed.ome.zarr")
     run = builders.run(source, target, deep=True, options={"overwrite": True})
     assert run.code == 0, run.result
     assert run.result["fresh_by_level"] == REGIONS
-    assert_ended_undisturbed(target, anew)
+    assert_ended_undisturbed(target, undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_an_overwrite_of_a_half_built_image(builders, source, undisturbed, overw
 def test_the_old_command_after_such_an_overwrite(
     builders, source, undisturbed, overwriting, tmp_path
 ):
-    """I changed my mind: the old command goes on with what the killed overwrite left."""
+    """After a killed overwrite the first command can be run again: it builds what is missing."""
     whole, target = undisturbed(), tmp_path / "image.ome.zarr"
     killed_at(builders, source, target, whole, "create beside:ledger/0/segments/", 12)
     die = {"n": overwriting.number_of("delete_tree beside:ledger", 0), "how": "half"}

@@ -99,7 +99,7 @@ def test_the_one_that_waits_takes_over(builders, others, source, undisturbed, tm
 
 
 def test_a_race_has_one_winner(builders, others, source, undisturbed, tmp_path):
-    """Started at the same moment, by whoever: no object is written twice."""
+    """Two processes started at the same moment write no object twice."""
     whole, target = undisturbed(), tmp_path / "image.ome.zarr"
     with ThreadPoolExecutor(2) as both:
         runs = list(both.map(lambda who: who.run(source, target), (builders, others)))

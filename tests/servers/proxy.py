@@ -68,7 +68,7 @@ class Fault:
 
 _HEAD = 200
 
-# What belongs to one connection, or is made anew.
+# Headers that belong to one connection, or that the proxy sets itself.
 _OF_CONNECTIONS = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect"}
 
 
@@ -213,7 +213,7 @@ class Proxy(Loopback):
         super().__init__(_Through)
 
     def script(self, *faults: Fault) -> None:
-        """From now on these happen, and counting begins anew. The first that meets a
+        """From now on these faults happen, and counting starts at zero. The first that meets a
         request strikes it."""
         with self._turn:
             self._faults = list(faults)

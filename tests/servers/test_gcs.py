@@ -123,7 +123,7 @@ def test_creating_is_exclusive(google, fs, bucket):
 
 
 def test_generations_grow(fs, bucket):
-    """Each write is a new one; sizes, sums and times are told of each."""
+    """Each write makes a new generation, with its own size, checksums and time."""
     found = []
     for data in (b"one", b"two"):
         fs.pipe_file(f"{bucket}/key", data)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Bar:
-    """A progress bar that writes down what it is told, task by task."""
+    """A progress bar that records its updates, task by task."""
 
     def __init__(self) -> None:
         self.descriptions: list[str] = []

@@ -1,6 +1,6 @@
 """What kernels must compute, written out in numpy and plain Python, and how they are asked.
 
-Slow and plain on purpose: whoever doubts a kernel's sample reads its definition here.
+Slow and plain on purpose: this is the definition to read where a kernel's sample is in doubt.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ngff_core.errors import UnlistableError
-from ngff_core.storage import LocalFiles, ObjectInfo
+from ngff_core.storage import Entry, LocalFiles, ObjectInfo
 
 
 class WatchedStore(LocalFiles):
@@ -82,6 +82,14 @@ class WatchedStore(LocalFiles):
     def info(self, key: str) -> ObjectInfo | None:
         self._ask("info", key)
         return super().info(key)
+
+    def folder(self, prefix: str = "") -> dict[str, Entry]:
+        self._list("folder", prefix)
+        return super().folder(prefix)
+
+    def entry(self, key: str) -> Entry | None:
+        self._ask("entry", key)
+        return super().entry(key)
 
     def open(self, key: str) -> BinaryIO:
         self._ask("open", key)

@@ -79,7 +79,7 @@ def test_finished_futures_come_once_and_in_the_order_in_which_they_finish(client
 
 
 def test_a_wait_without_news_ends_after_its_seconds(client: Any) -> None:
-    """Whoever waits can look at something else in between."""
+    """The waiting code can check other things in between."""
     finished = FinishedFutures(client)
     event = load_distributed().Event("never", client=client)
     future = client.submit(event.wait, 30, pure=False)

@@ -26,7 +26,7 @@ from ngff_core.build.waiting import StoppedError
 from ngff_core.config import config
 from ngff_core.errors import LeaseLostError, SourceChangedError
 from ngff_core.kernels.methods import kernel_for
-from ngff_core.plan import projection
+from ngff_core.plan import costs
 from ngff_core.progress import Event, Finished, Started
 from ngff_core.sources import Source, open_source
 from ngff_core.storage import ObjectStore
@@ -297,7 +297,7 @@ def test_a_projection_that_was_too_low_costs_time_and_no_byte(
     place: Place, run_on: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Levels are then read back from what is stored."""
-    monkeypatch.setattr(projection, "held_bytes", lambda *_: 400)
+    monkeypatch.setattr(costs, "held_bytes", lambda *_: 400)
     run = run_on(place)
     assert run.planned.projection.streamed == (1, 2)
     run.write_all()
@@ -458,4 +458,4 @@ def test_a_store_is_all_that_a_driver_writes_to(place: Place) -> None:
         for name in vars(ObjectStore)
         if not name.startswith("_") and callable(getattr(ObjectStore, name))
     } - set(vars(type(place.target)))
-    assert missing <= {"zarr", "child", "entries", "sibling"}
+    assert missing <= {"zarr", "child", "sibling"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
 import pytest
@@ -141,6 +141,13 @@ def test_a_report_is_one_flat_document() -> None:
     assert list(values["verification"]) == ["deep", "regions", "objects", "findings", "listed"]
 
 
+@pytest.mark.parametrize("value", [level(0), report(), PhaseStatus("a", 0, 1, (4,), 0)])
+def test_a_report_does_not_change_any_more(value: Any) -> None:
+    """A report that was handed out does not change later."""
+    with pytest.raises(FrozenInstanceError):
+        value.target = "other"
+
+
 # ---------------------------------------------------------------- status
 
 
@@ -198,6 +205,13 @@ def test_a_voxel_is_described_by_its_spatial_axes(
 ) -> None:
     """With one unit where they share it, else with each its own."""
     assert voxel_text(tuple(dims), scale, units) == text
+
+
+def test_a_voxel_has_a_size_for_each_axis() -> None:
+    with pytest.raises(ValueError, match="argument"):
+        voxel_text(("y", "x"), (1.0,), (None, None))
+    with pytest.raises(ValueError, match="argument"):
+        voxel_text(("y", "x"), (1.0, 1.0), (None,))
 
 
 @pytest.mark.parametrize(

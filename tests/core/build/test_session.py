@@ -61,6 +61,9 @@ def run(place: Place) -> Iterator[Run]:
     found.session.release()
 
 
+GROUP = b'{"zarr_format": 3, "node_type": "group"}'
+
+
 def begun(place: Place, *regions: int, published: bool = False) -> None:
     """A build of `PLAN` with receipts for some regions of level 0, as a killed run leaves it."""
     place.beside.write("plan.json", PLAN.to_json())
@@ -134,16 +137,17 @@ def test_overwriting_a_finished_build_of_the_same_plan_keeps_what_is_right(place
 
 
 def test_something_else_is_replaced_only_on_demand(place: Place, run: Run) -> None:
-    place.target.write("other.txt", b"text")
+    place.target.write("zarr.json", GROUP)
+    place.target.write("other/zarr.json", GROUP)
     with pytest.raises(TargetExistsError):
         run.take()
-    assert files(place.target.root) == {"other.txt": b"text"}
+    assert list(files(place.target.root)) == ["other/zarr.json", "zarr.json"]
     assert files(place.beside.root) == {}
     session = Run(place)
     session.take(overwrite=True)
     assert session.session.begun_here
     assert session.texts == [f"removing what is at {place.target.uri}"]
-    assert "other.txt" not in files(place.target.root)
+    assert files(place.target.root) == {}
     assert place.plan == PLAN
     session.session.release()
 
@@ -270,7 +274,7 @@ def test_the_work_must_stop_when_the_lease_is_lost(
     session = run.take()
     session.check()
     place.beside.write("lease/000002.json", b"{}")
-    monkeypatch.setattr(config, "lease_seconds", -1.0)
+    monkeypatch.setattr(config, "lease_seconds", 1e-9)
     with pytest.raises(LeaseLostError):
         session.check()
 

@@ -20,7 +20,7 @@ from ngff_core.build import streaming
 from ngff_core.build.streaming import LevelFailedError, Pass, PassLimits, TooMuchHeldError
 from ngff_core.kernels.contract import Kernel
 from ngff_core.kernels.methods import kernel_for
-from ngff_core.plan import projection
+from ngff_core.plan import costs
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.plan.schedule import PassPlan, passes
 from ngff_core.records.ledger import Receipt
@@ -273,7 +273,7 @@ def test_a_projection_that_was_wrong_costs_time_and_no_byte(
             raise
 
     monkeypatch.setattr(Pass, "run", counted)
-    monkeypatch.setattr(projection, "held_bytes", lambda *_: 9000)
+    monkeypatch.setattr(costs, "held_bytes", lambda *_: 9000)
     report = build_pyramid(image, tmp_path / "wrong.zarr", **options)
     assert len(refused) == 1
     assert report.verified

@@ -85,11 +85,34 @@ def test_a_published_build_whose_ledger_is_not_complete_is_resumable(place: Plac
 
 
 def test_what_is_not_ours_is_refused(place: Place) -> None:
-    """Or, with overwrite, found to be something else."""
-    place.target.write("thesis/chapter1.txt", b"text")
+    """Or, with overwrite and if it is zarr, found to be something else."""
+    place.target.write("zarr.json", b'{"zarr_format": 3, "node_type": "group"}')
     with pytest.raises(TargetExistsError, match="was not built by ngff-flows"):
         inspect_target(place.wanted(OTHER), overwrite=False)
     assert inspect_target(place.wanted(OTHER), overwrite=True).kind == "other"
+
+
+def test_a_build_that_begins_between_two_requests_is_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another builder stores its plan and first objects after the plan was looked for."""
+    plan = place.built().plan
+    hidden = [True]
+    read = place.beside.read
+
+    def late(key: str) -> bytes | None:
+        return None if hidden and hidden.pop() else read(key)
+
+    monkeypatch.setattr(place.beside, "read", late)
+    assert inspect_target(place.wanted(plan), overwrite=False).kind == "finished"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_no_zarr_is_refused_in_any_case(place: Place, overwrite: bool) -> None:
+    place.target.write("thesis/chapter1.txt", b"text")
+    with pytest.raises(TargetExistsError):
+        inspect_target(place.wanted(OTHER), overwrite)
+    assert files(place.uri) == {"thesis/chapter1.txt": b"text"}
 
 
 @pytest.mark.parametrize("document", [b"", b"{}", b"[1]", b'{"digest": "0"}'])
@@ -216,7 +239,7 @@ def left_by(place: Place) -> list[str]:
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_removing_a_build_leaves_the_lease_alone(place: Place, version: str) -> None:
-    """Whoever removes it has taken that lease."""
+    """The process that removes the build holds that lease."""
     shards = {} if version == "0.5" else {"shards": None}
     place.built(ome_zarr_version=version, **shards)
     stays = left_by(place)
@@ -225,6 +248,22 @@ def test_removing_a_build_leaves_the_lease_alone(place: Place, version: str) -> 
     assert files(place.target.root) == {}
     assert [key for key in files(place.beside.root) if not key.startswith("lease/")] == []
     assert stays[0] in files(place.beside.root)
+
+
+def test_halo_files_that_a_kill_left_are_removed_with_the_build(place: Place) -> None:
+    place.built()
+    for key in ("halos-1/begun.json", "halos-1/0/0"):
+        place.beside.write(key, b"{}")
+    remove(place.target, place.beside)
+    assert [key for key in files(place.beside.root) if not key.startswith("lease/")] == []
+
+
+def test_a_folder_that_is_no_zarr_is_not_removed(place: Place) -> None:
+    """It may have come since the target was inspected."""
+    place.target.write("thesis/chapter1.txt", b"text")
+    with pytest.raises(TargetExistsError):
+        remove(place.target, place.beside)
+    assert files(place.uri) == {"thesis/chapter1.txt": b"text"}
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

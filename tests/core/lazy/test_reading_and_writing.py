@@ -266,7 +266,7 @@ def test_what_a_pyramid_is_read_from_is_never_overwritten_by_it(tmp_path: Path) 
 
 
 def test_a_ledger_never_vouches_for_what_replaced_its_image(tmp_path: Path) -> None:
-    """A build at the target is forgotten, so the same build afterwards is done anew."""
+    """A build at the target is forgotten, so the same build afterwards starts from scratch."""
     target, options = tmp_path / "a.ome.zarr", {"scale_factors": [2], "method": BIN}
     black, white = np.zeros((300, 300), "u1"), np.full((300, 300), 255, "u1")
     ngff_core.build_pyramid(black, target, **options)

@@ -40,7 +40,7 @@ from ngff_core import (
 )
 from ngff_core.errors import InvalidOptionError, UnsupportedDtypeError
 from ngff_core.lazy import cache_pass
-from ngff_core.lazy.cutting import block_bytes, pieces_shape
+from ngff_core.lazy.cutting import block_bytes, box_shape
 from ngff_core.lazy.image_cache import release_caches, remove_stale_caches
 from ngff_core.to_multiscales import (
     _cache_1d_segments,
@@ -635,7 +635,7 @@ def test_a_piece_fits_the_memory_target_and_covers_whole_chunks(
     data = da.zeros(shape, chunks=chunks, dtype="u1")
     unit = tuple(min(n, 64) if d in "zyx" else 1 for d, n in zip(dims, shape, strict=True))
     along = "z" if "z" in dims else max(("y", "x"), key=lambda d: dict(zip(dims, shape)).get(d, 0))  # noqa: B905
-    piece = pieces_shape(data, dims, unit, along, memory)
+    piece = box_shape(data, dims, unit, along, memory)
     for p, u, n in zip(piece, unit, shape, strict=True):
         assert p % u == 0 or p == n
     touched = [
@@ -672,7 +672,7 @@ def test_the_work_on_a_piece_fits_any_target_that_a_block_leaves_room_in(
     cut = cache_pass._cache_chunks(dims, data)
     unit = tuple(cut[d] for d in dims)
     along = "z" if "z" in dims else dims[-1]
-    piece = pieces_shape(data, dims, unit, along, memory)
+    piece = box_shape(data, dims, unit, along, memory)
     touched = [
         max(b - a for a, b in touching(sizes, p))
         for p, sizes in zip(piece, data.chunks, strict=True)

@@ -1,4 +1,4 @@
-"""The group's documents, held against ome-zarr-models, which is none of our code."""
+"""The group's documents, checked with ome-zarr-models, which is not our code."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from zarr.storage import MemoryStore
 from ngff_core.blocks import BlockedArray
 from ngff_core.geometry import Region
 from ngff_core.memory import ScratchBuffer
-from ngff_core.plan.compressors import PART_BYTES, room_for
+from ngff_core.plan.compressors import PART_BYTES, encoded_bound
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.pyramid import encoding
 from ngff_core.pyramid.encoding import LevelEncoder
@@ -282,4 +282,4 @@ def test_the_memory_for_parts_holds_a_part_and_the_largest_chunk(
     parts_of(plan, np.zeros((64, 64), "<u2"))
     chunk = 32 * 32 * 2
     # A chunk that cannot be compressed takes more bytes than its samples.
-    assert sizes == [PART_BYTES + room_for(chunk) + 4]
+    assert sizes == [PART_BYTES + encoded_bound(chunk) + 4]

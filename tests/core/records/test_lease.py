@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ngff_core.config import config
@@ -440,3 +441,92 @@ def test_an_error_that_is_not_transient_while_releasing_is_raised(
     monkeypatch.setattr(store, "write", broken)
     with pytest.raises(TypeError, match="broken"):
         lease.__exit__(None, None, None)
+
+
+def test_a_holder_that_lost_its_lease_or_stopped_does_not_renew_it(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A late renewal would write over what came after."""
+    lease = Lease(store)
+    with lease:
+        put(store, 2, elsewhere())
+        monkeypatch.setattr(lease, "_renewed_at", 0.0)
+        with pytest.raises(LeaseLostError):
+            lease.check()
+        before = store.read("lease/000001.json")
+        store.delete("lease/000002.json")
+        with pytest.raises(LeaseLostError):
+            lease.check()
+        assert store.read("lease/000001.json") == before
+    with Lease(store) as other:
+        pass
+    released = current_holder(store)
+    monkeypatch.setattr(other, "_renewed_at", 0.0)
+    other.check()
+    assert current_holder(store) == released
+
+
+def test_an_unfinished_wait_lasts_until_the_patience_ends(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking once a second, the last time when it ends; the message comes once."""
+    put(store, 1, elsewhere())
+    now, slept = 0.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        slept.append(seconds)
+
+    monkeypatch.setattr("ngff_core.records.lease.time.monotonic", lambda: now)
+    monkeypatch.setattr("ngff_core.records.lease.time.sleep", sleep)
+    events: list[Event] = []
+    with pytest.raises(TargetBusyError):
+        Lease(store, events.append, patience=2.5).__enter__()
+    assert slept == [1.0, 1.0, 0.5]
+    assert len(events) == 1
+
+
+def test_a_check_asks_once_half_a_lease_has_passed_without_renewal(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before: renewals come each quarter of a lease."""
+    now = time.time()
+    monkeypatch.setattr("ngff_core.records.lease.time.time", lambda: now)
+    with Lease(store) as lease:
+        put(store, 2, elsewhere())
+        now += config.lease_seconds / 2 - 1
+        lease.check()
+        now += 2
+        with pytest.raises(LeaseLostError):
+            lease.check()
+
+
+def test_a_zombie_is_dead(store: ObjectStore) -> None:
+    """Its parent has not read its exit status yet, so its number is still taken."""
+    with Lease(store):
+        mine = current_holder(store)
+    assert mine is not None
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        child = psutil.Process(process.pid)
+        holder = replace(mine, released=False, pid=process.pid, started=child.create_time())
+        assert holder.is_live
+        process.kill()
+        until(lambda: child.status() == psutil.STATUS_ZOMBIE)
+        assert not holder.is_live
+
+
+def test_a_lease_can_be_taken_again(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the next lease, and renewed as the first was."""
+    lease = Lease(store)
+    with lease:
+        assert lease.is_first
+    with lease:
+        assert not lease.is_first
+        first = current_holder(store)
+        monkeypatch.setattr(lease, "_renewed_at", 0.0)
+        lease.check()
+        now = current_holder(store)
+        assert first is not None
+        assert now is not None
+        assert now.expires > first.expires

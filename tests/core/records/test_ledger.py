@@ -500,6 +500,22 @@ def test_long_segments_are_not_joined_again(
     assert ledger(store, 20).remaining == list(range(8, 20))
 
 
+def test_two_segments_of_a_part_together_are_joined(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However few segments they are."""
+    monkeypatch.setattr("ngff_core.records.ledger.PART", 4)
+    found = ledger(store, 20)
+    for region in range(3):
+        found.record(receipt(region))
+    found.flush()
+    assert keys(store) == ["segments/000000.jsonl"]
+    found.record(receipt(3))
+    found.flush()
+    assert keys(store) == ["segments/000000-000001.jsonl"]
+    assert ledger(store, 20).remaining == list(range(4, 20))
+
+
 def test_a_segment_has_no_more_receipts_than_a_part(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

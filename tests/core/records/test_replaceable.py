@@ -30,7 +30,7 @@ def test_an_empty_target_may_be_written(store: ObjectStore) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_zarr_hierarchy_may_be_replaced(store: ObjectStore, document: str) -> None:
-    """Whoever wrote it: overwriting it is what the caller asked for."""
+    """Any zarr hierarchy: overwriting it is what the caller asked for."""
     store.write(document, b"{}")
     store.write("0/c/0", b"samples")
     check_replaceable(store, beside(store))

@@ -1,4 +1,4 @@
-"""Chunks read past zarr, held against zarr."""
+"""Chunks read without zarr, compared with zarr's own reading."""
 
 from __future__ import annotations
 

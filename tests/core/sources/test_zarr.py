@@ -376,7 +376,7 @@ def test_absent_chunks_are_counted(tmp_path, zarr_format, options, total, gone):
 
 
 def test_a_report_tells_of_absent_chunks(tmp_path):
-    """Also the report of a run that goes on with another's work, or finds it done."""
+    """Also in the report of a run that continues another run's work, or finds it finished."""
     zarr.create_array(tmp_path / "a.zarr", data=np.ones((40, 50), "u2"), chunks=(16, 16))
     (tmp_path / "a.zarr" / "c/0/1").unlink()
     for _ in range(2):
