@@ -22,7 +22,7 @@ from ngff_core.build.cluster_pass import ClusterRunner
 from ngff_core.build.driver import Driver
 from ngff_core.build.pass_runner import PassRunner
 from ngff_core.build.planning import PlannedBuild, plan_opened, planned_for_cluster
-from ngff_core.build.report import BuildReport, LevelReport
+from ngff_core.build.report import BuildReport, LevelReport, LevelResult, RunStatistics
 from ngff_core.build.session import Session
 from ngff_core.build.source_check import CheckedSource
 from ngff_core.build.takeover import inspect_target
@@ -261,44 +261,31 @@ class Build:
 
     def report(self) -> BuildReport:
         """What this run has done so far."""
-        image, chunks = self.plan.image, self._source.chunks
         return BuildReport(
             source=self.planned.source,
             target=self.planned.target,
-            method=self.plan.method,
-            ome_zarr_version=self.plan.ome_zarr_version,
-            dims=image.dims,
-            units=image.units,
-            dtype=str(self.plan.dtype),
-            compressor=self.plan.compressor,
-            plan_digest=self.plan.digest,
+            plan=self.plan,
             cached=self.planned.cached,
             levels=tuple(self._level_report(level.index) for level in self.plan.levels),
             verification=self._verification,
-            seconds=time.monotonic() - self._began,
-            source_chunks=chunks.total if chunks else None,
-            absent_chunks=chunks.absent if chunks else None,
-            retries_beside=dict(sorted(self._retries.items())),
+            run=RunStatistics(
+                seconds=time.monotonic() - self._began,
+                chunks=self._source.chunks,
+                retries_beside=dict(sorted(self._retries.items())),
+            ),
         )
 
     def _level_report(self, index: int) -> LevelReport:
         level, ledger = self._stored.levels[index]
         progress = self._driver.progress
-        return LevelReport(
-            index=index,
-            path=level.path,
-            shape=level.shape,
-            chunks=level.chunks,
-            shards=level.shards,
-            factor=level.factor,
-            scale=self.plan.scale_of(level),
-            regions=level.regions,
+        result = LevelResult(
             fresh=len(ledger.receipts) - self._session.recorded[index],
             raw_bytes=math.prod(level.shape) * self.plan.dtype.itemsize,
             stored_bytes=stored_bytes(ledger),
             seconds=progress.seconds.get(index, 0.0),
             retries=dict(sorted(progress.retries[index].items())),
         )
+        return LevelReport(level, self.plan.scale_of(level), result)
 
 
 def _listed(store: ObjectStore) -> Collection[str] | None:

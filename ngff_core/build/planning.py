@@ -66,7 +66,7 @@ class PlannedBuild:
             "digest": self.plan.digest,
             "plan": asdict(self.plan),
             "cached": self.cached,
-            "phases": [asdict(phase) for phase in cost.phases],
+            "phases": [phase.to_dict() for phase in cost.phases],
             "objects": cost.objects,
             "requests": cost.requests,
             "bytes_read": cost.bytes_read,

@@ -8,8 +8,27 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ngff_core.model.axes import SPATIAL
+from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.verify import Verification
 from ngff_core.records.lease import Holder
+from ngff_core.sources.base import ChunkCount
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """What is stored of a level, and what this run did for it."""
+
+    fresh: int
+    """Regions that this run wrote."""
+    raw_bytes: int
+    """Bytes of the level's samples, uncompressed."""
+    stored_bytes: int
+    """Bytes of the level's objects, as the ledger records them."""
+    seconds: float
+    """Seconds that this run took for the level."""
+    retries: Mapping[str, int] = field(default_factory=dict)
+    """Requests of this run that were tried again, by a status or an error's name, without
+    those of a cluster's workers."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +37,8 @@ class LevelReport:
 
     Attributes
     ----------
+    plan
+        The plan of the level: path, shapes, factor and regions are taken from it.
     index
         Number of the level; 0 is the full image.
     path
@@ -28,6 +49,8 @@ class LevelReport:
         Downsampling factor by axis, relative to the full image.
     scale
         Size of a sample by axis, in the image's units.
+    result
+        Figures of this run and of the stored objects: bytes, seconds and the like.
     regions, fresh
         Regions of the level, and those of them that this run wrote.
     raw_bytes, stored_bytes
@@ -45,21 +68,86 @@ class LevelReport:
     ((256, 256), (2, 2))
     """
 
-    index: int
-    path: str
-    shape: tuple[int, ...]
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None
-    factor: tuple[int, ...]
+    plan: LevelPlan
     scale: tuple[float, ...]
-    regions: int
-    fresh: int
-    raw_bytes: int
-    stored_bytes: int
+    result: LevelResult
+
+    @property
+    def index(self) -> int:
+        return self.plan.index
+
+    @property
+    def path(self) -> str:
+        return self.plan.path
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.plan.shape
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        return self.plan.chunks
+
+    @property
+    def shards(self) -> tuple[int, ...] | None:
+        return self.plan.shards
+
+    @property
+    def factor(self) -> tuple[int, ...]:
+        return self.plan.factor
+
+    @property
+    def regions(self) -> int:
+        return self.plan.regions
+
+    @property
+    def fresh(self) -> int:
+        return self.result.fresh
+
+    @property
+    def raw_bytes(self) -> int:
+        return self.result.raw_bytes
+
+    @property
+    def stored_bytes(self) -> int:
+        return self.result.stored_bytes
+
+    @property
+    def seconds(self) -> float:
+        return self.result.seconds
+
+    @property
+    def retries(self) -> Mapping[str, int]:
+        return self.result.retries
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON values."""
+        return {
+            "index": self.index,
+            "path": self.path,
+            "shape": self.shape,
+            "chunks": self.chunks,
+            "shards": self.shards,
+            "factor": self.factor,
+            "scale": self.scale,
+            "regions": self.regions,
+            **asdict(self.result),
+        }
+
+
+@dataclass(frozen=True)
+class RunStatistics:
+    """What only this run knows: its time, its source's chunks, and its retries."""
+
     seconds: float
-    retries: Mapping[str, int] = field(default_factory=dict)
-    """Requests of this run that were tried again, by a status or an error's name, without
-    those of a cluster's workers."""
+    """Seconds since the build took its target."""
+    chunks: ChunkCount | None = None
+    """Shards of a zarr source, or its chunks if it has no shards: all that it should have, and
+    those that were absent when this run began and were read as the fill value. None for other
+    kinds of sources, and where the source cannot be listed."""
+    retries_beside: Mapping[str, int] = field(default_factory=dict)
+    """Retries that belong to no level: of plan, ledger, listings, metadata, verification and
+    cache."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +158,8 @@ class BuildReport:
     ----------
     source, target
         URIs or absolute paths.
+    plan
+        Everything that decided the stored bytes.
     method, ome_zarr_version, compressor
         The options that decided the stored bytes, beside the levels' shapes.
     dims, units
@@ -84,6 +174,8 @@ class BuildReport:
         One `LevelReport` for each level, finest first.
     verification
         What `verify_pyramid` found at the end; None where the build was not verified.
+    run
+        Time, source chunks and retries of this run.
     seconds
         Time that this run took.
     source_chunks, absent_chunks
@@ -102,25 +194,55 @@ class BuildReport:
 
     source: str
     target: str
-    method: str
-    ome_zarr_version: str
-    dims: tuple[str, ...]
-    units: tuple[str | None, ...]
-    dtype: str
-    compressor: str
-    plan_digest: str
+    plan: PyramidPlan
     cached: bool
     levels: tuple[LevelReport, ...]
     verification: Verification | None
-    seconds: float
-    source_chunks: int | None = None
-    """Shards of a zarr source, or its chunks if it has no shards: the objects it should have.
-    None for other kinds of sources, and where the source cannot be listed."""
-    absent_chunks: int | None = None
-    """Those that were absent when this run began, and were read as the fill value."""
-    retries_beside: Mapping[str, int] = field(default_factory=dict)
-    """Retries that belong to no level: of plan, ledger, listings, metadata, verification and
-    cache."""
+    run: RunStatistics
+
+    @property
+    def method(self) -> str:
+        return self.plan.method
+
+    @property
+    def ome_zarr_version(self) -> str:
+        return self.plan.ome_zarr_version
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        return self.plan.image.dims
+
+    @property
+    def units(self) -> tuple[str | None, ...]:
+        return self.plan.image.units
+
+    @property
+    def dtype(self) -> str:
+        return str(self.plan.dtype)
+
+    @property
+    def compressor(self) -> str:
+        return self.plan.compressor
+
+    @property
+    def plan_digest(self) -> str:
+        return self.plan.digest
+
+    @property
+    def seconds(self) -> float:
+        return self.run.seconds
+
+    @property
+    def source_chunks(self) -> int | None:
+        return self.run.chunks.total if self.run.chunks else None
+
+    @property
+    def absent_chunks(self) -> int | None:
+        return self.run.chunks.absent if self.run.chunks else None
+
+    @property
+    def retries_beside(self) -> Mapping[str, int]:
+        return self.run.retries_beside
 
     @property
     def retries(self) -> dict[str, int]:
@@ -137,19 +259,42 @@ class BuildReport:
 
     @property
     def stored_bytes(self) -> int:
+        """Bytes of the objects of all levels."""
         return sum(level.stored_bytes for level in self.levels)
 
     @property
     def raw_bytes(self) -> int:
+        """Bytes of all levels, uncompressed."""
         return sum(level.raw_bytes for level in self.levels)
 
     @property
     def verified(self) -> bool:
+        """Whether the pyramid was verified without a finding."""
         return self.verification is not None and self.verification.ok
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON values."""
-        return {**asdict(self), "verified": self.verified, "retries": self.retries}
+        checked = self.verification
+        return {
+            "source": self.source,
+            "target": self.target,
+            "method": self.method,
+            "ome_zarr_version": self.ome_zarr_version,
+            "dims": self.dims,
+            "units": self.units,
+            "dtype": self.dtype,
+            "compressor": self.compressor,
+            "plan_digest": self.plan_digest,
+            "cached": self.cached,
+            "levels": tuple(level.to_dict() for level in self.levels),
+            "verification": None if checked is None else asdict(checked),
+            "seconds": self.seconds,
+            "source_chunks": self.source_chunks,
+            "absent_chunks": self.absent_chunks,
+            "retries_beside": dict(self.retries_beside),
+            "verified": self.verified,
+            "retries": self.retries,
+        }
 
 
 @dataclass(frozen=True)

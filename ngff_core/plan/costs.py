@@ -7,7 +7,8 @@ product of figures of its axes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from ngff_core.geometry import Region, Shape, blocks_touched, ceil_div, window_of
 from ngff_core.kernels.methods import kernel_for
@@ -32,32 +33,109 @@ into, and the connection's part of it, copied once more. With 8 shards of noise 
 
 
 @dataclass(frozen=True)
+class PhaseTransfers:
+    """What a phase reads and writes of samples. Bytes are raw: before compression."""
+
+    objects: int
+    """Objects written for the level's samples."""
+    reads: int
+    """Read requests, those for halo strips included."""
+    bytes_read: int
+    """Bytes decoded, halo strips included."""
+    bytes_written: int
+    """Bytes of the level's samples."""
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """Memory at most that a phase takes, in bytes."""
+
+    region_bytes: int
+    """Of one region in flight."""
+    thread_bytes: int = 0
+    """Kept by each thread for the windows of a streamed level. One buffer serves all levels, so
+    only the largest counts."""
+    held_bytes: int = 0
+    """For samples of a streamed level and its parent that wait for others. A level is streamed
+    if it is computed from its parent's samples while these are in memory."""
+
+
+@dataclass(frozen=True)
+class StripCost:
+    """Halo strips of the parent's regions, kept beside the target until the level is complete."""
+
+    halo_objects: int = 0
+    """Objects that the strips are stored in."""
+    halo_bytes: int = 0
+    """Raw bytes of the strips. They are written once and read once; `PhaseTransfers` counts the
+    reading."""
+
+
+@dataclass(frozen=True)
 class PhaseCost:
     """The cost of a phase: of a level, or of the cache pass. Bytes are raw."""
 
     phase: str
     """``level-0``, ``level-1`` … or ``cache``."""
     regions: int
-    objects: int
-    """Objects written for the level's samples."""
-    reads: int
-    """Read requests."""
-    bytes_read: int
-    """Bytes decoded."""
-    bytes_written: int
-    region_bytes: int
-    """Memory that one region in flight takes at most."""
-    thread_bytes: int = 0
-    """Memory that each thread keeps for the windows of a streamed level. One buffer serves all
-    levels, so only the largest counts."""
-    held_bytes: int = 0
-    """Memory for samples of a streamed level and its parent that wait for others. A level is
-    streamed if it is computed from its parent's samples while these are in memory."""
-    halo_objects: int = 0
-    """Objects with halo strips of the parent's regions, kept beside the target until the level
-    is complete."""
-    halo_bytes: int = 0
-    """Bytes of these, written once and read once; the reading is part of ``bytes_read``."""
+    transfers: PhaseTransfers
+    memory: PhaseMemory
+    strips: StripCost = StripCost()
+
+    @property
+    def objects(self) -> int:
+        """Objects written for the level's samples."""
+        return self.transfers.objects
+
+    @property
+    def reads(self) -> int:
+        """Read requests."""
+        return self.transfers.reads
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes decoded."""
+        return self.transfers.bytes_read
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of the level's samples."""
+        return self.transfers.bytes_written
+
+    @property
+    def region_bytes(self) -> int:
+        """Memory that one region in flight takes at most."""
+        return self.memory.region_bytes
+
+    @property
+    def thread_bytes(self) -> int:
+        """Memory that each thread keeps for windows."""
+        return self.memory.thread_bytes
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory for samples that wait for others; 0 for a level that is not streamed."""
+        return self.memory.held_bytes
+
+    @property
+    def halo_objects(self) -> int:
+        """Objects with halo strips of the parent's regions."""
+        return self.strips.halo_objects
+
+    @property
+    def halo_bytes(self) -> int:
+        """Bytes of these halo strips."""
+        return self.strips.halo_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cost as JSON values, all figures side by side."""
+        return {
+            "phase": self.phase,
+            "regions": self.regions,
+            **asdict(self.transfers),
+            **asdict(self.memory),
+            **asdict(self.strips),
+        }
 
 
 @dataclass(frozen=True)
@@ -96,22 +174,19 @@ def stored_cost(
     out = raw_samples(level.block, level.shape) * itemsize
     # Of a shard its index and its chunks are read, an object without shards in one request.
     requests = 1 if given.unit == given.container or math.prod(given.unit) == 1 else 2
-    return PhaseCost(
-        phase=phase,
-        regions=level.regions,
+    transfers = PhaseTransfers(
         objects=level.objects,
         reads=math.prod(axis.containers for axis in axes) * requests,
         bytes_read=math.prod(axis.total_decoded for axis in axes) * itemsize,
         bytes_written=math.prod(level.shape) * itemsize,
-        # A region is read, computed and stored in turn: the largest of the three counts.
-        region_bytes=round(
-            max(
-                window_bytes + reading,
-                window_bytes + computing + out,
-                out + storing_bytes(level, itemsize, remote_target),
-            )
-        ),
     )
+    # A region is read, computed and stored in turn: the largest of the three counts.
+    region_bytes = max(
+        window_bytes + reading,
+        window_bytes + computing + out,
+        out + storing_bytes(level, itemsize, remote_target),
+    )
+    return PhaseCost(phase, level.regions, transfers, PhaseMemory(round(region_bytes)))
 
 
 def with_halo_strips(cost: PhaseCost, plan: PyramidPlan, halos: LevelHalos) -> PhaseCost:
@@ -119,14 +194,13 @@ def with_halo_strips(cost: PhaseCost, plan: PyramidPlan, halos: LevelHalos) -> P
 
     Each chunk of the parent is then read once, and so is each strip.
     """
-    strips = halos.size * plan.dtype.itemsize
-    return replace(
-        cost,
+    strips = StripCost(halos.objects, halos.size * plan.dtype.itemsize)
+    transfers = replace(
+        cost.transfers,
         reads=halos.readings * (1 if halos.parent.shards is None else 2) + halos.parts,
-        bytes_read=halos.decoded * plan.dtype.itemsize + strips,
-        halo_objects=halos.objects,
-        halo_bytes=strips,
+        bytes_read=halos.decoded * plan.dtype.itemsize + strips.halo_bytes,
     )
+    return replace(cost, transfers=transfers, strips=strips)
 
 
 def streamed_cost(
@@ -146,16 +220,13 @@ def streamed_cost(
     # copy is not cut into parts, so the result of a complete window counts here.
     out = math.prod(window) * itemsize // math.prod(level.step)
     tile = kernel.workspace(window, plan.dtype, level.step) + out
-    return replace(
-        stored,
-        reads=0,
-        bytes_read=0,
-        halo_objects=0,
-        halo_bytes=0,
+    memory = PhaseMemory(
         region_bytes=max(tile, storing_bytes(level, itemsize, remote_target)),
         thread_bytes=link.part_bytes(itemsize),
         held_bytes=held_bytes(link, slow_to_fast(plan), itemsize, in_flight),
     )
+    transfers = replace(stored.transfers, reads=0, bytes_read=0)
+    return PhaseCost(stored.phase, stored.regions, transfers, memory)
 
 
 def storing_bytes(level: LevelPlan, itemsize: int, remote_target: bool) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import ceil_div
@@ -27,6 +28,41 @@ _DOCUMENTS = 2
 
 
 @dataclass(frozen=True)
+class Requests:
+    """Requests to the stores, by the classes that providers bill."""
+
+    puts: int
+    """Write requests."""
+    gets: int
+    """Read requests."""
+    lists: int
+    """Pages of listings: all objects before publishing and when verifying, and halo strips when
+    they are removed."""
+
+
+@dataclass(frozen=True)
+class ByteCounts:
+    """Bytes that are read, written and stored."""
+
+    bytes_read: int
+    """Uncompressed."""
+    bytes_written: int
+    """Uncompressed."""
+    bytes_stored: int
+    """Compressed bytes of the levels, and of the cache while it exists."""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """Figures that depend on the storage and on the image."""
+
+    throughput: float
+    """MB per second that one worker reads and writes, uncompressed."""
+    compression: float
+    """Uncompressed over stored bytes."""
+
+
+@dataclass(frozen=True)
 class Price:
     """The estimate for a build without interruptions.
 
@@ -35,22 +71,64 @@ class Price:
 
     objects: int
     """Objects of the finished pyramid: samples and metadata documents."""
-    puts: int
-    """Write requests."""
-    gets: int
-    """Read requests."""
-    lists: int
-    """Pages of listings: all objects before publishing and when verifying, and halo strips when
-    they are removed."""
-    bytes_read: int
-    bytes_written: int
-    bytes_stored: int
-    """Compressed bytes of the levels, and of the cache while it exists."""
-    worker_hours: float
-    throughput: float
-    """MB per second of one worker, as assumed."""
-    compression: float
-    """Uncompressed over stored bytes, as assumed."""
+    requests: Requests
+    byte_counts: ByteCounts
+    assumptions: Assumptions
+
+    @property
+    def puts(self) -> int:
+        """Write requests."""
+        return self.requests.puts
+
+    @property
+    def gets(self) -> int:
+        """Read requests."""
+        return self.requests.gets
+
+    @property
+    def lists(self) -> int:
+        """Pages of listings."""
+        return self.requests.lists
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes decoded in all phases."""
+        return self.byte_counts.bytes_read
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes written in all phases."""
+        return self.byte_counts.bytes_written
+
+    @property
+    def bytes_stored(self) -> int:
+        """Compressed bytes of the levels, and of the cache while it exists."""
+        return self.byte_counts.bytes_stored
+
+    @property
+    def worker_hours(self) -> float:
+        """Hours that one worker takes to read and write the bytes."""
+        return (self.bytes_read + self.bytes_written) / (self.throughput * 1e6) / 3600
+
+    @property
+    def throughput(self) -> float:
+        """MB per second of one worker, as assumed."""
+        return self.assumptions.throughput
+
+    @property
+    def compression(self) -> float:
+        """Uncompressed over stored bytes, as assumed."""
+        return self.assumptions.compression
+
+    def to_dict(self) -> dict[str, Any]:
+        """The estimate as JSON values, all figures side by side."""
+        return {
+            "objects": self.objects,
+            **asdict(self.requests),
+            **asdict(self.byte_counts),
+            "worker_hours": self.worker_hours,
+            **asdict(self.assumptions),
+        }
 
 
 def price(
@@ -71,16 +149,14 @@ def price(
     kept = sum(level.objects for level in plan.levels) + documents
     strips = sum(phase.halo_objects for phase in projection.phases)
     strip_bytes = sum(phase.halo_bytes for phase in projection.phases)
-    moved = projection.bytes_read + projection.bytes_written
-    return Price(
-        objects=kept,
+    requests = Requests(
         puts=projection.objects + documents,
         gets=projection.requests - projection.objects,
         lists=_LISTINGS * ceil_div(kept, LISTED) + ceil_div(strips, LISTED),
+    )
+    byte_counts = ByteCounts(
         bytes_read=projection.bytes_read,
         bytes_written=projection.bytes_written,
         bytes_stored=round((projection.bytes_written - strip_bytes) / compression),
-        worker_hours=moved / (throughput * 1e6) / 3600,
-        throughput=throughput,
-        compression=compression,
     )
+    return Price(kept, requests, byte_counts, Assumptions(throughput, compression))

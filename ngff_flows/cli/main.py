@@ -134,7 +134,7 @@ def plan(
     storage = _storage(storage_options, storage_block)
     planned = check_build(source, target, options, storage_options=storage)
     cost = price(planned.plan, planned.projection, throughput=throughput, compression=compression)
-    document = {**planned.to_dict(), "price": asdict(cost)}
+    document = {**planned.to_dict(), "price": cost.to_dict()}
     _print(as_json, lambda: document, lambda: show_plan(planned, cost))
 
 

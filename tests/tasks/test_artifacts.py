@@ -128,8 +128,10 @@ def test_report_shows_of_a_cache(report: BuildReport) -> None:
 def test_report_shows_retries_by_kind_and_place(report: BuildReport) -> None:
     """None, or how many of what, and at which level."""
     assert facts(report_markdown(report))["Retries"] == "none"
-    levels = (replace(report.levels[0], retries={"429": 2, "503": 5}), *report.levels[1:])
-    met = replace(report, levels=levels, retries_beside={"503": 1})
+    first = report.levels[0]
+    first = replace(first, result=replace(first.result, retries={"429": 2, "503": 5}))
+    run = replace(report.run, retries_beside={"503": 1})
+    met = replace(report, levels=(first, *report.levels[1:]), run=run)
     found = facts(report_markdown(met))["Retries"]
     assert found == "8 (503: 6, 429: 2); 7 in level 0, 1 outside the levels"
     assert met.to_dict()["retries"] == {"429": 2, "503": 6}

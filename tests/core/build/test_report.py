@@ -14,7 +14,9 @@ from ngff_core.build.report import (
     BuildReport,
     BuildStatus,
     LevelReport,
+    LevelResult,
     PhaseStatus,
+    RunStatistics,
     bytes_text,
     retries_text,
     shape_text,
@@ -22,46 +24,35 @@ from ngff_core.build.report import (
 )
 from ngff_core.pyramid.inventory import Finding
 from ngff_core.pyramid.verify import Verification
+from ngff_core.sources.base import ChunkCount
+from tests.support.plans import plan_of
+
+PLAN = plan_of("yx", (64, 64), method="itkwasm_gaussian", chunks=16, scale_factors=[2])
 
 
 def level(index: int, **changes: Any) -> LevelReport:
-    return replace(
-        LevelReport(
-            index=index,
-            path=f"scale{index}/image",
-            shape=(64 >> index, 64 >> index),
-            chunks=(16, 16),
-            shards=None,
-            factor=(1 << index,) * 2,
-            scale=(1.0, 1.0),
-            regions=16,
-            fresh=0,
-            raw_bytes=8192 >> 2 * index,
-            stored_bytes=4096 >> 2 * index,
-            seconds=0.5,
-        ),
-        **changes,
+    """The report of a level of PLAN of which this run wrote nothing, with changes to its result."""
+    result = LevelResult(
+        fresh=0,
+        raw_bytes=8192 >> 2 * index,
+        stored_bytes=4096 >> 2 * index,
+        seconds=0.5,
     )
+    return LevelReport(PLAN.levels[index], (1.0 * 2**index,) * 2, replace(result, **changes))
 
 
-def report(*levels: LevelReport, **changes: Any) -> BuildReport:
-    return replace(
-        BuildReport(
-            source="/data/a.tif",
-            target="/data/a.ome.zarr",
-            method="itkwasm_gaussian",
-            ome_zarr_version="0.5",
-            dims=("y", "x"),
-            units=(None, None),
-            dtype="uint16",
-            compressor="none",
-            plan_digest="d" * 64,
-            cached=False,
-            levels=levels or (level(0), level(1)),
-            verification=None,
-            seconds=2.0,
-        ),
-        **changes,
+def report(
+    *levels: LevelReport, verification: Verification | None = None, **run: Any
+) -> BuildReport:
+    """The report of a build of PLAN; ``run`` are fields of its RunStatistics."""
+    return BuildReport(
+        source="/data/a.tif",
+        target="/data/a.ome.zarr",
+        plan=PLAN,
+        cached=False,
+        levels=levels or (level(0), level(1)),
+        verification=verification,
+        run=RunStatistics(**({"seconds": 2.0} | run)),
     )
 
 
@@ -112,7 +103,7 @@ def test_verified_is_what_was_checked_without_a_finding(
 
 
 def test_a_report_is_json_values() -> None:
-    found = report(level(0, fresh=2, retries={"503": 2}), source_chunks=9, absent_chunks=1)
+    found = report(level(0, fresh=2, retries={"503": 2}), chunks=ChunkCount(9, 1))
     values = json.loads(json.dumps(found.to_dict()))
     assert values["levels"][0]["fresh"] == 2
     assert values["levels"][0]["shape"] == [64, 64]
@@ -120,6 +111,34 @@ def test_a_report_is_json_values() -> None:
     assert (values["source_chunks"], values["absent_chunks"]) == (9, 1)
     assert (values["verified"], values["verification"]) == (False, None)
     assert {"source", "target", "plan_digest", "cached", "seconds"} <= set(values)
+
+
+def test_a_report_reads_its_plan() -> None:
+    """Method, axes and layout are those of the plan, under their own names."""
+    found = report()
+    assert (found.method, found.ome_zarr_version) == ("itkwasm_gaussian", "0.5")
+    assert (found.dims, found.units, found.dtype) == (("y", "x"), (None, None), "uint16")
+    assert (found.compressor, found.plan_digest) == (PLAN.compressor, PLAN.digest)
+    assert (found.source_chunks, found.absent_chunks) == (None, None)
+    coarse = found.levels[1]
+    assert (coarse.index, coarse.path, coarse.regions) == (1, "scale1/image", 1)
+    assert (coarse.shape, coarse.chunks, coarse.shards) == ((32, 32), (16, 16), (32, 32))
+    assert (coarse.factor, coarse.scale, coarse.seconds) == ((2, 2), (2.0, 2.0), 0.5)
+
+
+def test_a_report_is_one_flat_document() -> None:
+    """Scripts read ``--json``: names and their order stay, however the report is grouped."""
+    values = report(verification=Verification(False, 3, 10, ())).to_dict()
+    assert list(values) == [
+        *("source", "target", "method", "ome_zarr_version", "dims", "units", "dtype"),
+        *("compressor", "plan_digest", "cached", "levels", "verification", "seconds"),
+        *("source_chunks", "absent_chunks", "retries_beside", "verified", "retries"),
+    ]
+    assert list(values["levels"][0]) == [
+        *("index", "path", "shape", "chunks", "shards", "factor", "scale", "regions"),
+        *("fresh", "raw_bytes", "stored_bytes", "seconds", "retries"),
+    ]
+    assert list(values["verification"]) == ["deep", "regions", "objects", "findings", "listed"]
 
 
 @pytest.mark.parametrize("value", [level(0), report(), PhaseStatus("a", 0, 1, (4,), 0)])

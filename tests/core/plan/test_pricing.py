@@ -71,6 +71,17 @@ def test_throughput_and_compression_can_be_given() -> None:
     assert found.worker_hours == pytest.approx(2 * priced().worker_hours)
 
 
+def test_a_price_is_one_flat_document() -> None:
+    """Scripts read ``plan --json``: names and their order stay, however the price is grouped."""
+    found = priced()
+    values = found.to_dict()
+    assert list(values) == [
+        *("objects", "puts", "gets", "lists", "bytes_read", "bytes_written", "bytes_stored"),
+        *("worker_hours", "throughput", "compression"),
+    ]
+    assert values == {name: getattr(found, name) for name in values}
+
+
 @pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan")])
 @pytest.mark.parametrize("name", ["throughput", "compression"])
 def test_a_number_that_makes_no_estimate_is_refused(name: str, value: float) -> None:

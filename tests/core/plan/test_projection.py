@@ -392,3 +392,15 @@ def test_memory_of_the_cache_pass(remote: Remote, expected: int) -> None:
     # Level 0 reads the cache's chunks. On a disk: the window and what is decoded, 8 + 8. On a
     # network the region and the body of its object are more: 8 + 4 * 8.
     assert level_0.region_bytes == (40 if remote.target else 16) * MIB
+
+
+def test_a_phase_is_one_flat_document() -> None:
+    """Scripts read ``plan --json``: names and their order stay, however the cost is grouped."""
+    plan = plan_of("yx", (96, 80), chunks=16, scale_factors=[2], method="itkwasm_gaussian")
+    for phase in projected(plan, (1, 80), stream=False).phases:
+        values = phase.to_dict()
+        assert list(values) == [
+            *("phase", "regions", "objects", "reads", "bytes_read", "bytes_written"),
+            *("region_bytes", "thread_bytes", "held_bytes", "halo_objects", "halo_bytes"),
+        ]
+        assert values == {name: getattr(phase, name) for name in values}
