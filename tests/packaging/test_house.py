@@ -25,7 +25,7 @@ def test_an_import_changes_the_picture(tmp_path: Path) -> None:
     file.write_text("from ngff_core.storage import base", "utf-8")
     before = picture(imports(tmp_path))
     file.write_text(
-        "from ngff_core import Image\nfrom ..storage import base\nimport numpy", "utf-8"
+        "from ngff_core.model import Image\nfrom ..storage import base\nimport numpy", "utf-8"
     )
     graph = imports(tmp_path)
     assert graph["ngff_core/plan"] == {"ngff_core/model", "ngff_core/storage"}
