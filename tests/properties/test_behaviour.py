@@ -194,7 +194,7 @@ def test_what_is_stored_is_read_when_samples_are_asked_for(tmp_path: Path) -> No
     ("orientation", "message"),
     [
         ("LSA", "LPS and RAS"),
-        ({"q": LPS["x"]}, "'q' is no axis"),
+        ({"q": LPS["x"]}, "'q' is not an axis"),
         ({"c": LPS["x"]}, "'c' is not a spatial axis"),
         ({"z": LPS["z"]}, "'z' is not an axis of this image"),
     ],
