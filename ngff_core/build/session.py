@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from ngff_core.build.streaming import LevelFailedError
@@ -19,8 +19,9 @@ from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.progress import Listener, Message
 from ngff_core.records.build_folder import LEDGERS, read_plan, segments_folder
 from ngff_core.records.lease import Lease
+from ngff_core.records.replaceable import remove_build_folder
 from ngff_core.records.stored_build import StoredBuild
-from ngff_core.storage import delete_below, retrying
+from ngff_core.storage import retrying
 
 
 class Session:
@@ -74,7 +75,8 @@ class Session:
         lease.__exit__(None, None, None)
         if self._discarded and not lease.succeeded:
             # If the store cannot be listed, old leases stay; they have no effect.
-            delete_below(self.stored.beside, "", lambda: ())
+            with suppress(UnlistableError):
+                remove_build_folder(self.stored.beside)
 
     def tidy(self) -> None:
         """Remove the ledger segments of finished levels, if a listing shows any."""

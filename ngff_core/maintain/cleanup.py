@@ -25,6 +25,7 @@ from ngff_core.records.build_folder import (
 )
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.lease import Lease, current_holder
+from ngff_core.records.replaceable import remove_build_folder
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.storage import (
     ObjectInfo,
@@ -180,7 +181,7 @@ def clean_build(
     except TargetBusyError as error:
         return replace(leftover, kept=str(error))
     if leftover.kind == "half a build" and not lease.succeeded:
-        retrying(beside.delete_tree)
+        remove_build_folder(beside)
     return replace(leftover, removed=True)
 
 

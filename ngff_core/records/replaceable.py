@@ -10,7 +10,15 @@ import json
 from collections.abc import Collection, Mapping
 
 from ngff_core.errors import TargetExistsError
-from ngff_core.records.build_folder import CACHE, LEASES, LEDGERS, PLAN_KEY, REPLACING_KEY, is_halo
+from ngff_core.records.build_folder import (
+    CACHE,
+    LEASES,
+    LEDGERS,
+    PLAN_KEY,
+    REPLACED,
+    REPLACING_KEY,
+    is_halo,
+)
 from ngff_core.storage import DOCUMENTS, ObjectStore, is_remote, retrying
 
 _MARK_INSIDE = ".ngff-flows-replacing.json"
@@ -65,9 +73,7 @@ def end_replacing(target: ObjectStore, beside: ObjectStore | None) -> None:
         retrying(target.delete, _MARK_INSIDE)
         return
     retrying(beside.delete, REPLACING_KEY)
-    if not is_remote(beside.uri) and not _entries(beside):
-        # Buckets have no empty folders.
-        retrying(beside.delete_tree)
+    _remove_if_empty(beside)
 
 
 def empty_target(target: ObjectStore, beside: ObjectStore | None) -> None:
@@ -90,6 +96,23 @@ def remove_build_records(beside: ObjectStore) -> None:
             retrying(beside.delete_tree, name)
         elif name in _OWN_FILES - {REPLACING_KEY}:
             retrying(beside.delete, name)
+
+
+def remove_build_folder(beside: ObjectStore) -> None:
+    """Remove all that ngff-flows wrote to ``TARGET.build``, and the folder if it is then empty.
+
+    Raises UnlistableError where the store cannot be listed.
+    """
+    remove_build_records(beside)
+    retrying(beside.delete_tree, REPLACED)
+    retrying(beside.delete, REPLACING_KEY)
+    _remove_if_empty(beside)
+
+
+def _remove_if_empty(beside: ObjectStore) -> None:
+    # Buckets have no empty folders.
+    if not is_remote(beside.uri) and not _entries(beside):
+        retrying(beside.delete_tree)
 
 
 def _entries(store: ObjectStore) -> dict[str, bool]:

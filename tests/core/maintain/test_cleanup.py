@@ -160,3 +160,13 @@ def test_a_strangers_object_keeps_all(half: Path) -> None:
     found = clean_build(half, older_than_days=1, dry_run=False)
     assert found.kept.startswith("notes.txt is not of this build")
     assert (half / "notes.txt").exists()
+
+
+def test_files_of_others_in_the_build_folder_stay(half: Path) -> None:
+    """Other programs make folders called NAME.build too."""
+    other = half.with_name(f"{half.name}.build") / "app.o"
+    other.write_bytes(b"code")
+    age(half, 8)
+    assert clean_build(half, older_than_days=7, dry_run=False).removed
+    assert not half.exists()
+    assert contents(other.parent) == {"app.o": b"code"}
