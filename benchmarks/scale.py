@@ -198,11 +198,11 @@ def simulate(folder: str, grid: int) -> dict[str, str]:
         "driver, per region": f"{driver / count * 1e6:.0f} µs of computing",
         "the whole run, jobs included": f"{wall:.0f} s for {count:,} regions",
         "memory taken by the run": bytes_text(memory),
-        "of it receipts": f"{bytes_text(packed)}, {packed / count:.0f} bytes a region",
+        "of which receipts": f"{bytes_text(packed)}, {packed / count:.0f} bytes a region",
         "ledger's objects when stopped": f"{len(objects)}, {bytes_text(stored)}",
         "reading them on resume": f"{loaded:.1f} s",
-        f"knowing the {left:,} regions that remain": f"{known:.1f} s, the reading included",
-        "putting the finished ledger": f"{finished:.1f} s",
+        f"finding the {left:,} regions that remain": f"{known:.1f} s, reading included",
+        "writing the finished ledger": f"{finished:.1f} s",
         "ledger's objects when finished": (
             f"{len(after)}, {bytes_text(sum(found.size for found in after.values()))}"
         ),

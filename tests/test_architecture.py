@@ -29,7 +29,7 @@ PACKAGES = ("ngff_flows", "flows", "tasks", "ngff_core")
 # The packages of ngff_core, from the ground up: each may import those before it, never those
 # after it. ROOT stands for the modules that lie directly in ngff_core.
 ROOT_MODULES = "(root)"
-FLOORS = (
+PACKAGE_ORDER = (
     ROOT_MODULES,
     "model",
     "kernels",
@@ -126,12 +126,12 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def floor_of(name: str, root: Path) -> str | None:
+def package_of_module(name: str, root: Path) -> str | None:
     """The package of ngff_core that a dotted name lies in, None for anything else."""
     parts = name.split(".")
     if parts[0] != "ngff_core" or len(parts) < 2:
         return None
-    if parts[1] in FLOORS or (root / "ngff_core" / parts[1]).is_dir():
+    if parts[1] in PACKAGE_ORDER or (root / "ngff_core" / parts[1]).is_dir():
         return parts[1]
     return ROOT_MODULES if (root / "ngff_core" / f"{parts[1]}.py").exists() else None
 
@@ -154,27 +154,27 @@ def unlisted_packages(root: Path) -> list[str]:
     """Packages of ngff_core whose place in the order is not known."""
     found = {file.parent.name for file in (root / "ngff_core").glob("*/__init__.py")}
     return [
-        f"ngff_core/{package} is not in FLOORS of tests/test_architecture.py: add it there, "
+        f"ngff_core/{package} is not in PACKAGE_ORDER of tests/test_architecture.py: add it there, "
         "after the packages it imports and before those that import it"
-        for package in sorted(found - {*FLOORS})
+        for package in sorted(found - {*PACKAGE_ORDER})
     ]
 
 
-def wrong_floors(root: Path) -> list[str]:
+def upward_imports(root: Path) -> list[str]:
     """Imports inside ngff_core that do not point to the same package or an earlier one."""
     wrong = []
     for where, file, name in all_imports(root, "ngff_core"):
-        importer = floor_of(dotted(file, root), root)
+        importer = package_of_module(dotted(file, root), root)
         if file.stem in DOORS and importer == ROOT_MODULES:
             continue
         if name.split(".")[0] != "ngff_core" or name.startswith("ngff_core.__"):
             continue
-        imported = floor_of(name, root)
+        imported = package_of_module(name, root)
         if imported is None:
             wrong.append(f"{where}: import {name} from the module that defines it")
-        elif {importer, imported} <= {*FLOORS} and FLOORS.index(imported) > FLOORS.index(
-            str(importer)
-        ):
+        elif {importer, imported} <= {*PACKAGE_ORDER} and PACKAGE_ORDER.index(
+            imported
+        ) > PACKAGE_ORDER.index(str(importer)):
             wrong.append(f"{where}: {importer} must not import {imported}, which comes after it")
     return wrong
 
@@ -206,7 +206,7 @@ def costly_imports(root: Path) -> list[str]:
         f"{where}: only {' and '.join(sorted(allowed))} may import {name}"
         for where, file, name in all_imports(root, "ngff_core")
         if (allowed := ONLY_IN.get(name.split(".")[0]))
-        and floor_of(dotted(file, root), root) not in allowed
+        and package_of_module(dotted(file, root), root) not in allowed
     ]
 
 
@@ -326,7 +326,7 @@ def long_constructors(root: Path) -> list[str]:
 CHECKS = (
     wrong_directions,
     unlisted_packages,
-    wrong_floors,
+    upward_imports,
     circles,
     costly_imports,
     hiding_names,
@@ -345,7 +345,7 @@ def test_source_keeps_the_order(check: Callable[[Path], list[str]]) -> None:
 def test_the_map_has_every_package() -> None:
     """In the order of the imports, as `ngff_core/README.md` says it is."""
     map_of_packages = (ROOT / "ngff_core" / "README.md").read_text("utf-8")
-    assert tuple(re.findall(r"^\| `(\w+)/` \|", map_of_packages, re.MULTILINE)) == FLOORS[1:]
+    assert tuple(re.findall(r"^\| `(\w+)/` \|", map_of_packages, re.MULTILINE)) == PACKAGE_ORDER[1:]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -391,15 +391,15 @@ def made_up_tree(root: Path, files: Mapping[str, str]) -> None:
         (wrong_directions, "tasks/level.py", "from flows.build_pyramid import build_pyramid"),
         (wrong_directions, "flows/build_pyramid.py", "from ngff_flows.cli import main"),
         (unlisted_packages, "ngff_core/attic/__init__.py", ""),
-        (wrong_floors, "ngff_core/geometry.py", "from ngff_core.plan.layout import Layout"),
-        (wrong_floors, "ngff_core/geometry.py", "import ngff_core.plan"),
-        (wrong_floors, "ngff_core/geometry.py", "from . import plan"),
-        (wrong_floors, "ngff_core/geometry.py", "from .plan.layout import Layout"),
-        (wrong_floors, "ngff_core/kernels/bins.py", "from ..plan.layout import Layout"),
-        (wrong_floors, "ngff_core/geometry.py", "from ngff_core import PyramidPlan"),
-        (wrong_floors, "ngff_core/geometry.py", "import ngff_core"),
+        (upward_imports, "ngff_core/geometry.py", "from ngff_core.plan.layout import Layout"),
+        (upward_imports, "ngff_core/geometry.py", "import ngff_core.plan"),
+        (upward_imports, "ngff_core/geometry.py", "from . import plan"),
+        (upward_imports, "ngff_core/geometry.py", "from .plan.layout import Layout"),
+        (upward_imports, "ngff_core/kernels/bins.py", "from ..plan.layout import Layout"),
+        (upward_imports, "ngff_core/geometry.py", "from ngff_core import PyramidPlan"),
+        (upward_imports, "ngff_core/geometry.py", "import ngff_core"),
         (
-            wrong_floors,
+            upward_imports,
             "ngff_core/geometry.py",
             "import typing\nif typing.TYPE_CHECKING:\n    from .plan.layout import Layout",
         ),

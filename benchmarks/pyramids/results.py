@@ -128,7 +128,7 @@ class Row:
         return (self.image, self.what, self.one, self.other, self.ratio, self.target, self.met)
 
 
-HEADINGS = ("", "what", "one", "other", "ratio", "target", "met")
+HEADINGS = ("image", "comparison", "A", "B", "A / B", "target", "reached")
 
 
 def rows(results: Results, comparisons: list[Comparison]) -> list[Row]:

@@ -142,7 +142,7 @@ def test_target_with_other_data_is_not_touched(
     assert contents(tmp_path) == before
 
 
-def test_overwrite_is_the_word(run: Command, source: Path, target: Path) -> None:
+def test_the_refusal_names_overwrite(run: Command, source: Path, target: Path) -> None:
     """With --overwrite the zarr group at the target goes, and the pyramid is there."""
     target.mkdir()
     (target / ".zgroup").write_text('{"zarr_format": 2}')

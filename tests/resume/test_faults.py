@@ -100,7 +100,7 @@ def assert_left_in_order(target: Path) -> None:
     [TimeoutError("slow"), ConnectionResetError("reset"), OSError(errno.EBUSY, "busy")],
     ids=lambda error: type(error).__name__,
 )
-def test_passing_trouble_is_passed_over(source, whole, faults, tmp_path, passing):
+def test_transient_errors_are_retried(source, whole, faults, tmp_path, passing):
     """Region 3 fails twice, then works: one build, and only that region is put again."""
     faults.script = {REGION_3: [passing, passing]}
     target = tmp_path / "image.ome.zarr"
@@ -124,7 +124,7 @@ def test_passing_trouble_is_passed_over(source, whole, faults, tmp_path, passing
         "lease/000001.json",
     ],
 )
-def test_passing_trouble_is_passed_over_wherever_it_comes(
+def test_transient_errors_are_retried_wherever_they_occur(
     source, whole, faults, tmp_path, key, monkeypatch
 ):
     """A short outage while plan, metadata, lease or receipts are written stops no build."""

@@ -43,7 +43,7 @@ OPTIONS = BuildOptions(scale_factors=[2], chunks=16, shards=16, workers=1, compr
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_trouble_that_may_pass_is_tried_again(error: Exception) -> None:
+def test_a_transient_error_is_retried(error: Exception) -> None:
     """After a network error Prefect runs the task again."""
     assert pyramid.retry_if_transient(pyramid.plan, None, failed(error))
 
@@ -101,7 +101,7 @@ def write_levels(source: str, target: str) -> list[LevelReport]:
         return [pyramid.write_level(build, level.index) for level in build.plan.levels]
 
 
-def test_level_survives_trouble_and_keeps_what_it_had(
+def test_a_level_survives_transient_errors_and_keeps_its_regions(
     prefect_server: None, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two of a level's tries die of a dead connection, the third does only what remains.
