@@ -97,4 +97,4 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"port {port} cannot be used: end what listens there, or give")
+    assert done.stderr.startswith(f"port {port} is taken: end the program that listens there")

@@ -235,7 +235,7 @@ def test_cancel_and_retry(
     page.reload()
     badge(page, "Completed").wait_for()
     log = until(lambda: _finished_log(served, run))
-    kept = [line for line in log if re.fullmatch(r"level-0: 16 regions, \d+ done before", line)]
+    kept = [line for line in log if re.fullmatch(r"level-0: 16 regions, \d+ already done", line)]
     assert len(kept) == 1, log
     shoot("resumed")
 
@@ -288,7 +288,7 @@ def test_a_look_for_uploads_leaves_a_table(
     for upload, what, why in (
         ("nuclei.zarr", "start", "new upload"),
         ("broken.tif", "park", "1 attempt failed: truncated: 300 bytes"),
-        ("zebrafish.tif", "wait", "new or changed; to be still for another 10 s"),
+        ("zebrafish.tif", "wait", "new or changed; must stay unchanged for another 10 s"),
     ):
         row = page.get_by_role("table").get_by_role("row").filter(has_text=f"scans/{upload}")
         row.get_by_text(what, exact=True).wait_for()
