@@ -7,6 +7,7 @@ field here, and a keyword in the signature of `build_pyramid`, which a test comp
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -227,8 +228,9 @@ def documents_options[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         lines.append(f"{field.name} : {_type_name(types[field.name])}")
         text = f"{option.help} By default {shown}."
         lines += textwrap.wrap(text, 90, initial_indent="    ", subsequent_indent="    ")
-    block = "\n".join(lines).replace("\n", "\n    ")
-    function.__doc__ = (function.__doc__ or "").replace("{options}", block)
+    # Python 3.13 removes a docstring's indentation itself, Python 3.12 does not.
+    text = inspect.cleandoc(function.__doc__ or "")
+    function.__doc__ = text.replace("{options}", "\n".join(lines))
     return function
 
 

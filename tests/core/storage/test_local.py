@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -63,11 +64,11 @@ def test_a_tree_that_another_process_deletes_too_is_no_error(
         return unlink
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", failing(PermissionError("not yours")))
+        patch.setattr(os, "unlink", failing(PermissionError(errno.EACCES, "not yours")))
         with pytest.raises(PermissionError, match="not yours"):
             store.delete_tree()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "unlink", failing(FileNotFoundError()))
+        patch.setattr(os, "unlink", failing(FileNotFoundError(errno.ENOENT, "gone")))
         store.delete_tree()
     assert store.is_empty()
 
