@@ -145,5 +145,5 @@ def _is_released(uri: str, release: Sequence[str]) -> bool:
 
 
 def _concerns_storage(error: Exception) -> bool:
-    """Whether the look goes on with other uploads: False for a fault of this program."""
+    """Whether the other uploads are still looked at: False for a fault of this program."""
     return isinstance(error, NgffError | OSError) or is_transient(error)

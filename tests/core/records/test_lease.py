@@ -232,12 +232,15 @@ def test_a_transient_error_while_releasing_is_not_raised(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lease that cannot be released expires by itself."""
+    refused = []
 
     def down(key: str, data: bytes) -> None:
+        refused.append(key)
         raise ConnectionResetError
 
     with Lease(store):
         monkeypatch.setattr(store, "write", down)
+    assert refused
 
 
 @pytest.mark.parametrize("likely_first", [False, True])
