@@ -11,7 +11,7 @@ from ngff_core.model.axes import SPATIAL
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.verify import Verification
 from ngff_core.records.lease import Holder
-from ngff_core.sources.base import ChunkCount
+from ngff_core.sources.contract import ChunkCount
 
 
 @dataclass(frozen=True)

@@ -11,29 +11,56 @@ import zarr
 from ngff_core.errors import InvalidOptionError, SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.model.image import NgffImage
-from ngff_core.sources.base import (
+from ngff_core.sources.base import check_array, clip_unit
+from ngff_core.sources.contract import (
+    ImageDescription,
     Pins,
-    Source,
+    Placement,
+    Samples,
     SourceIdentity,
-    check_array,
-    clip_unit,
-    make_source,
+    SourceImages,
 )
 from ngff_core.sources.zarr_nodes import array_unit, named_dims
 from ngff_core.sources.zarr_store import zarr_array_identity
 
 
-def open_array(source: Any) -> Source:
+def array_images(source: Any) -> SourceImages:
     """An array, or the array of an `NgffImage`, as a source. The caller's object is not changed.
 
     A numpy array is identified by its content, a dask array by its name, a zarr array by
-    where it is stored and by what is stored there.
+    where it is stored and by what is stored there. Axes that an array does not name are the
+    documented defaults of `NgffImage`.
     """
     data = source.data if isinstance(source, NgffImage) else source
     name = source.name if isinstance(source, NgffImage) else "image"
     _check_is_array(data, f"array:{name}")
     image = source if isinstance(source, NgffImage) else NgffImage(data, dims=_dims(data))
-    return make_source(_copy(image), _identity(data, name), _unit(data), "array")
+    return SourceImages(
+        identity=_identity(data, name),
+        kind="array",
+        format="an array",
+        images=(_described(image, of_caller=isinstance(source, NgffImage)),),
+        open_image=lambda number: Samples(data, _unit(data)),
+    )
+
+
+def _described(image: NgffImage, *, of_caller: bool) -> ImageDescription:
+    origin = "the NgffImage" if of_caller else "the default for arrays"
+    sizes = {"scale": origin, "translation": origin} if of_caller else {}
+    return ImageDescription(
+        name=image.name,
+        axes=tuple(image.dims),
+        shape=tuple(int(n) for n in image.data.shape),
+        dtype=np.dtype(image.data.dtype).str,
+        # What an NgffImage says is known, also where it says 1.
+        placement=Placement(
+            dict(image.scale) if of_caller else {},
+            dict(image.axes_units or {}),
+            dict(image.translation) if of_caller else {},
+            dict(image.axes_orientations or {}),
+        ),
+        origins={"axes": origin, **sizes},
+    )
 
 
 def _check_is_array(data: Any, uri: str) -> None:
@@ -49,19 +76,6 @@ def _check_is_array(data: Any, uri: str) -> None:
 
 def _dims(data: Any) -> tuple[str, ...]:
     return (named_dims(data) or ()) if isinstance(data, zarr.Array) else ()
-
-
-def _copy(image: NgffImage) -> NgffImage:
-    units = None if image.axes_units is None else dict(image.axes_units)
-    return NgffImage(
-        data=image.data,
-        dims=image.dims,
-        scale=image.scale,
-        translation=image.translation,
-        name=image.name,
-        axes_units=units,
-        axes_orientations=image.axes_orientations,
-    )
 
 
 def _is_dask(data: Any) -> bool:

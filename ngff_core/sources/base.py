@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -14,44 +14,55 @@ import numpy as np
 from ngff_core.blocks import ArrayLike, Block, BlockedArray
 from ngff_core.errors import NgffError, SourceFormatError
 from ngff_core.geometry import Region, Shape
-from ngff_core.model.axes import canonical_order, is_sound_name
-from ngff_core.model.image import NgffImage, in_canonical_order
+from ngff_core.model.axes import is_sound_name
+from ngff_core.model.channels import Channel
+from ngff_core.model.image import NgffImage
 from ngff_core.sources.chunk_files import ChunkFiles
+from ngff_core.sources.contract import (
+    ChunkCount,
+    Note,
+    SourceIdentity,
+    do_nothing,
+)
 from ngff_core.storage import is_transient, read_region
 
-Pins = tuple[tuple[str, str], ...]
-"""Sorted (property, value) pairs of a source that change when its content changes."""
-
-
 @dataclass(frozen=True)
-class SourceIdentity:
-    """What distinguishes a source from any other, and from itself after a change."""
+class About:
+    """What is known of the image that is read, beside its samples and axes.
 
-    uri: str
-    """Absolute path or URI, or ``array:<name>`` for an array in memory."""
-    pins: Pins
-    """Size, version, digest of a listing or token, depending on the format."""
-
-
-def _do_nothing() -> None:
-    return None
-
-
-@dataclass(frozen=True)
-class ChunkCount:
-    """Number of objects, chunks or shards, that the samples of a zarr array consist of.
-
-    By zarr's definition an absent object reads as the array's fill value. One that was never
-    written cannot be distinguished from one that was lost.
+    Attributes
+    ----------
+    format
+        The source's format in words.
+    series
+        Number of the image in the source, and how many images the source holds.
+    origins
+        Where each value comes from, see `ImageDescription`.
+    channels
+        One for each position on the axis c, with the caller's names; empty if nothing is known.
+    labels
+        Whether the samples are numbers of objects.
+    notes
+        All that was assumed, left out, converted, overruled or could not be known.
+    metadata
+        JSON values to keep beside the image.
+    reading
+        How to open the same samples again: `Selection.reading`.
     """
 
-    total: int
-    absent: int
+    format: str = "an array"
+    series: tuple[int, int] = (0, 1)
+    origins: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[Channel, ...] = ()
+    labels: bool = False
+    notes: tuple[Note, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    reading: str = ""
 
 
 @dataclass(frozen=True)
 class Source:
-    """An opened source, to be closed. Several threads may read ``image.data`` at once."""
+    """An opened image, to be closed. Several threads may read ``image.data`` at once."""
 
     image: NgffImage
     """The image, with lazy data, axes in t, c, z, y, x order."""
@@ -59,10 +70,11 @@ class Source:
     read_unit: Shape
     """Shape of the smallest box that storage can decode by itself, per axis of the image."""
     kind: str
-    """``zarr``, ``ome-zarr``, ``tiff``, ``npy`` or ``array``."""
-    _close: Callable[[], None] = field(default=_do_nothing, repr=False, compare=False)
+    """The reader: ``zarr``, ``ome-zarr``, ``tiff``, ``npy``, ``array`` and so on."""
+    _close: Callable[[], None] = field(default=do_nothing, repr=False, compare=False)
     chunks: ChunkCount | None = None
     """Of a zarr array, if its store can be listed."""
+    about: About = field(default=About(), compare=False)
 
     def close(self) -> None:
         """Close open files. Do not read the image afterwards."""
@@ -112,11 +124,13 @@ class Reader:
 
 
 @dataclass(frozen=True, eq=False)
-class SqueezedArray:
-    """A lazy view of an array that keeps only the axes in ``keep``; the others have length 1."""
+class PickedArray:
+    """A lazy view of an array that keeps the axes in ``keep``, each other at one position."""
 
     array: ArrayLike
     keep: tuple[int, ...]
+    start: tuple[int, ...]
+    """For every axis of ``array``; only those of the axes that are not kept count."""
 
     @property
     def shape(self) -> Shape:
@@ -127,7 +141,7 @@ class SqueezedArray:
         return self.array.dtype
 
     def __getitem__(self, key: tuple[slice, ...]) -> Block:
-        inner = [slice(0, 1)] * len(self.array.shape)
+        inner = [slice(at, at + 1) for at in self.start]
         for axis, part in zip(self.keep, key, strict=True):
             inner[axis] = part
         dropped = tuple(i for i in range(len(inner)) if i not in self.keep)
@@ -182,20 +196,6 @@ def check_array(shape: Sequence[int], dtype: np.dtype[Any], uri: str) -> None:
 def clip_unit(unit: Sequence[int], shape: Sequence[int]) -> Shape:
     """``unit``, on each axis no longer than the array."""
     return tuple(min(int(u), int(n)) for u, n in zip(unit, shape, strict=True))
-
-
-def make_source(
-    image: NgffImage,
-    identity: SourceIdentity,
-    unit: Shape,
-    kind: str,
-    close: Callable[[], None] = _do_nothing,
-    chunks: ChunkCount | None = None,
-) -> Source:
-    """A source, with the axes of ``image`` and of ``unit`` brought into t, c, z, y, x order."""
-    order = canonical_order(image.dims)
-    ordered = tuple(unit[i] for i in order)
-    return Source(in_canonical_order(image), identity, ordered, kind, close, chunks)
 
 
 def sensible_name(name: object) -> str:

@@ -10,26 +10,18 @@ from typing import Any
 import numpy as np
 
 from ngff_core.blocks import ArrayLike, Block
-from ngff_core.errors import (
-    InvalidOptionError,
-    SourceFormatError,
-    SourceNotFoundError,
-    TransientError,
-)
+from ngff_core.errors import SourceFormatError, SourceNotFoundError, TransientError
 from ngff_core.geometry import Shape
-from ngff_core.model.axes import default_dims
-from ngff_core.model.image import NgffImage, TransposedArray
-from ngff_core.sources.base import (
-    Reader,
-    Source,
+from ngff_core.model.image import TransposedArray
+from ngff_core.sources.base import Reader, as_format_error, check_array
+from ngff_core.sources.contract import (
+    UNNAMED,
+    ImageDescription,
+    Samples,
     SourceIdentity,
-    as_format_error,
-    check_array,
-    make_source,
+    SourceImages,
 )
 from ngff_core.storage import Bucket, LocalFiles, ObjectInfo, ObjectStore
-
-MAGIC = b"\x93NUMPY"
 
 _MAX_HEADER = 1 << 16
 """Largest header in bytes. numpy's limit is 10 000; a plain dtype needs a few hundred."""
@@ -118,7 +110,7 @@ class _RangedArray:
         return found
 
 
-def open_npy(store: ObjectStore) -> Source:
+def open_images(store: ObjectStore) -> SourceImages:
     """The array in the .npy file that ``store`` names; only its header is read.
 
     Raises `SourceFormatError` for a truncated file, and for samples that are not numbers.
@@ -132,10 +124,20 @@ def open_npy(store: ObjectStore) -> Source:
         raise SourceFormatError(
             f"{store.uri}: truncated: {info.size} bytes, but its array ends at {header.end}"
         )
-    data = _array(store, header)
-    reader = Reader(data, store.uri, header.shape, header.dtype)
-    image = NgffImage(reader, dims=_dims(header, store.uri))
-    return make_source(image, _identity(store, info), _unit(store, header), "npy")
+    reader = Reader(_array(store, header), store.uri, header.shape, header.dtype)
+    image = ImageDescription(
+        name=None,
+        axes=(UNNAMED,) * len(header.shape),
+        shape=header.shape,
+        dtype=header.dtype.str,
+    )
+    return SourceImages(
+        identity=_identity(store, info),
+        kind="npy",
+        format="a NumPy file",
+        images=(image,),
+        open_image=lambda number: Samples(reader, _unit(store, header)),
+    )
 
 
 def _read_header(store: ObjectStore) -> _Header:
@@ -177,13 +179,6 @@ def _c_ordered(store: ObjectStore, header: _Header, shape: Shape) -> ArrayLike:
     raise TypeError(
         f"cannot read ranges of bytes from {store!r}; copy the file to a disk or bucket"
     )
-
-
-def _dims(header: _Header, uri: str) -> tuple[str, ...]:
-    try:
-        return default_dims(len(header.shape))
-    except InvalidOptionError as error:
-        raise SourceFormatError(f"{uri}: {error}") from error
 
 
 def _unit(store: ObjectStore, header: _Header) -> Shape:

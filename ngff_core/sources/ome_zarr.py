@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import zarr
 
 from ngff_core.errors import SourceFormatError
@@ -14,12 +15,13 @@ from ngff_core.geometry import Shape
 from ngff_core.model.image import NgffImage
 from ngff_core.model.metadata import AxisEntry, DatasetEntry, ImageEntry
 from ngff_core.model.orientation import AnatomicalOrientation
-from ngff_core.sources.base import (
-    Source,
+from ngff_core.sources.base import as_format_error, sensible_name
+from ngff_core.sources.contract import (
+    ImageDescription,
+    Placement,
+    Samples,
     SourceIdentity,
-    as_format_error,
-    make_source,
-    sensible_name,
+    SourceImages,
 )
 from ngff_core.sources.zarr_nodes import (
     Node,
@@ -90,18 +92,40 @@ class StoredLevel:
     array: zarr.Array[Any]
 
 
-def open_ome_zarr(store: ObjectStore, group: Node) -> Source:
+def open_ome_zarr(store: ObjectStore, group: Node) -> SourceImages:
     """Level 0 of the image at ``store``, with axes, units, scale and translation.
 
     ``group`` is the metadata of the image's group. Raises `SourceFormatError` for a group
     that is not an image, naming what it is, and for metadata that OME-Zarr does not allow.
     """
-    level = read_image(store, group).read_level(0)
+    stored = read_image(store, group)
+    level = stored.read_level(0)
     objects = listed(level.store)
     pins = stored_pins(objects, group.documents + level.node.documents)
-    identity = SourceIdentity(level.store.uri, pins)
-    chunks = count_chunks(level.array, objects)
-    return make_source(level.image, identity, level.unit, "ome-zarr", chunks=chunks)
+    image = level.image
+    origin = f"OME-Zarr {stored.version}"
+    described = ImageDescription(
+        name=image.name,
+        axes=tuple(image.dims),
+        shape=image.data.shape,
+        dtype=np.dtype(image.data.dtype).str,
+        placement=Placement(
+            dict(image.scale),
+            dict(image.axes_units or {}),
+            dict(image.translation),
+            dict(image.axes_orientations or {}),
+        ),
+        origins={"axes": origin, "scale": origin, "translation": origin, "units": origin},
+    )
+    return SourceImages(
+        identity=SourceIdentity(level.store.uri, pins),
+        kind="ome-zarr",
+        format=f"an {origin} image",
+        images=(described,),
+        open_image=lambda number: Samples(
+            level.image.data, level.unit, count_chunks(level.array, objects)
+        ),
+    )
 
 
 def read_image(store: ObjectStore, group: Node) -> StoredImage:

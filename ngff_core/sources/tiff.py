@@ -16,20 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ngff_core.errors import SourceFormatError
-from ngff_core.model.image import NgffImage
-from ngff_core.sources.base import (
+from ngff_core.sources.base import Reader, as_format_error, check_array, clip_unit
+from ngff_core.sources.contract import (
+    ImageDescription,
     Pins,
-    Reader,
-    Source,
+    Placement,
+    Samples,
     SourceIdentity,
-    SqueezedArray,
-    as_format_error,
-    check_array,
-    clip_unit,
-    make_source,
-    sensible_name,
+    SourceImages,
 )
-from ngff_core.sources.tiff_axes import Axes, map_axes
+from ngff_core.sources.tiff_axes import axis_names
 from ngff_core.sources.tiff_checks import check_readable
 from ngff_core.sources.tiff_sizes import read_sizes
 from ngff_core.sources.tifffile_compat import declared_shape, open_path, open_stream
@@ -39,13 +35,10 @@ from ngff_core.storage import LocalFiles, ObjectInfo, ObjectStore
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPageSeries
 
-MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""First bytes of classic TIFF and BigTIFF, in either byte order."""
-
 _log = logging.getLogger(__name__)
 
 
-def open_tiff(store: ObjectStore) -> Source:
+def open_images(store: ObjectStore) -> SourceImages:
     """Level 0 of the first series of the TIFF file that ``store`` names.
 
     No sample is read. Raises `SourceFormatError` for a file that ends before its data,
@@ -77,31 +70,32 @@ def _source(
     tif: TiffFile,
     series: TiffPageSeries,
     close: Callable[[], None],
-) -> Source:
+) -> SourceImages:
     try:
         array = open_fused(series.aszarr(level=0, read_only=True), 3)
         check_array(array.shape, np.dtype(array.dtype), store.uri)
-        axes = map_axes(series.axes, array.shape, store.uri)
-        reader = _reader(array, axes, store.uri)
         sizes = read_sizes(tif, series)
-        image = NgffImage(
-            data=reader,
-            dims=axes.dims,
-            scale={d: s for d, s in sizes.scale.items() if d in axes.dims},
-            name=sensible_name(sizes.name),
-            axes_units={d: u for d, u in sizes.units.items() if d in axes.dims} or None,
+        reader = Reader(array, store.uri, tuple(array.shape), np.dtype(array.dtype))
+        axes = axis_names(series.axes)
+        image = ImageDescription(
+            name=sizes.name if isinstance(sizes.name, str) else None,
+            axes=axes,
+            shape=reader.shape,
+            dtype=reader.dtype.str,
+            placement=Placement(sizes.scale, sizes.units),
         )
-        unit = clip_unit([array.chunks[i] for i in axes.keep], reader.shape)
-        return make_source(image, _identity(store, info, series), unit, "tiff", close)
+        unit = clip_unit(array.chunks, reader.shape)
+        return SourceImages(
+            identity=_identity(store, info, series),
+            kind="tiff",
+            format="a TIFF file",
+            images=(image,),
+            open_image=lambda number: Samples(reader, unit),
+            _close=close,
+        )
     except BaseException:
         close()
         raise
-
-
-def _reader(array: Any, axes: Axes, uri: str) -> Reader:
-    shape = tuple(array.shape[i] for i in axes.keep)
-    data = array if len(axes.keep) == array.ndim else SqueezedArray(array, axes.keep)
-    return Reader(data, uri, shape, np.dtype(array.dtype))
 
 
 # --- which pages -----------------------------------------------------------------------

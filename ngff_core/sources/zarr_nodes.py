@@ -16,15 +16,9 @@ from zarr.abc.store import Store as ZarrStore
 from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.geometry import Shape, grid_shape
 from ngff_core.model.axes import AXIS_ORDER, spatial_dims
-from ngff_core.sources.base import (
-    ChunkCount,
-    Pins,
-    Reader,
-    as_format_error,
-    check_array,
-    clip_unit,
-)
+from ngff_core.sources.base import Reader, as_format_error, check_array, clip_unit
 from ngff_core.sources.chunk_files import ChunkFiles
+from ngff_core.sources.contract import ChunkCount, Pins
 from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, ObjectStore, fused_pipeline
 
 

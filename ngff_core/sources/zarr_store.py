@@ -9,10 +9,13 @@ from typing import Any
 
 import zarr
 
-from ngff_core.errors import InvalidOptionError, SourceFormatError
-from ngff_core.model.axes import default_dims
-from ngff_core.model.image import NgffImage
-from ngff_core.sources.base import Source, SourceIdentity, make_source
+from ngff_core.sources.contract import (
+    UNNAMED,
+    ImageDescription,
+    Samples,
+    SourceIdentity,
+    SourceImages,
+)
 from ngff_core.sources.zarr_nodes import (
     Node,
     array_unit,
@@ -28,7 +31,7 @@ from ngff_core.storage.foreign import behind_zarr
 from ngff_core.storage.zarr_compat import objects_of_store, read_object
 
 
-def open_zarr(store: ObjectStore, node: Node) -> Source:
+def open_zarr(store: ObjectStore, node: Node) -> SourceImages:
     """The zarr array, or level 0 of the OME-Zarr image, at ``store``; ``node`` is its metadata."""
     if node.is_array:
         return _open_plain(store, node)
@@ -53,21 +56,25 @@ def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
     return SourceIdentity(f"array:{name}", tuple(pins))
 
 
-def _open_plain(store: ObjectStore, node: Node) -> Source:
+def _open_plain(store: ObjectStore, node: Node) -> SourceImages:
     (reader, array), objects = both(
         store, partial(open_reader, store, node), partial(listed, store)
     )
-    image = NgffImage(reader, dims=named_dims(array) or _default_dims(array.ndim, store.uri))
-    identity = SourceIdentity(store.uri, stored_pins(objects, node.documents))
-    chunks = count_chunks(array, objects)
-    return make_source(image, identity, array_unit(array), "zarr", chunks=chunks)
-
-
-def _default_dims(ndim: int, uri: str) -> tuple[str, ...]:
-    try:
-        return default_dims(ndim)
-    except InvalidOptionError as error:
-        raise SourceFormatError(f"{uri}: {error}") from error
+    dims = named_dims(array)
+    image = ImageDescription(
+        name=None,
+        axes=dims or (UNNAMED,) * array.ndim,
+        shape=reader.shape,
+        dtype=reader.dtype.str,
+        origins={"axes": "dimension_names"} if dims else {},
+    )
+    return SourceImages(
+        identity=SourceIdentity(store.uri, stored_pins(objects, node.documents)),
+        kind="zarr",
+        format=f"a zarr v{node.zarr_format} array",
+        images=(image,),
+        open_image=lambda number: Samples(reader, array_unit(array), count_chunks(array, objects)),
+    )
 
 
 def _memory_listing(store: zarr.storage.MemoryStore, path: str) -> str:

@@ -24,7 +24,7 @@ from ngff_core.build.report import (
 )
 from ngff_core.pyramid.inventory import Finding
 from ngff_core.pyramid.verify import Verification
-from ngff_core.sources.base import ChunkCount
+from ngff_core.sources.contract import ChunkCount
 from tests.support.plans import plan_of
 
 PLAN = plan_of("yx", (64, 64), method="itkwasm_gaussian", chunks=16, scale_factors=[2])

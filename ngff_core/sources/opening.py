@@ -1,0 +1,161 @@
+"""From the images of a source and what the caller chooses to one opened image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ngff_core.errors import InvalidOptionError
+from ngff_core.model.axes import AXIS_ORDER, SPATIAL, canonical_order
+from ngff_core.model.channels import Channel
+from ngff_core.model.image import NgffImage, in_canonical_order
+from ngff_core.model.selection import Selection
+from ngff_core.sources.base import About, PickedArray, Source, sensible_name
+from ngff_core.sources.choose import choose_image, note_others
+from ngff_core.sources.contract import ImageDescription, Note, Placement, SourceImages
+from ngff_core.sources.naming import NamedAxes, name_axes
+
+
+def open_chosen(source: SourceImages, selection: Selection) -> Source:
+    """The image that ``selection`` chooses, with the caller's corrections.
+
+    Closing it closes ``source``. Raises `SourceFormatError` or `InvalidOptionError` for an image
+    or axes that cannot be told; ``source`` stays open then.
+    """
+    uri = source.identity.uri
+    number = choose_image(source, selection.series)
+    described = source.images[number]
+    axes = name_axes(described, selection, uri)
+    placement, changed = _placement(described, axes, selection)
+    channels, renamed = _channels(described, axes, selection)
+    samples = source.open_image(number)
+    data = samples.data
+    if len(axes.keep) < len(described.axes):
+        data = PickedArray(data, axes.keep, axes.start)
+    image = NgffImage(
+        data=data,
+        dims=axes.dims,
+        scale=placement.scale,
+        translation=placement.translation,
+        name=sensible_name(described.name),
+        axes_units=placement.units or None,
+        axes_orientations=placement.orientations,
+    )
+    notes = (*described.notes, *axes.notes, *changed, *renamed, *_unknown_sizes(image, placement))
+    about = About(
+        format=source.format,
+        series=(number, len(source.images)),
+        origins=described.origins,
+        channels=channels,
+        labels=described.labels,
+        notes=(*note_others(source, number), *notes),
+        metadata=described.metadata,
+        reading=_reading(source, number, selection),
+    )
+    order = canonical_order(image.dims)
+    unit = [samples.read_unit[i] for i in axes.keep]
+    return Source(
+        image=in_canonical_order(image),
+        identity=source.identity,
+        read_unit=tuple(unit[i] for i in order),
+        kind=source.kind,
+        _close=source.close,
+        chunks=samples.chunks,
+        about=about,
+    )
+
+
+def _reading(source: SourceImages, number: int, selection: Selection) -> str:
+    """How to open the same samples again, whatever another version would choose by default."""
+    series = number if len(source.images) > 1 else None
+    return replace(selection, series=series).reading
+
+
+def _placement(
+    described: ImageDescription, axes: NamedAxes, selection: Selection
+) -> tuple[Placement, tuple[Note, ...]]:
+    """Sizes and positions by the names that the axes have now, the caller's taking precedence."""
+    names = {described.axes[i]: dim for i, dim in zip(axes.keep, axes.dims, strict=True)}
+    found = described.placement
+
+    def renamed[T](values: Mapping[str, T]) -> dict[str, T]:
+        return {names[name]: value for name, value in values.items() if name in names}
+
+    scale, units = renamed(found.scale), renamed(found.units)
+    for option, given in (("scale", selection.scale), ("units", selection.units)):
+        absent = [dim for dim in given if dim not in axes.dims]
+        if absent:
+            raise InvalidOptionError(
+                f"{option}: the image has no axis {absent[0]!r}; it has {', '.join(axes.dims)}"
+            )
+    notes = (
+        *_overruled("size of a sample", scale, selection.scale),
+        *_overruled("unit", units, selection.units),
+    )
+    orientations = {d: o for d, o in renamed(found.orientations).items() if d in SPATIAL}
+    return Placement(
+        {**scale, **selection.scale},
+        {**units, **selection.units},
+        renamed(found.translation),
+        orientations,
+    ), notes
+
+
+def _overruled(what: str, found: Mapping[str, object], given: Mapping[str, object]) -> list[Note]:
+    return [
+        Note("overruled", f"the source's {what} along {dim}, {found[dim]}, is given as {value}")
+        for dim, value in given.items()
+        if dim in found and found[dim] != value
+    ]
+
+
+def _channels(
+    described: ImageDescription, axes: NamedAxes, selection: Selection
+) -> tuple[tuple[Channel, ...], tuple[Note, ...]]:
+    count = described.shape[axes.keep[axes.dims.index("c")]] if "c" in axes.dims else 1
+    channels = _of_axis(described, axes)
+    names = selection.channel_names
+    if names is None:
+        return channels, ()
+    if len(names) != count:
+        raise InvalidOptionError(f"channel_names: {len(names)} names for {count} channels")
+    channels = channels or (Channel(),) * count
+    changed = [
+        f"{channel.name!r} is given as {name!r}"
+        for channel, name in zip(channels, names, strict=True)
+        if channel.name not in (None, name)
+    ]
+    notes = (Note("overruled", f"names of channels: {'; '.join(changed)}"),) if changed else ()
+    return tuple(replace(c, name=n) for c, n in zip(channels, names, strict=True)), notes
+
+
+def _of_axis(described: ImageDescription, axes: NamedAxes) -> tuple[Channel, ...]:
+    """The channels that are left: all, or the one at which the axis c was picked."""
+    channels = described.channels
+    if "c" not in described.axes:
+        # An image without the axis may still say what its only channel is.
+        return channels if len(channels) == 1 and "c" not in axes.dims else ()
+    index = described.axes.index("c")
+    if index in axes.keep:
+        kept = axes.dims[axes.keep.index(index)] == "c"
+        return channels if kept else ()
+    return channels[axes.start[index] : axes.start[index] + 1]
+
+
+def _unknown_sizes(image: NgffImage, placement: Placement) -> Sequence[Note]:
+    """That a size is written that nobody knows."""
+    lengths = dict(zip(image.dims, image.data.shape, strict=True))
+    unknown = [
+        dim
+        for dim in AXIS_ORDER
+        if dim in lengths and dim not in placement.scale and (dim in SPATIAL or lengths[dim] > 1)
+    ]
+    unknown = [dim for dim in unknown if dim != "c"]
+    if not unknown:
+        return ()
+    text = (
+        f"the size of a sample along {', '.join(unknown)}: 1 without a unit is written; "
+        f"scale and units (--scale {unknown[-1]}=…) say otherwise"
+    )
+    return (Note("unknown", text),)
+
