@@ -141,6 +141,13 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
+    def parent(self) -> ObjectStore:
+        """Return the store of the folder that holds this prefix; nothing is read or written.
+
+        A bucket's own root, and that of a store that the caller gave, is its own parent.
+        """
+
+    @abstractmethod
     def is_empty(self) -> bool:
         """Whether nothing at all is stored here."""
 

@@ -266,6 +266,12 @@ class Bucket(ObjectStore):
     def sibling(self, suffix: str) -> Bucket:
         return Bucket(self._fs, f"{self.root}{suffix}", f"{self.uri}{suffix}")
 
+    def parent(self) -> Bucket:
+        root, slash, name = self.root.rpartition("/")
+        if not slash:
+            return self
+        return Bucket(self._fs, root, self.uri.removesuffix(f"/{name}"))
+
 
 def _unless_absent(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -153,6 +153,12 @@ class ZarrBacked(ObjectStore):
             raise ValueError(f"{self.uri} is the root of a store: nothing can lie beside it")
         return ZarrBacked(self._store, f"{self._prefix}{suffix}", f"{self.uri}{suffix}")
 
+    def parent(self) -> ZarrBacked:
+        if not self._prefix:
+            return self
+        prefix, _, name = self._prefix.rpartition("/")
+        return ZarrBacked(self._store, prefix, self.uri.removesuffix(f"/{name}"))
+
     def is_empty(self) -> bool:
         return not self._keys("")
 

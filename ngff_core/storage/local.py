@@ -115,6 +115,9 @@ class LocalFiles(ObjectStore):
     def sibling(self, suffix: str) -> LocalFiles:
         return LocalFiles(self.root.with_name(f"{self.root.name}{suffix}"))
 
+    def parent(self) -> LocalFiles:
+        return LocalFiles(self.root.parent)
+
     def is_empty(self) -> bool:
         return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
 
