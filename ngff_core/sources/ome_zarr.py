@@ -122,7 +122,7 @@ def open_ome_zarr(store: ObjectStore, group: Node) -> SourceImages:
         kind="ome-zarr",
         format=f"an {origin} image",
         images=(described,),
-        open_image=lambda number: Samples(
+        open_image=lambda _: Samples(
             level.image.data, level.unit, count_chunks(level.array, objects)
         ),
     )

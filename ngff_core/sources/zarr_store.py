@@ -73,7 +73,7 @@ def _open_plain(store: ObjectStore, node: Node) -> SourceImages:
         kind="zarr",
         format=f"a zarr v{node.zarr_format} array",
         images=(image,),
-        open_image=lambda number: Samples(reader, array_unit(array), count_chunks(array, objects)),
+        open_image=lambda _: Samples(reader, array_unit(array), count_chunks(array, objects)),
     )
 
 
