@@ -67,7 +67,11 @@ def safe_names(names: Sequence[str | None], numbers: Sequence[int]) -> list[str]
     """
     plain = [_UNSAFE.sub("_", name or "").strip("._-")[:_LONGEST] for name in names]
     folded = [name.casefold() for name in plain]
-    return [
+    found = [
         name if name and folded.count(name.casefold()) == 1 else f"{name or 'image'}_{number}"
         for name, number in zip(plain, numbers, strict=True)
     ]
+    if len({name.casefold() for name in found}) == len(found):
+        return found
+    # An image may be called what the number made of another.
+    return [f"{number}_{name}" for name, number in zip(found, numbers, strict=True)]

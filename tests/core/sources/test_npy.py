@@ -47,9 +47,10 @@ def test_more_axes_are_refused_until_they_are_named(tmp_path, stored, pixels, nd
     """Which of them is the channel nobody can tell."""
     array = np.random.default_rng(0).integers(0, 99, (3, 4, 5, 6, 2)[-ndim:], "i2")
     np.save(tmp_path / "a.npy", array)
-    with pytest.raises(SourceFormatError, match="does not name its axes .* --dims"):
-        open_source(stored(tmp_path / "a.npy"))
-    source = open_source(stored(tmp_path / "a.npy"), selection=Selection(dims=tuple(dims)))
+    where = stored(tmp_path / "a.npy")
+    with pytest.raises(SourceFormatError, match=r"does not name its axes .* --dims"):
+        open_source(where)
+    source = open_source(where, selection=Selection(dims=tuple(dims)))
     assert source.image.dims == tuple(sorted(dims, key="tczyx".index))
     np.testing.assert_array_equal(pixels(source), np.moveaxis(array, -1, ndim - 4))
 
