@@ -97,7 +97,7 @@ class BuildOptions:
         int | str | None,
         Option(
             "Which image of a source that holds several (scenes, positions, series): its number "
-            "from 0, or its name. `ngff-flows inspect` lists them.",
+            "from 0, or its name. The command inspect lists them.",
             "the only one, the one that the file is about, or else an error that lists them",
             plain_type=str | None,
             stored=True,
@@ -106,8 +106,8 @@ class BuildOptions:
     dims: Annotated[
         str | Sequence[str] | None,
         Option(
-            "Names of the axes out of t, c, z, y, x, in the order in which `ngff-flows inspect` "
-            "shows them, such as czyx.",
+            "Names of the axes out of t, c, z, y, x, in the order in which the command "
+            "inspect shows them, such as czyx.",
             "as the source names them; two or three axes without names are yx or zyx",
             plain_type=str | None,
             stored=True,

@@ -28,6 +28,12 @@ class InspectedImage:
         Axes that a build would write, in the order stored; empty where it would refuse.
     refusal
         Why a build of this image would be refused; None where it would not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> inspect_source(np.zeros((64, 64), "uint8")).images[0].number
+    0
     """
 
     number: int

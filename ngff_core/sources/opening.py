@@ -37,7 +37,10 @@ def open_chosen(source: SourceImages, selection: Selection) -> Source:
         dims=axes.dims,
         scale=placement.scale,
         translation=placement.translation,
-        name=sensible_name(described.name),
+        # What the caller called it is judged by the plan, and refused rather than changed.
+        name=(described.name or "image")
+        if source.kind == "array"
+        else sensible_name(described.name),
         axes_units=placement.units or None,
         axes_orientations=placement.orientations,
     )

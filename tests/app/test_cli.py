@@ -21,7 +21,9 @@ def test_build_makes_a_pyramid(run: Command, source: Path, target: Path) -> None
     """A build ends with a table of levels, the target and the verdict; progress is on stderr."""
     answer = run("build", source, target, "--no-prefect", *SMALL)
     assert answer.status == 0
-    header, level_0, level_1, where, verdict = answer.out.splitlines()
+    header, level_0, level_1, *notes, where, verdict = answer.out.splitlines()
+    assert notes[0].startswith("assumed: the file does not name all axes")
+    assert notes[1].startswith("unknown: the size of a sample along y, x")
     assert header.split()[:2] == ["level", "shape"]
     assert level_0.startswith("0      y 64, x 64")
     assert level_1.startswith("1      y 32, x 32")

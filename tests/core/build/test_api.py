@@ -19,6 +19,12 @@ from tests.support.folders import files
 from tests.support.targets import IMAGE, OPTIONS
 
 VALUES: dict[str, Any] = {
+    "series": "second",
+    "dims": "yx",
+    "pick": {"h": 3},
+    "scale": {"x": 0.5},
+    "units": "micrometer",
+    "channel_names": ["DAPI"],
     "method": "itkwasm_bin_shrink",
     "scale_factors": [3],
     "chunks": 5,

@@ -329,7 +329,7 @@ def test_memory_is_counted_for_each_process(source: Path, local: Any, tmp_path: 
 @pytest.mark.parametrize(
     ("given", "what"),
     [
-        ({"dask_workers": 1, "dask_address": "tcp://a:1"}, "give one of the two"),
+        ({"dask_workers": 1, "dask_address": "tcp://a:1"}, "give one of them"),
         ({"dask_workers": 0}, "dask_workers: 0 is not a positive"),
         ({"dask_address": "10.0.0.1"}, "not the address of a scheduler"),
     ],

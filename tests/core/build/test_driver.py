@@ -458,4 +458,4 @@ def test_a_store_is_all_that_a_driver_writes_to(place: Place) -> None:
         for name in vars(ObjectStore)
         if not name.startswith("_") and callable(getattr(ObjectStore, name))
     } - set(vars(type(place.target)))
-    assert missing <= {"zarr", "child", "sibling"}
+    assert missing <= {"zarr", "child", "sibling", "parent"}

@@ -17,6 +17,7 @@ from ngff_core.build import planning
 from ngff_core.build.planning import PlannedBuild, plan_opened, planned_for_cluster
 from ngff_core.errors import InvalidOptionError, MemoryLimitError
 from ngff_core.model.orientation import LPS
+from ngff_core.model.selection import Selection
 from ngff_core.sources import Source, open_source
 
 MIB, GIB = 2**20, 2**30
@@ -181,8 +182,8 @@ def test_the_source_is_closed_after_planning(monkeypatch: pytest.MonkeyPatch) ->
     """Also where the plan is refused."""
     closed: list[int] = []
 
-    def open_it(source: Any, storage_options: Any) -> Source:
-        assert storage_options == {"key": "k"}
+    def open_it(source: Any, storage_options: Any, selection: Any) -> Source:
+        assert (storage_options, selection) == ({"key": "k"}, Selection())
         return replace(open_source(source), _close=lambda: closed.append(1))
 
     monkeypatch.setattr(planning, "open_source", open_it)

@@ -74,9 +74,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     inner = worker.open_source
 
-    def open_it(uri: Any, storage_options: Any) -> Source:
+    def open_it(uri: Any, storage_options: Any, selection: Any) -> Source:
         found.append("open")
-        return replace(inner(uri, storage_options), _close=lambda: found.append("close"))
+        return replace(inner(uri, storage_options, selection), _close=lambda: found.append("close"))
 
     monkeypatch.setattr(worker, "open_source", open_it)
     return found
