@@ -17,7 +17,9 @@ from ngff_core.sources.array import array_images
 from ngff_core.sources.base import Source, as_format_error
 from ngff_core.sources.contract import SourceImages
 from ngff_core.sources.formats import FILES, FOLDERS, HEAD
+from ngff_core.sources.joined import open_joined
 from ngff_core.sources.opening import open_chosen
+from ngff_core.sources.pattern import Pattern, guess_pattern, has_fields, split_pattern
 from ngff_core.sources.zarr_nodes import read_node
 from ngff_core.sources.zarr_store import open_zarr
 from ngff_core.storage import LocalFiles, ObjectStore, StorageOptions, open_store
@@ -66,10 +68,20 @@ def open_source(
 def open_images(source: Any, storage_options: StorageOptions | None = None) -> SourceImages:
     """Open a source and describe all images in it; no sample is read."""
     if isinstance(source, str | os.PathLike):
+        text = os.fspath(source)
+        if has_fields(text) and not _is_a_path(text):
+            folder, pattern = split_pattern(text)
+            store = open_store(folder, storage_options)
+            return open_joined(store, Pattern(pattern), _open_stored)
         return _open_stored(open_store(source, storage_options))
     if is_foreign(source):
         return _open_stored(foreign_store(source))
     return array_images(source)
+
+
+def _is_a_path(text: str) -> bool:
+    """Whether a local file or folder has this very name, braces included."""
+    return "://" not in text and os.path.exists(os.path.expanduser(text))
 
 
 def split_inside(source: Any) -> tuple[Any, str | None]:
@@ -113,6 +125,9 @@ def _open_folder(store: ObjectStore) -> SourceImages:
     for each in FOLDERS if names else ():
         if each.matches(names.encode(), store.uri.rpartition("/")[2].lower()):
             return each.open(store)
+    pattern = guess_pattern([name for name in names.split("\n") if not name.startswith(".")])
+    if pattern is not None:
+        return open_joined(store, Pattern(pattern), _open_file)
     raise _not_readable(store)
 
 
