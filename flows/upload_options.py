@@ -15,6 +15,12 @@ from ngff_core.uploads.inbox import Inbox
 from ngff_core.uploads.patterns import Names, digest
 from tasks.credentials import storage_options
 
+DEFAULT_INCLUDE = (
+    *("*.tif", "*.tiff", "*.npy", "*.zarr", "*.svs", "*.ndpi", "*.qptiff", "*.czi", "*.lif"),
+    *("*.nd2", "*.oib", "*.oir", "*.nii", "*.nii.gz", "*.h5", "*.ims", "*.mrc", "*.nrrd", "*.mha"),
+)
+"""Files that are an image each; formats with companions are named by who has them."""
+
 
 class UploadPrefix(BaseModel):
     """A place where uploads arrive, and where their pyramids go."""
@@ -28,9 +34,10 @@ class UploadPrefix(BaseModel):
         "{file}, such as gs://out/{name}.ome.zarr."
     )
     include: list[str] = Field(
-        default=["*.tif", "*.tiff", "*.npy", "*.zarr"],
+        default=list(DEFAULT_INCLUDE),
         description="Glob patterns of uploads. A pattern without a slash is compared with the "
-        "name, one with a slash with the path below the prefix; ** matches any folders.",
+        "name, one with a slash with the path below the prefix; ** matches any folders. Axes in "
+        "braces join files into one image, such as plate_*_z{z}_c{c}.tif.",
     )
     exclude: list[str] = Field(
         default=[], description="Glob patterns of files and folders to ignore."

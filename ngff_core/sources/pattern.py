@@ -103,6 +103,20 @@ class Pattern:
         wild = [text for n, text in enumerate(found.groups(), 1) if n not in fields]
         return "_".join(text.strip("/") for text in wild), tuple(found[axis] for axis in self.axes)
 
+    def fill(self, key: str) -> str | None:
+        """The pattern with the wildcards' texts of ``key`` in their place; None for other names.
+
+        >>> Pattern("p*_z{z}_c{c}.tif").fill("pA_z003_cDAPI.tif")
+        'pA_z{z}_c{c}.tif'
+        """
+        found = self._compiled.fullmatch(key)
+        if found is None:
+            return None
+        fields = set(self._compiled.groupindex.values())
+        wild = iter([text for n, text in enumerate(found.groups(), 1) if n not in fields])
+        parts = _SPECIAL.split(self.text)
+        return "".join(next(wild) if part in ("**/", "*", "?") else part for part in parts)
+
 
 @dataclass(frozen=True)
 class FileGrid:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ngff_core.errors import StoredDataError
+from ngff_core.errors import SourceFormatError, StoredDataError
 from ngff_core.records.build_folder import folder_of
+from ngff_core.sources.pattern import Pattern, arrange
 from ngff_core.storage import (
     Entry,
     ObjectInfo,
@@ -77,7 +78,15 @@ class Inbox:
 def find_uploads(inbox: Inbox) -> tuple[Upload, ...]:
     """All uploads below the prefix; each folder is listed once."""
     store = inbox.store
-    found = [_upload(inbox, store, path, entry) for path, entry in _walk(inbox, store, "")]
+    found: list[Upload] = []
+    groups: dict[str, dict[str, Entry]] = {}
+    for path, entry in _walk(inbox, store, ""):
+        group = None if entry.is_folder else inbox.names.group_of(path)
+        if group is None:
+            found.append(_upload(inbox, store, path, entry))
+        else:
+            groups.setdefault(group, {})[path] = entry
+    found += [_group_upload(inbox, store, group, files) for group, files in groups.items()]
     return tuple(sorted(found, key=lambda upload: upload.path))
 
 
@@ -98,6 +107,9 @@ def find_upload(inbox: Inbox, uri: str) -> tuple[Upload, ...]:
         if not entry.is_folder or inbox.names.is_folder_upload(part):
             if not inbox.names.wanted(part):
                 return ()
+            group = None if entry.is_folder else inbox.names.group_of(part)
+            if group is not None:
+                return tuple(each for each in find_uploads(inbox) if each.path == group)
             upload = _upload(inbox, store, part, entry)
             alone = not entry.is_folder and is_remote(inbox.root)
             return (replace(upload, complete=upload.complete or alone),)
@@ -244,6 +256,27 @@ def _folder_upload(inbox: Inbox, store: ObjectStore, upload: Upload) -> Upload:
     version = digest([(key, _version(info)) for key, info in listing.items()])
     lacks = "" if any(m in listing for m in MARKERS) else f"none of {', '.join(MARKERS)} is there"
     return replace(upload, version=f"listing:{version}", lacks=lacks)
+
+
+def _group_upload(
+    inbox: Inbox, store: ObjectStore, group: str, files: Mapping[str, Entry]
+) -> Upload:
+    """Files that are one image; their pattern is the source that a build reads."""
+    target = inbox.names.target_of(group)
+    lacks = ""
+    try:
+        arrange(Pattern(group), files, store.uri)
+    except SourceFormatError as error:
+        lacks = str(error)
+    version = digest([(path, _version(entry)) for path, entry in sorted(files.items())])
+    return Upload(
+        uri=f"{store.uri}/{group}",
+        path=group,
+        target=target,
+        version=f"files:{version}",
+        work=inbox.work(target),
+        lacks=lacks,
+    )
 
 
 def _version(info: ObjectInfo) -> str:

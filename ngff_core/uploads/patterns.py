@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
+
+from ngff_core.sources.pattern import Pattern, has_fields
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,26 @@ class Names:
 
     def wanted(self, path: str) -> bool:
         """Whether an upload at ``path`` is included and not excluded."""
-        return any(matches(path, pattern) for pattern in self.include) and not self.excluded(path)
+        if self.excluded(path):
+            return False
+        if self.group_of(path) is not None:
+            return True
+        return any(matches(path, each) for each in self.include if not has_fields(each))
+
+    def group_of(self, path: str) -> str | None:
+        """The pattern of the files that ``path`` is one image with; None for one by itself.
+
+        >>> Names(("p*_z{z}.tif",), (), (), "gs://out").group_of("run1/pA_z07.tif")
+        'run1/pA_z{z}.tif'
+        """
+        folder, slash, name = path.rpartition("/")
+        for include in self.include:
+            if has_fields(include):
+                whole = "/" in include
+                filled = Pattern(include.strip("/")).fill(path if whole else name)
+                if filled is not None:
+                    return filled if whole else f"{folder}{slash}{filled}"
+        return None
 
     def excluded(self, path: str) -> bool:
         """Whether ``path`` matches a pattern of ``exclude``."""
@@ -45,7 +67,7 @@ class Names:
         template = self.target
         if "{" not in template:
             template = template.rstrip("/") + "/{path}.ome.zarr"
-        folder, _, file = path.rpartition("/")
+        folder, _, file = _without_fields(path).rpartition("/")
         name = without_ending(file)
         stem = f"{folder}/{name}" if folder else name
         filled = template.format(path=stem, folder=folder, name=name, file=file)
@@ -54,7 +76,26 @@ class Names:
         return f"{scheme}://{_one_slash(rest)}" if separator else _one_slash(filled)
 
 
-_ENDINGS = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".npy", ".ome.zarr", ".zarr")
+_PLACE = re.compile(r"[_\-. ]?(?:ch|[A-Za-z])?\{[a-z]+\}")
+"""A field of a pattern, with the letter and the mark before it."""
+
+
+def _without_fields(path: str) -> str:
+    """The name of the image that the files of a pattern make.
+
+    >>> _without_fields("run1/pA_z{z}_c{c}.tif")
+    'run1/pA.tif'
+    """
+    parts = (_PLACE.sub("", part) for part in path.split("/"))
+    return "/".join("image" + part if part.startswith(".") else part for part in parts if part)
+
+
+_ENDINGS = (
+    *(".ome.tiff", ".ome.tif", ".tiff", ".tif", ".npy", ".ome.zarr", ".zarr", ".zarr.zip", ".ozx"),
+    *(".svs", ".ndpi", ".qptiff", ".scn", ".lsm", ".stk", ".czi", ".lif", ".xlef", ".lof", ".nd2"),
+    *(".oib", ".oif", ".oir", ".nii.gz", ".nii", ".mgz", ".mgh", ".dcm", ".h5", ".hdf5", ".ims"),
+    *(".mrc", ".map", ".nrrd", ".nhdr", ".mha", ".mhd"),
+)
 
 
 def without_ending(file: str) -> str:

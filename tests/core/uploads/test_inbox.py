@@ -248,3 +248,34 @@ def test_version_of_an_upload_is_spelled_as_in_stored_states(
 ) -> None:
     """Another spelling would make every upload of ``state.json`` look changed."""
     assert inbox._version(info) == version
+
+
+def joined(place: str) -> Inbox:
+    names = Names(("p*_z{z}_c{c}.tif",), (), (), "memory://out")
+    return Inbox(place, names, work=lambda target: f"work of {target}")
+
+
+def test_files_of_one_image_are_one_upload(place: str) -> None:
+    """By the pattern of the rule; its source is the pattern, its target the rest of the name."""
+    for z in (1, 2):
+        for c in "ab":
+            put(f"{place}/run/pA_z{z}_c{c}.tif")
+    put(f"{place}/run/other.tif")
+    (upload,) = inbox.find_uploads(joined(place))
+    assert upload.path == "run/pA_z{z}_c{c}.tif"
+    assert upload.uri == f"{joined(place).store.uri}/{upload.path}"
+    assert upload.target == "memory://out/run/pA.ome.zarr"
+    assert (upload.lacks, upload.complete) == ("", False)
+    put(f"{place}/run/pA_z1_ca.tif", b"other samples")
+    assert inbox.find_uploads(joined(place))[0].version != upload.version
+
+
+def test_files_wait_for_those_that_are_missing(place: str) -> None:
+    """And the reason names them; a notification of one finds the whole."""
+    for name in ("pA_z1_ca.tif", "pA_z2_ca.tif", "pA_z1_cb.tif", "pB_z1_ca.tif"):
+        put(f"{place}/{name}")
+    first, second = inbox.find_uploads(joined(place))
+    assert "1 of 4 files are missing: c=b, z=2" in first.lacks
+    assert (second.path, second.lacks) == ("pB_z{z}_c{c}.tif", "")
+    (found,) = inbox.find_upload(joined(place), f"{place}/pA_z2_ca.tif")
+    assert found == first
