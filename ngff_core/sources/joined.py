@@ -20,6 +20,7 @@ from ngff_core.model.channels import Channel
 from ngff_core.sources.base import Reader
 from ngff_core.sources.choose import choose_image
 from ngff_core.sources.contract import (
+    UNNAMED,
     ImageDescription,
     Note,
     Samples,
@@ -133,7 +134,7 @@ class _Files:
                 )
 
         for_each(self._folder, check, keys[1:])
-        kept = tuple(image.axes[i] for i in self._keep)
+        kept, assumed = _named(tuple(image.axes[i] for i in self._keep))
         inner = tuple(image.shape[i] for i in self._keep)
         text = f"axes {', '.join(self.grid.axes)} are joined from {len(keys)} files"
         return replace(
@@ -143,7 +144,7 @@ class _Files:
             shape=self.grid.shape + inner,
             channels=self._channels(image),
             origins={**image.origins, "axes": f"{text}, the others from the files"},
-            notes=(*image.notes, Note("converted", text)),
+            notes=(*image.notes, Note("converted", text), *assumed),
         )
 
     def _channels(self, image: ImageDescription) -> tuple[Channel, ...]:
@@ -225,6 +226,16 @@ class _Opened:
     source: SourceImages
     samples: Samples
     users: int = 0
+
+
+def _named(axes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+    """The axes of a file, by the default of two where it names none of its own two."""
+    if axes != (UNNAMED, UNNAMED):
+        return axes, ()
+    text = (
+        "the files do not name their two axes, which are read as y, x; dims (--dims) says otherwise"
+    )
+    return ("y", "x"), (Note("assumed", text),)
 
 
 def _member(image: ImageDescription) -> _Member:

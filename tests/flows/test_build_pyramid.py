@@ -423,3 +423,36 @@ def test_options_survive_the_form(options: BuildOptions) -> None:
 def test_memory_limit_in_bytes_survives_the_form() -> None:
     """A number of bytes becomes a text that means the same."""
     assert PyramidOptions.from_core(BuildOptions(memory_limit=2**31)).memory_limit == str(2**31)
+
+
+def test_every_image_of_a_source_gets_a_run_of_its_own(prefect_server: None, folder: Path) -> None:
+    """With `series` set to `all`; what was joined and assumed is on each run's page and log."""
+    samples = np.random.default_rng(7).integers(0, 99, (4, 48, 40), dtype=np.uint8)
+    for name in "AB":
+        for z in range(4):
+            np.save(folder / f"{name}_z{z}.npy", samples[z])
+    options = OPTIONS.model_copy(update={"series": "all", "cache": "never"})
+    state = build_pyramid(f"{folder}/*_z{{z}}.npy", str(folder / "all"), options, return_state=True)
+    reports: list[BuildReport] = state.result()
+    assert [Path(report.target).name for report in reports] == ["A.ome.zarr", "B.ome.zarr"]
+    assert all(report.verified for report in reports)
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+    names = [run.name for run in runs]
+    assert names.count("build-pyramid/A.ome.zarr") == names.count("build-pyramid/B.ome.zarr") == 1
+    (run,) = [run for run in runs if run.name == "build-pyramid/B.ome.zarr"]
+    assert run.state is not None
+    lines = Run(run.state).logs
+    assert any(line.startswith("left out: the other image of the source") for line in lines)
+    assert any(line.startswith("assumed: the files do not name") for line in lines)
+    report = Run(run.state).ask(
+        lambda client: next(
+            found.data
+            for found in client.read_artifacts(
+                artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+            )
+            if found.key and found.key.startswith("report")
+        )
+    )
+    assert "## How the source was read" in str(report)
+    assert "**left out**" in str(report)
