@@ -42,6 +42,11 @@ class SourceFormatError(CallerError, ValueError):
     """The source exists, but is not an image that this package can read. Convert it."""
 
 
+class UnsafeNameError(CallerError, ValueError):
+    """A name from outside, such as that of an upload, would lead out of the folder it belongs in.
+    Rename what it names."""
+
+
 class SourceChangedError(CallerError, ValueError):
     """The source is not the one that the build at the target began with. Build from scratch with
     ``overwrite``, or restore the source."""

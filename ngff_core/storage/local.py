@@ -118,6 +118,17 @@ class LocalFiles(ObjectStore):
     def parent(self) -> LocalFiles:
         return LocalFiles(self.root.parent)
 
+    def link_out_of(self, prefix: str) -> str | None:
+        """A symbolic link below ``prefix`` that leads out of it, relative to it; None if none."""
+        top = self.root / prefix
+        inside = top.resolve()
+        for folder, folders, names in os.walk(top):
+            for name in (*folders, *names):
+                path = Path(folder, name)
+                if path.is_symlink() and not path.resolve().is_relative_to(inside):
+                    return str(path.relative_to(top))
+        return None
+
     def is_empty(self) -> bool:
         return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
 

@@ -71,6 +71,8 @@ class Upload:
     """Whether it is known to be complete, so that nothing need be waited for."""
     lacks: str = ""
     """Why it cannot be complete yet; empty where it can."""
+    refused: str = ""
+    """Why it must never be built as it is; empty for all but hostile or mistaken names."""
 
     @property
     def revision(self) -> Revision:
@@ -204,6 +206,10 @@ def decide_all(seen: Seen, policy: Policy) -> Outlook:
     started = 0
     targets = {upload.target for upload in seen.uploads}
     for upload in sorted(seen.uploads, key=lambda upload: upload.uri):
+        if upload.refused:
+            decisions.append(_refuse(upload, seen))
+            records[upload.uri] = Record(upload.revision, seen.now, phase="parked")
+            continue
         if upload.uri in targets:
             decisions.append(
                 Decision(upload, "skip", "its URI is the target of an upload's pyramid")
@@ -223,6 +229,13 @@ def decide_all(seen: Seen, policy: Policy) -> Outlook:
         decisions.append(decision)
         records[upload.uri] = record
     return Outlook(tuple(decisions), records)
+
+
+def _refuse(upload: Upload, seen: Seen) -> Decision:
+    """Park an upload that no release makes fit; only another name or content does."""
+    if upload.uri in seen.parked:
+        return Decision(upload, "skip", f"parked: {upload.refused}")
+    return Decision(upload, "park", upload.refused)
 
 
 def decide(

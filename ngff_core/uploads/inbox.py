@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ngff_core.errors import SourceFormatError, StoredDataError
+from ngff_core.errors import SourceFormatError, StoredDataError, UnsafeNameError
 from ngff_core.records.build_folder import folder_of
 from ngff_core.sources.pattern import Pattern, arrange
 from ngff_core.storage import (
     Entry,
+    LocalFiles,
     ObjectInfo,
     ObjectStore,
     StorageOptions,
@@ -238,11 +239,19 @@ def _inside(uri: str, folder: str) -> bool:
 
 
 def _upload(inbox: Inbox, store: ObjectStore, path: str, entry: Entry) -> Upload:
-    target = inbox.names.target_of(path)
-    upload = Upload(f"{store.uri}/{path}", path, target, "", inbox.work(target))
+    upload = _named(inbox, store, path)
     if not entry.is_folder:
         return replace(upload, version=_version(entry))
     return _folder_upload(inbox, store, upload)
+
+
+def _named(inbox: Inbox, store: ObjectStore, path: str) -> Upload:
+    """An upload with its target; one whose name leads elsewhere has none, and is refused."""
+    try:
+        target = inbox.names.target_of(path)
+    except UnsafeNameError as error:
+        return Upload(f"{store.uri}/{path}", path, "", "", refused=str(error))
+    return Upload(f"{store.uri}/{path}", path, target, "", inbox.work(target))
 
 
 def _folder_upload(inbox: Inbox, store: ObjectStore, upload: Upload) -> Upload:
@@ -253,6 +262,9 @@ def _folder_upload(inbox: Inbox, store: ObjectStore, upload: Upload) -> Upload:
             return replace(upload, version="unmarked", lacks=f"{inbox.marker} is not there yet")
         return replace(upload, version=_version(marker), complete=True)
     listing = retrying(store.child(upload.path).objects)
+    if isinstance(store, LocalFiles) and (link := store.link_out_of(upload.path)) is not None:
+        refused = f"upload: the link {link} in it leads out of it; upload what it points to instead"
+        upload = replace(upload, refused=refused)
     version = digest([(key, _version(info)) for key, info in listing.items()])
     lacks = "" if any(m in listing for m in MARKERS) else f"none of {', '.join(MARKERS)} is there"
     return replace(upload, version=f"listing:{version}", lacks=lacks)
@@ -262,21 +274,14 @@ def _group_upload(
     inbox: Inbox, store: ObjectStore, group: str, files: Mapping[str, Entry]
 ) -> Upload:
     """Files that are one image; their pattern is the source that a build reads."""
-    target = inbox.names.target_of(group)
+    upload = _named(inbox, store, group)
     lacks = ""
     try:
         arrange(Pattern(group), files, store.uri)
     except SourceFormatError as error:
         lacks = str(error)
     version = digest([(path, _version(entry)) for path, entry in sorted(files.items())])
-    return Upload(
-        uri=f"{store.uri}/{group}",
-        path=group,
-        target=target,
-        version=f"files:{version}",
-        work=inbox.work(target),
-        lacks=lacks,
-    )
+    return replace(upload, version=f"files:{version}", lacks=lacks)
 
 
 def _version(info: ObjectInfo) -> str:

@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ngff_core.sources.pattern import Pattern, has_fields
+from ngff_core.storage.names import check_name
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class Names:
         'gs://out/mouse/brain.ome.zarr'
         >>> Names((), (), (), "gs://out/{name}/{file}.ome.zarr").target_of("mouse/brain.tif")
         'gs://out/brain/brain.tif.ome.zarr'
+
+        Raises `UnsafeNameError` for a path that would lead out of the pyramids' folder.
         """
+        check_name(path, "upload")
         template = self.target
         if "{" not in template:
             template = template.rstrip("/") + "/{path}.ome.zarr"

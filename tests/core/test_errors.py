@@ -14,6 +14,7 @@ DOCUMENTED = [
     (errors.MemoryLimitError, errors.CallerError, MemoryError),
     (errors.SourceNotFoundError, errors.CallerError, FileNotFoundError),
     (errors.SourceFormatError, errors.CallerError, ValueError),
+    (errors.UnsafeNameError, errors.CallerError, ValueError),
     (errors.SourceChangedError, errors.CallerError, ValueError),
     (errors.TargetExistsError, errors.CallerError, FileExistsError),
     (errors.TargetNotFoundError, errors.CallerError, FileNotFoundError),

@@ -483,3 +483,20 @@ def test_record_is_stored_as_watchers_of_earlier_versions_read_it(
     """Watchers of two versions may share one state; unknown fields are ignored."""
     assert record.to_dict() == stored
     assert Record.from_dict(stored | {"of another version": 1}) == record
+
+
+def test_upload_with_a_hostile_name_is_parked_and_never_built() -> None:
+    """However long it is still, and also when somebody releases it."""
+    hostile = replace(A, target="", refused="upload: the name '../a' is refused")
+    first = look(0, hostile)
+    assert (only(first).action, only(first).reason) == ("park", hostile.refused)
+    later = look(1000, hostile, before=first, parked=frozenset({hostile.uri}))
+    assert only(later).action == "skip"
+    released = look(2000, hostile, before=later, release=frozenset({hostile.uri}))
+    assert only(released).action == "park"
+
+
+def test_two_hostile_names_are_two_decisions() -> None:
+    """Neither counts as the owner of a target."""
+    hostile = [replace(A, uri=uri, target="", refused="no") for uri in ("gs://in/a", "gs://in/b")]
+    assert [each.action for each in look(0, *hostile).decisions] == ["park", "park"]

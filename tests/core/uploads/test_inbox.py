@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from ngff_core.errors import StoredDataError
 from ngff_core.storage import ObjectInfo
@@ -279,3 +280,31 @@ def test_files_wait_for_those_that_are_missing(place: str) -> None:
     assert (second.path, second.lacks) == ("pB_z{z}_c{c}.tif", "")
     (found,) = inbox.find_upload(joined(place), f"{place}/pA_z2_ca.tif")
     assert found == first
+
+
+@pytest.mark.usefixtures("memory_filesystem")
+def test_names_that_lead_out_of_the_folder_are_refused() -> None:
+    """In a bucket a name may have any parts; none of them decides where a pyramid goes."""
+    for name in ("a/../../../etc/x.tif", "../y.tif", "a//z.tif", "ok.tif"):
+        MemoryFileSystem.store[f"/in/scans/{name}"] = MemoryFile(None, name, b"samples")
+    found = {upload.path: upload for upload in inbox.find_uploads(watched("memory://in/scans"))}
+    assert found["ok.tif"].refused == ""
+    hostile = [upload for path, upload in found.items() if path != "ok.tif"]
+    assert hostile
+    for upload in hostile:
+        assert "is refused" in upload.refused
+        assert upload.target == ""
+
+
+def test_a_link_out_of_an_uploaded_folder_is_refused(tmp_path: Path) -> None:
+    """It may name any file that the service can read; a link inside the folder is none of that."""
+    root = tmp_path / "in"
+    put(f"{root}/x.zarr/zarr.json")
+    put(f"{root}/x.zarr/c/0")
+    (root / "x.zarr/c/1").symlink_to(root / "x.zarr/c/0")
+    (upload,) = inbox.find_uploads(watched(str(root)))
+    assert upload.refused == ""
+    put(f"{tmp_path}/secret")
+    (root / "x.zarr/c/2").symlink_to(tmp_path / "secret")
+    (upload,) = inbox.find_uploads(watched(str(root)))
+    assert "the link c/2 in it leads out of it" in upload.refused
