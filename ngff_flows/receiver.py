@@ -12,7 +12,11 @@
 | ``/s3/SECRET`` | S3 messages of MinIO, EventBridge, any webhook | the secret |
 
 Status 204: passed on, or not about an upload of ours. 400: not a notification. 401: the sender is
-not authenticated. 413: too large. 503: Prefect did not accept the event; senders try again.
+not authenticated. 408: the body came too slowly. 413: too large. 503: Prefect did not accept the
+event, or too many notifications come at once; senders try again.
+
+Where the path or a header authenticates the sender, the body of a stranger is never read. Only the
+signature of SNS is in the body, which has to come soon and be small.
 
 An event starts no build itself. It triggers `watch-uploads` for its upload, which asks for a build
 under an idempotency key: an automation cannot give such a key, and notifications can arrive twice.
@@ -24,8 +28,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -56,6 +60,10 @@ Publish = Callable[[list[dict[str, Any]]], Awaitable[None]]
 _VARIABLE = "NGFF_RECEIVER_"
 _SHORTEST_SECRET = 24
 _PUBLISH_SECONDS = 8.0
+_BODY_SECONDS = 10.0
+"""Time for a body to arrive; a notification is a few kilobytes."""
+_BODIES = 16
+"""Bodies that are held at the same time; more senders are asked to come again."""
 _FETCH_SECONDS = 5.0
 
 
@@ -117,6 +125,32 @@ class _TooLargeError(Exception):
     """The body is larger than any notification."""
 
 
+class _TooSlowError(Exception):
+    """The body did not arrive in time."""
+
+
+class _TooManyError(Exception):
+    """As many bodies as may be are held already."""
+
+
+@dataclass
+class _Bodies:
+    """Counts the bodies that are held; all requests run in one thread."""
+
+    held: int = 0
+
+    @contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Hold one more; raises _TooManyError where that is one too many."""
+        if self.held >= _BODIES:
+            raise _TooManyError
+        self.held += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+
+
 def make_app(
     receiver: Receiver, publish: Publish | None = None, fetch: Fetch | None = None
 ) -> FastAPI:
@@ -128,13 +162,13 @@ def make_app(
     endpoints = _Endpoints(receiver, publish, get, CachedFetch(get))
     # No documentation pages: they would show strangers what runs here.
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=endpoints.lifespan)
-    for path, taken in (
-        ("/gcs", endpoints.gcs_by_token),
-        ("/gcs/{secret}", endpoints.gcs_by_secret),
-        ("/sns", endpoints.sns),
-        ("/s3/{secret}", endpoints.s3_by_secret),
+    for path, check, taken in (
+        ("/gcs", endpoints.check_token, endpoints.gcs),
+        ("/gcs/{secret}", endpoints.check_secret, endpoints.gcs),
+        ("/sns", endpoints.check_later, endpoints.sns),
+        ("/s3/{secret}", endpoints.check_secret, endpoints.s3),
     ):
-        app.add_api_route(path, partial(_answer, endpoints, taken), methods=["POST"])
+        app.add_api_route(path, partial(_answer, endpoints, check, taken), methods=["POST"])
     app.add_api_route("/health", _health, methods=["GET"])
     return app
 
@@ -147,6 +181,7 @@ class _Endpoints:
     publish: Publish | None
     fetch: Fetch
     certificates: Fetch
+    bodies: _Bodies = field(default_factory=_Bodies)
 
     @asynccontextmanager
     async def lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
@@ -158,7 +193,8 @@ class _Endpoints:
             yield
         self.publish = None
 
-    async def gcs_by_token(self, request: Request, body: bytes) -> tuple[UploadCreated, ...]:
+    async def check_token(self, request: Request) -> None:
+        """Raise NotAuthenticError unless Google signed the token in the header."""
         receiver = self.receiver
         if receiver.audience is None or receiver.email is None:
             raise NotAuthenticError("this receiver is not set up for tokens of Google")
@@ -170,17 +206,21 @@ class _Endpoints:
             receiver.email,
             self.certificates,
         )
+
+    async def check_secret(self, request: Request) -> None:
+        """Raise NotAuthenticError unless the path has the secret."""
+        authentication.check_secret(request.path_params["secret"], self.receiver.secret)
+
+    async def check_later(self, request: Request) -> None:
+        """Nothing to check before the body, which has the signature."""
+
+    async def gcs(self, body: bytes) -> tuple[UploadCreated, ...]:
         return parse_pubsub(body)
 
-    async def gcs_by_secret(self, request: Request, body: bytes) -> tuple[UploadCreated, ...]:
-        authentication.check_secret(request.path_params["secret"], self.receiver.secret)
-        return parse_pubsub(body)
-
-    async def s3_by_secret(self, request: Request, body: bytes) -> tuple[UploadCreated, ...]:
-        authentication.check_secret(request.path_params["secret"], self.receiver.secret)
+    async def s3(self, body: bytes) -> tuple[UploadCreated, ...]:
         return parse_s3(body)
 
-    async def sns(self, _request: Request, body: bytes) -> tuple[UploadCreated, ...]:
+    async def sns(self, body: bytes) -> tuple[UploadCreated, ...]:
         message = await asyncio.to_thread(
             authentication.check_sns, body, self.receiver.topics, self.certificates
         )
@@ -206,19 +246,29 @@ class _Endpoints:
             logger.info("passed on: %s %s", upload.uri, upload.generation)
 
 
-Taken = Callable[[Request, bytes], Awaitable[tuple[UploadCreated, ...]]]
+Check = Callable[[Request], Awaitable[None]]
+Taken = Callable[[bytes], Awaitable[tuple[UploadCreated, ...]]]
 
 
-async def _answer(endpoints: _Endpoints, taken: Taken, request: Request) -> Response:
+async def _answer(endpoints: _Endpoints, check: Check, taken: Taken, request: Request) -> Response:
     """Answer with the status that makes the sender stop, give up, or try again."""
     try:
-        body = await _read(request, endpoints.receiver.max_bytes)
-        await endpoints.pass_on(await taken(request, body))
+        await check(request)
+        with endpoints.bodies.one_more():
+            body = await _read(request, endpoints.receiver.max_bytes)
+            await endpoints.pass_on(await taken(body))
     except _TooLargeError:
         return Response(status_code=413)
+    except _TooSlowError:
+        return Response(status_code=408, headers={"connection": "close"})
+    except _TooManyError:
+        return Response(status_code=503, headers={"retry-after": "1"})
     except NotAuthenticError as error:
         logger.warning("refused: %s", error)
         return Response(status_code=401)
+    except (RecursionError, OverflowError):
+        # Values nested too deeply or beyond all numbers, in a field that should be plain.
+        return Response("no notification looks so", status_code=400, media_type="text/plain")
     except NotificationError as error:
         logger.warning("not understood: %s", error)
         return Response(str(error), status_code=400, media_type="text/plain")
@@ -229,14 +279,21 @@ async def _answer(endpoints: _Endpoints, taken: Taken, request: Request) -> Resp
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body; reading stops at the first chunk beyond the limit."""
+    """The body; reading stops at the first chunk beyond the limit, and when its time is over."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise _TooLargeError
     parts: list[bytes] = []
     size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise _TooLargeError
-        parts.append(part)
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise _TooLargeError
+                parts.append(part)
+    except TimeoutError:
+        raise _TooSlowError from None
     return b"".join(parts)
 
 

@@ -245,6 +245,9 @@ def _start(options: BuildOptions) -> Any:
             # warns if another cluster has the usual port, so it gets a free one.
             dashboard_address=None,
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+            # Who can reach the scheduler can run code in the workers, and any user of this machine
+            # can reach a port of it: keys made for this cluster, and never stored, keep them out.
+            security=True,
             # A worker at dask's limit stops taking regions; our own limit is kept by planning.
             memory_limit=0,
         )

@@ -96,8 +96,10 @@ def parse_pubsub(body: bytes) -> tuple[UploadCreated, ...]:
 def _object_resource(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """The object's metadata in a Pub/Sub message; empty where the message has none."""
     try:
-        found = json.loads(base64.b64decode(str(message.get("data", "")), validate=True) or b"{}")
-    except ValueError as error:
+        data = message.get("data", "")
+        text = base64.b64decode(data if isinstance(data, str) else "", validate=True)
+        found = json.loads(text or b"{}")
+    except (ValueError, RecursionError) as error:
         raise NotificationError(f"message.data is not JSON in base64: {error}") from error
     return found if isinstance(found, dict) else {}
 
@@ -184,7 +186,7 @@ def _field[T](document: Mapping[str, Any], name: str, kind: type[T]) -> T:
 def _size(value: Any) -> int | None:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # JSON has 1e999, which is infinite
         return None
 
 

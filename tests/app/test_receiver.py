@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,6 +31,7 @@ from ngff_core.uploads.notifications import (
     parse_s3,
     uploads_of,
 )
+from ngff_flows import receiver as receiver_module
 from ngff_flows.receiver import Receiver, make_app, prefect_publisher
 from tasks.reporting.events import upload_event
 
@@ -361,10 +362,89 @@ def test_what_is_no_notification_is_said_so(outside: Outside, body: Any) -> None
 
 
 def test_large_body_is_not_read(outside: Outside) -> None:
-    """Before anything else: strangers must not fill the memory."""
+    """Nobody fills the memory, not even who knows the secret."""
     receiver = Receiver(secret=SECRET, max_bytes=100)
-    assert post(outside, "/s3/wrong", b"x" * 101, receiver).status_code == 413
-    assert post(outside, "/s3/wrong", b"x" * 100, receiver).status_code == 401
+    assert post(outside, f"/s3/{SECRET}", b"x" * 101, receiver).status_code == 413
+    assert (
+        post(outside, "/sns", b"x" * 101, Receiver(topics=(TOPIC,), max_bytes=100)).status_code
+        == 413
+    )
+
+
+def stream(outside: Outside, path: str, body: AsyncIterator[bytes]) -> int:
+    """The status of the answer to a body that comes in parts."""
+    app = make_app(RECEIVER, outside.publish, outside.fetch)
+
+    async def ask() -> int:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
+            return (await client.post(path, content=body)).status_code
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("path", ["/s3/wrong", "/gcs/wrong", "/gcs"])
+def test_body_of_a_stranger_is_never_read(outside: Outside, path: str) -> None:
+    """The answer is there before the first byte is."""
+    read: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"x")
+        yield b"x"
+
+    assert stream(outside, path, body()) == 401
+    assert read == []
+
+
+def test_slow_body_is_given_up(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends a byte now and then holds nothing for long."""
+    monkeypatch.setattr(receiver_module, "_BODY_SECONDS", 0.05)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{"
+        await asyncio.sleep(30)
+
+    assert stream(outside, f"/s3/{SECRET}", body()) == 408
+
+
+def test_few_bodies_are_held_at_once(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next sender is asked to come again, and is taken when there is room."""
+    monkeypatch.setattr(receiver_module, "_BODIES", 1)
+    app = make_app(RECEIVER, outside.publish, outside.fetch)
+
+    async def ask() -> list[int]:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            begun.set()
+            await go.wait()
+            yield json.dumps(s3()).encode()
+
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as client:
+            first = asyncio.create_task(client.post(f"/s3/{SECRET}", content=slow()))
+            await begun.wait()
+            second = await client.post(f"/s3/{SECRET}", json=s3())
+            go.set()
+            done = await first
+            third = await client.post(f"/s3/{SECRET}", json=s3())
+        return [second.status_code, done.status_code, third.status_code]
+
+    assert asyncio.run(ask()) == [503, 204, 204]
+
+
+def test_numbers_beyond_all_bounds_are_no_surprise(outside: Outside) -> None:
+    """JSON allows them; a size that is none is left out, and the event is passed on."""
+    data = base64.b64encode(b'{"size": 1e999}').decode()
+    body = pubsub()
+    body["message"]["data"] = data
+    assert post(outside, f"/gcs/{SECRET}", body).status_code == 204
+    text = json.dumps(s3()).replace('"key"', '"size": 1e999, "key"')
+    assert post(outside, f"/s3/{SECRET}", text.encode()).status_code == 204
+    nested = base64.b64encode(b"[" * 100_000).decode()
+    body["message"]["data"] = nested
+    assert post(outside, f"/gcs/{SECRET}", body).status_code == 400
+    assert len(outside.uris) == 2
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("refused"), TimeoutError(), OSError()])

@@ -25,6 +25,7 @@ import ngff_core
 from ngff_core import BuildOptions, build_pyramid, build_status, check_build
 from ngff_core.build import cluster, worker
 from ngff_core.build.build import Build
+from ngff_core.build.cluster import Cluster
 from ngff_core.build.distributed_compat import load_distributed
 from ngff_core.errors import (
     ClusterError,
@@ -451,3 +452,20 @@ def test_a_worker_that_sees_another_place_says_so(
 def test_secrets_are_not_shown(work_order: worker.WorkOrder) -> None:
     """Dask logs the arguments of a task that fails."""
     assert "s3cr3t" not in repr(work_order)
+
+
+def test_processes_that_are_started_take_no_orders_of_strangers() -> None:
+    """Who can reach a scheduler can run code; without the keys of this run nobody can."""
+    distributed = pytest.importorskip("distributed")
+    cluster = Cluster.connect(BuildOptions(dask_workers=1, workers=1))
+    try:
+        address = cluster._local.scheduler_address
+        assert address.startswith("tls://127.0.0.1:")
+        plain = address.replace("tls://", "tcp://")
+        with pytest.raises((OSError, TypeError, ValueError)):
+            distributed.Client(plain, timeout=3, set_as_default=False)
+        stranger = distributed.security.Security.temporary()
+        with pytest.raises((OSError, TypeError, ValueError)):
+            distributed.Client(address, timeout=3, set_as_default=False, security=stranger)
+    finally:
+        cluster.close()
