@@ -6,7 +6,9 @@ format that nothing here reads is listed too, so that a refusal can name it and 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -77,19 +79,74 @@ def _dicom(head: bytes, name: str) -> bool:
     return head[128:132] == b"DICM"
 
 
+def _nifti(head: bytes, name: str) -> bool:
+    start = _inflated(head)
+    return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
+
+
+def _analyze(head: bytes, name: str) -> bool:
+    sizes = (b"\x5c\x01\0\0", b"\0\0\x01\x5c")
+    return name.endswith((".hdr", ".hdr.gz")) and _inflated(head).startswith(sizes)
+
+
+def _mgh(head: bytes, name: str) -> bool:
+    version = _inflated(head).startswith(b"\0\0\0\1")
+    return version and name.endswith((".mgh", ".mgz", ".mgh.gz"))
+
+
+def _inflated(head: bytes) -> bytes:
+    """The first bytes of a gzip file inflated; those of another file as they are."""
+    if not head.startswith(b"\x1f\x8b"):
+        return head
+    with suppress(zlib.error):
+        return zlib.decompressobj(31).decompress(head, HEAD)
+    return b""
+
+
+def _dicom_folder(names: bytes, folder: str) -> bool:
+    """Named as DICOM files are, or like those that archives give numbers or UIDs for names."""
+    entries = names.decode().lower().split("\n")
+    return any(n == "dicomdir" or n.endswith((".dcm", ".ima", ".dicom")) for n in entries)
+
+
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DICOM = "ngff_core.sources.dicom"
+_NIFTI = "ngff_core.sources.nifti"
 _OLE2 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 FILES: tuple[Format, ...] = (
     # A DICOM's preamble may be a TIFF header, so DICOM goes first.
-    Format("a DICOM file", _dicom),
+    Format("a DICOM file", _dicom, _DICOM, ("pydicom", "imagecodecs"), "medical"),
+    Format("a NIfTI file", _nifti, _NIFTI, ("nibabel",), "medical"),
+    Format("an Analyze file", _analyze, _NIFTI, ("nibabel",), "medical"),
+    Format("a FreeSurfer MGH file", _mgh, _NIFTI, ("nibabel",), "medical"),
+    Format(
+        "a MINC 1 file",
+        lambda head, name: head.startswith(b"CDF") and name.endswith(".mnc"),
+        remedy="mincconvert -2 and then mnc2nii of the MINC tools turn it into NIfTI",
+    ),
+    Format(
+        "a Philips PAR/REC file",
+        named(".par", ".rec"),
+        remedy="nibabel's parrec2nii or dcm2niix can turn it into NIfTI",
+    ),
+    Format(
+        "an AFNI file",
+        named(".brik", ".brik.gz", ".head"),
+        remedy="AFNI's 3dAFNItoNIFTI can turn it into NIfTI",
+    ),
     Format("an Olympus VSI file", named(".vsi"), remedy="bioformats2raw reads it with the .ets files beside it"),
     Format("a TIFF file", begins(*_TIFF), "ngff_core.sources.tiff"),
     Format("a NumPy file", begins(b"\x93NUMPY"), "ngff_core.sources.npy"),
     Format("a Zeiss CZI file", begins(b"ZISRAWFILE")),
+    # A DICOM file without a preamble has nothing that tells it; neither has the .img of a pair.
+    Format("a DICOM file", named(".dcm", ".ima"), _DICOM, ("pydicom", "imagecodecs"), "medical"),
+    Format("an Analyze or NIfTI file", named(".img", ".img.gz"), _NIFTI, ("nibabel",), "medical"),
     Format("a Nikon ND2 file", begins(b"\xda\xce\xbe\n")),
 )
 """In the order in which they are tried."""
 
-FOLDERS: tuple[Format, ...] = ()
+FOLDERS: tuple[Format, ...] = (
+    Format("a folder of DICOM files", _dicom_folder, _DICOM, ("pydicom", "imagecodecs"), "medical"),
+)
 """``matches`` is given no bytes but the names of the folder's entries, joined by newlines."""

@@ -27,7 +27,7 @@ class ByteRanges(Protocol):
         """Whether the part of a long row costs less than the row."""
         ...
 
-    def read(self, start: int, size: int) -> bytes:
+    def read(self, start: int, size: int) -> bytes | bytearray:
         """Exactly ``size`` bytes from ``start`` on; an error where they are not there."""
         ...
 
