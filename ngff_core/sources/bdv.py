@@ -12,7 +12,13 @@ from ngff_core.geometry import Shape
 from ngff_core.sources.base import Reader, check_array
 from ngff_core.sources.bdv_xml import BdvXml, SetupImage, describe_setups, numbered, xml_beside
 from ngff_core.sources.contract import Note, Samples, SourceIdentity, SourceImages
-from ngff_core.sources.hdf5_files import H5File, StackedDatasets, plain_object, stored_dataset, unit_of
+from ngff_core.sources.hdf5_files import (
+    H5File,
+    StackedDatasets,
+    plain_object,
+    stored_dataset,
+    unit_of,
+)
 
 _TIME, _SETUP = "t", "s"
 

@@ -1,4 +1,4 @@
-"""Access to a gzip file in ranges of its inflated bytes.
+"""Access to a gzip file, or a zlib stream inside a file, in ranges of its inflated bytes.
 
 Gzip can be inflated from its start only. So the inflater's state is kept every few MiB of output
 (a mark of about 50 KB: its window and some input), and a later read begins at the mark before it.
@@ -13,7 +13,7 @@ import threading
 import zlib
 from bisect import bisect_right, insort
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,8 +37,8 @@ _STEP = 256 << 10
 _LOCAL_REQUEST = 256 << 10
 _REMOTE_REQUEST = 1 << 20
 """Compressed bytes read at a time."""
-_GZIP = 31
-"""zlib's ``wbits`` for a gzip header and trailer; zlib compares the checksum there."""
+_WBITS = {"gzip": 31, "zlib": 15}
+"""zlib's ``wbits`` for header and trailer of a form; zlib compares the checksum there."""
 _MAGIC = b"\x1f\x8b"
 _MOST_RATIO = 1032
 """Deflate makes no more out of a byte than this."""
@@ -50,8 +50,8 @@ class _Inflater:
     def __init__(self, tape: GzipTape) -> None:
         self.at = 0
         self._tape = tape
-        self._inflate: Any = zlib.decompressobj(_GZIP)
-        self._given = 0
+        self._inflate: Any = zlib.decompressobj(_WBITS[tape.form])
+        self._given = tape.begin
         """Compressed bytes taken from the file."""
         self._left = b""
         """Those of them that the inflater has not used."""
@@ -85,6 +85,8 @@ class _Inflater:
 
     def _begin_member(self) -> bool:
         """Whether another gzip member follows; zeros between and behind them do not count."""
+        if self._tape.form != "gzip":
+            return False
         self._left = self._left.lstrip(b"\0")
         while len(self._left) < len(_MAGIC):
             part = self._next_part()
@@ -93,7 +95,7 @@ class _Inflater:
             self._left = (self._left + part).lstrip(b"\0")
         if not self._left.startswith(_MAGIC):
             return False
-        self._inflate = zlib.decompressobj(_GZIP)
+        self._inflate = zlib.decompressobj(_WBITS["gzip"])
         return True
 
     def truncated(self) -> SourceFormatError:
@@ -121,16 +123,22 @@ class GzipTape:
     store
         The compressed file.
     size
-        Its compressed bytes.
+        Its bytes.
+    begin, form
+        Bytes before the stream, which goes on to the end of the file, and its form.
     inflated
         Bytes inflated so far; those inflated again count again.
     """
 
     partial_rows = False
 
-    def __init__(self, store: ObjectStore, size: int) -> None:
+    def __init__(
+        self, store: ObjectStore, size: int, begin: int = 0, form: Literal["gzip", "zlib"] = "gzip"
+    ) -> None:
         self.store = store
         self.size = size
+        self.begin = begin
+        self.form: Literal["gzip", "zlib"] = form
         self.inflated = 0
         self._front = _Inflater(self)
         self._marks = [(0, self._front.copy())]
@@ -148,6 +156,7 @@ class GzipTape:
 
         The length modulo 2**32 stands at the end of the file. Where it is another (of a truncated
         file, of one with several members) all of the file is inflated once, which sets marks.
+        A zlib stream does not have its length, so of one only the possible is checked.
         """
         if length > self.size * _MOST_RATIO:
             raise SourceFormatError(
@@ -155,6 +164,8 @@ class GzipTape:
                 f"{length} that its header asks for"
             )
         self._length = length
+        if self.form != "gzip":
+            return
         end = self.store.read_part("", max(0, self.size - 4), 4)
         if end is None or int.from_bytes(end, "little") != length % 2**32:
             self.read(length - 1, 1)

@@ -233,6 +233,8 @@ def stored_dataset(file: H5File, path: str) -> Any:
         raise SourceFormatError(f"{file.uri}: there is no dataset {path}")
     away = elsewhere(found)
     if away is not None:
-        raise SourceFormatError(f"{file.uri}: {path} is {away}; samples in other files are not read")
+        raise SourceFormatError(
+            f"{file.uri}: {path} is {away}; samples in other files are not read"
+        )
     check_filters(found, file.uri)
     return found

@@ -21,7 +21,13 @@ from ngff_core.sources.contract import (
     SourceIdentity,
     SourceImages,
 )
-from ngff_core.sources.hdf5_files import H5File, StackedDatasets, plain_object, stored_dataset, unit_of
+from ngff_core.sources.hdf5_files import (
+    H5File,
+    StackedDatasets,
+    plain_object,
+    stored_dataset,
+    unit_of,
+)
 from ngff_core.sources.sizes import length_unit, positive
 
 _LEVEL = "DataSet/ResolutionLevel 0"
@@ -189,5 +195,3 @@ def _text(group: Any, name: str) -> str | None:
     raw = value if isinstance(value, bytes | str) else np.asarray(value).astype("S").tobytes()
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
     return text.strip(" \0") or None
-
-

@@ -16,7 +16,6 @@ from ngff_core.sources.contract import (
     UNNAMED,
     ImageDescription,
     Note,
-    Placement,
     SourceIdentity,
     SourceImages,
 )
@@ -131,7 +130,16 @@ def _raster(store: ObjectStore, header: _Header, image: ImageDescription) -> Ras
         return replace(raster, begin=max(begin, info_of(data).size - raster.length))
     if skip < 0:
         raise ValueError(f"HeaderSize {skip}")
+    if packing == "zlib":
+        _check_compressed(header, begin + skip, data)
     return replace(raster, begin=begin + skip)
+
+
+def _check_compressed(header: _Header, begin: int, data: ObjectStore) -> None:
+    """Refuse a file that ends before its zlib stream, whose length stands in the header."""
+    end, size = begin + int(header.get("CompressedDataSize") or 0), info_of(data).size
+    if size < end:
+        raise SourceFormatError(f"{data.uri}: truncated: {size} bytes, but its array ends at {end}")
 
 
 def _describe(header: _Header) -> ImageDescription:
@@ -140,7 +148,8 @@ def _describe(header: _Header) -> ImageDescription:
     if header.channels > 1:
         axes, shape = (*axes, "c"), (*shape, header.channels)
     found, notes = _directions(header)
-    spatial = [axis for axis in found.scale if axis in SPATIAL]
+    placed = found.placement
+    spatial = [axis for axis in placed.scale if axis in SPATIAL]
     spelled = header.get("DistanceUnits")
     unit = length_unit("x", spelled)
     origins = {"axes": "MetaImage's order", "scale": "ElementSpacing"}
@@ -148,21 +157,16 @@ def _describe(header: _Header) -> ImageDescription:
         text = "sizes are in millimeters, as ITK takes them to be: the file has no units"
         notes.append(Note("assumed", text))
     origins["units"] = "ITK's convention" if unit is None else "DistanceUnits"
-    if found.translation:
+    if placed.translation:
         origins["translation"] = "Offset"
-    if found.orientations:
+    if placed.orientations:
         origins["orientations"] = "TransformMatrix and AnatomicalOrientation"
     return ImageDescription(
         name=header.get("Name") or None,
         axes=axes,
         shape=shape,
         dtype=_dtype(header).str,
-        placement=Placement(
-            found.scale,
-            dict.fromkeys(spatial, unit or "millimeter"),
-            found.translation,
-            found.orientations,
-        ),
+        placement=replace(placed, units=dict.fromkeys(spatial, unit or "millimeter")),
         origins=origins,
         notes=(*notes, *found.notes),
         metadata=found.metadata,
@@ -192,33 +196,27 @@ def _directions(header: _Header) -> tuple[Directions, list[Note]]:
     rows = np.array(numbers).reshape(count, count) if numbers else np.eye(count)
     origin = header.numbers("Offset", "Position", "Origin")
     known = {
-        axis: (row * size).tolist()
+        axis: (row[:3] * size).tolist()
         for axis, row, size in zip(_names(header), rows, sizes, strict=True)
         if size is not None and axis != UNNAMED
     }
-    plain = from_directions(known, origin if len(origin) == count else None, None)
-    sides, notes = _sides(header, rows, plain)
-    if sides is None:
-        return plain, notes
-    return from_directions(known, origin if len(origin) == count else None, sides), notes
+    sides, notes = _sides(header, rows)
+    return from_directions(known, origin[:3] if len(origin) == count else None, sides), notes
 
 
-def _sides(
-    header: _Header, rows: Any, found: Directions
-) -> tuple[str | None, list[Note]]:
+def _sides(header: _Header, rows: Any) -> tuple[str | None, list[Note]]:
     """ITK's world, where the file says that its image is anatomical.
 
     MetaIO's text has ``AnatomicalOrientation`` name the sides to which the axes lead, ITK writes
     those from which they come, and reads the matrix alone. So the letters are only compared.
     """
     letters = header.get("AnatomicalOrientation").upper()
-    if not letters or set(letters) <= {"?"} or not found.along:
+    if set(letters) <= {"?"}:
         return None, []
-    spatial = [(axis, number) for axis, number in found.along.items() if number < len(_WORLD)]
-    order = list(reversed(SPATIAL))
-    to = "".join(
-        _WORLD[n] if rows[order.index(axis)][n] > 0 else OPPOSITE[_WORLD[n]] for axis, n in spatial
-    )
+    to = ""
+    for row in rows[:3]:
+        number = int(np.abs(row[:3]).argmax())
+        to += _WORLD[number] if row[number] > 0 else OPPOSITE[_WORLD[number]]
     come = "".join(OPPOSITE[letter] for letter in to)
     if letters[: len(to)] in (to, come):
         return _WORLD, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from ngff_core.sources.sizes import positive
 from ngff_core.storage import ObjectStore
 
 _HEADER_BYTES = 1024
+_Order = Literal["<", ">"]
+
 _IMOD = 1146047817
 """Stamp of files that IMOD wrote, behind which are its flags."""
 _SIGNED, _ORIGIN_INVERTED = 1, 4
@@ -64,7 +66,7 @@ class _Header:
     """
 
     fields: Any
-    order: str
+    order: _Order
     notes: tuple[Note, ...] = ()
 
     def numbers(self, name: str) -> list[Any]:
@@ -100,7 +102,7 @@ def open_images(store: ObjectStore) -> SourceImages:
     info = info_of(store)
     packing: Packing = "gzip" if (store.read_part("", 0, 2) or b"") == b"\x1f\x8b" else "raw"
     if packing == "gzip":
-        head = GzipTape(store, info.size, 0, packing).read(0, _HEADER_BYTES)
+        head = bytes(GzipTape(store, info.size).read(0, _HEADER_BYTES))
     else:
         head = store.read_part("", 0, _HEADER_BYTES) or b""
     header = _parse(head, store.uri)
@@ -145,7 +147,7 @@ def _parse(head: bytes, uri: str) -> _Header:
     return _Header(fields, order, (Note("assumed", text),))
 
 
-def _byte_order(head: bytes) -> str:
+def _byte_order(head: bytes) -> _Order:
     """By the machine stamp, or where that is none, by which mode would be a known one."""
     if head[212] == 0x44:
         return "<"
@@ -191,9 +193,7 @@ def _describe(header: _Header, uri: str) -> ImageDescription:
     )
 
 
-def _volumes(
-    header: _Header, names: list[str], shape: Shape, uri: str
-) -> tuple[list[str], Shape]:
+def _volumes(header: _Header, names: list[str], shape: Shape, uri: str) -> tuple[list[str], Shape]:
     deep = int(header.numbers("m")[2])
     if deep <= 0 or shape[0] % deep:
         raise SourceFormatError(

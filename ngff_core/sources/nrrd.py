@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,7 @@ _TYPES: Mapping[str, str] = {
     **dict.fromkeys(
         ("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"
     ),
-    **dict.fromkeys(
-        ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"
-    ),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
     **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
     **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
     **dict.fromkeys(
@@ -89,7 +87,9 @@ class _Header:
     @property
     def vectors(self) -> list[list[float] | None]:
         """Direction of each axis; None for axes that are not in space."""
-        return [_vector(text) for text in re.findall(r"\([^)]*\)|none", self.get("space directions"))]
+        return [
+            _vector(text) for text in re.findall(r"\([^)]*\)|none", self.get("space directions"))
+        ]
 
 
 def open_images(store: ObjectStore) -> SourceImages:
@@ -143,7 +143,9 @@ def _read_header(store: ObjectStore) -> _Header:
 def _raster(store: ObjectStore, header: _Header, image: ImageDescription) -> Raster:
     name = header.get("data file", "datafile")
     if re.match(r"LIST\b", name) or "%" in name:
-        raise SourceFormatError(f"{store.uri}: an NRRD whose samples are in several files; {_REMEDY}")
+        raise SourceFormatError(
+            f"{store.uri}: an NRRD whose samples are in several files; {_REMEDY}"
+        )
     encoding = header.get("encoding").lower()
     if encoding not in _PACKINGS:
         raise SourceFormatError(
@@ -197,18 +199,19 @@ def _describe(header: _Header) -> ImageDescription:
     units, taken = _units(header, names, found)
     axes = tuple(reversed(names))
     origins = {"axes": "order of the axes" if assumed else "kinds and space directions"}
-    if found.scale:
+    placed = found.placement
+    if placed.scale:
         origins["scale"] = "space directions" if header.get("space directions") else "spacings"
-    if found.translation:
+    if placed.translation:
         origins["translation"] = "space origin"
-    if found.orientations:
+    if placed.orientations:
         origins["orientations"] = f"space {header.get('space')}"
     return ImageDescription(
         name=header.get("content") or None,
         axes=axes,
         shape=tuple(reversed(header.sizes)),
         dtype=dtype.str,
-        placement=Placement(found.scale, units, found.translation, found.orientations),
+        placement=replace(placed, units=units),
         channels=_channels(header, names, kinds),
         labels="Segment0_ID" in header.pairs,
         origins=origins,
@@ -223,7 +226,9 @@ def _names(header: _Header, kinds: Sequence[str]) -> tuple[list[str], tuple[Note
     silent = not any(vectors) and all(kind in _NO_KIND for kind in kinds)
     if silent and count <= 3:
         names = list(reversed(SPATIAL))[:count]
-        text = f"the axes are {', '.join(names)}, fastest first: the file does not say what they are"
+        text = (
+            f"the axes are {', '.join(names)}, fastest first: the file does not say what they are"
+        )
         return names, (Note("assumed", text),)
     free = [*reversed(SPATIAL), *(["t"] if header.get("space").endswith("time") else [])]
     names = []
@@ -249,18 +254,13 @@ def _directions(header: _Header, names: Sequence[str]) -> Directions:
     pairs = zip(names, header.vectors, strict=False)
     vectors = {axis: vector for axis, vector in pairs if vector is not None and axis in SPATIAL}
     if not vectors:
-        return Directions(scale)
+        return Directions(Placement(scale))
     sides = _SIDES.get(header.get("space").lower().removesuffix("-time"))
     if sides is not None and max(len(vector) for vector in vectors.values()) > len(sides):
         sides = None
     found = from_directions(vectors, _vector(header.get("space origin")), sides)
-    return Directions(
-        {**scale, **found.scale},
-        found.translation,
-        found.orientations,
-        found.along,
-        found.notes,
-        found.metadata,
+    return replace(
+        found, placement=replace(found.placement, scale={**scale, **found.placement.scale})
     )
 
 
@@ -274,9 +274,11 @@ def _units(
         if number < len(space):
             texts[axis] = space[number]
     if not found.along and len(set(space)) == 1:
-        texts |= dict.fromkeys([axis for axis in found.scale if axis in SPATIAL], space[0])
-    units = {a: u for a in found.scale if (u := length_unit(a, texts.get(a))) is not None}
-    spatial = [axis for axis in found.scale if axis in SPATIAL]
+        texts |= dict.fromkeys(
+            [axis for axis in found.placement.scale if axis in SPATIAL], space[0]
+        )
+    units = {a: u for a in found.placement.scale if (u := length_unit(a, texts.get(a))) is not None}
+    spatial = [axis for axis in found.placement.scale if axis in SPATIAL]
     if texts or not spatial or header.get("space").lower() not in _SIDES:
         return units, ()
     text = "sizes are in millimeters, as ITK and 3D Slicer take those in anatomical space to be: "
@@ -284,9 +286,7 @@ def _units(
     return {**units, **dict.fromkeys(spatial, "millimeter")}, (note,)
 
 
-def _channels(
-    header: _Header, names: Sequence[str], kinds: Sequence[str]
-) -> tuple[Channel, ...]:
+def _channels(header: _Header, names: Sequence[str], kinds: Sequence[str]) -> tuple[Channel, ...]:
     if names.count("c") != 1 or names.index("c") >= len(kinds):
         return ()
     number = names.index("c")

@@ -13,8 +13,8 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.sources.base import Reader, check_array
 from ngff_core.sources.contract import Pins, Samples
-from ngff_core.sources.gzip_tape import GzipTape
-from ngff_core.sources.ranged import RangedArray, end_of_array, ranged_array, ranged_unit
+from ngff_core.sources.gzip_tape import GzipTape, TapeArray
+from ngff_core.sources.ranged import end_of_array, ranged_array, ranged_unit
 from ngff_core.storage import ObjectInfo, ObjectStore
 
 Packing = Literal["raw", "gzip", "zlib"]
@@ -71,8 +71,8 @@ def open_raster(raster: Raster) -> Samples:
     else:
         tape = GzipTape(raster.store, info.size, raster.begin, raster.packing)
         tape.check_complete(raster.skip + raster.length)
-        data = RangedArray(tape, raster.skip, raster.shape, raster.dtype)
-        unit = raster.shape
+        data = TapeArray(tape, raster.skip, raster.shape, raster.dtype)
+        unit = data.unit()
     return Samples(Reader(data, uri, raster.shape, raster.dtype), unit)
 
 
@@ -99,7 +99,9 @@ def beside(store: ObjectStore, name: str) -> ObjectStore:
     for part in parts:
         found = found.child(part)
     if found.info("") is None:
-        raise SourceFormatError(f"{store.uri}: the file {name}, which has its samples, is not there")
+        raise SourceFormatError(
+            f"{store.uri}: the file {name}, which has its samples, is not there"
+        )
     return found
 
 
