@@ -52,6 +52,6 @@ def _open(place: ObjectStore, xml: BdvXml, uri: str) -> SourceImages:
 
         return open_n5(place, xml)
     raise SourceFormatError(
-        f"{uri}: a BigDataViewer XML whose images are in the format {xml.loader or '(none)'}, which "
-        "is not read; BigDataViewer can export them as HDF5 or N5"
+        f"{uri}: a BigDataViewer XML whose images are in the format {xml.loader or '(none)'}, "
+        "which is not read; BigDataViewer can export them as HDF5 or N5"
     )

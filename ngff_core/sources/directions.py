@@ -34,7 +34,7 @@ class Directions:
         The affine, where it says more than the rest.
     """
 
-    placement: Placement = Placement()
+    placement: Placement = field(default_factory=Placement)
     along: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)

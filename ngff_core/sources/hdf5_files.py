@@ -111,8 +111,8 @@ def plain_object(root: Any, path: str) -> Any:
         link = found.get(name, getlink=True) if name in found.keys() else None  # noqa: SIM118
         if isinstance(link, h5py.ExternalLink):
             raise SourceFormatError(
-                f"{root.file.filename}: {path} lies in another file, {link.filename}, to which links "
-                "are not followed; give that file"
+                f"{root.file.filename}: {path} lies in another file, {link.filename}, to which "
+                "links are not followed; give that file"
             )
         if not isinstance(link, h5py.HardLink):
             return None

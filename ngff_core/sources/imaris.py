@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def open_imaris(file: H5File) -> SourceImages:
         kind="imaris",
         format="an Imaris file",
         images=(image,),
-        open_image=lambda number: Samples(reader, clip_unit(unit, shape)),
+        open_image=lambda _: Samples(reader, clip_unit(unit, shape)),
         main=0,
         _close=file.close,
     )
@@ -145,7 +146,7 @@ def _time_step(file: H5File, count: int) -> tuple[float | None, bool]:
     if count < 2 or None in times:
         return None, True
     moments = [time for time in times if time is not None]
-    steps = np.array([(b - a).total_seconds() for a, b in zip(moments, moments[1:], strict=False)])
+    steps = np.array([(b - a).total_seconds() for a, b in pairwise(moments)])
     mean = float(steps.mean())
     even = bool(np.all(np.abs(steps - mean) <= 0.01 * abs(mean)))
     # Programs that know no times write the same one for each.

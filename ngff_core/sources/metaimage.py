@@ -90,7 +90,7 @@ def open_images(store: ObjectStore) -> SourceImages:
         kind="metaimage",
         format="a MetaImage file",
         images=(image,),
-        open_image=lambda number: samples,
+        open_image=lambda _: samples,
         main=0,
     )
 

@@ -39,13 +39,26 @@ _STACK_OF_VOLUMES = 401
 """Space groups from here on are stacks of volumes."""
 _NAMES: Mapping[int, str] = {1: "x", 2: "y", 3: "z"}
 
+_LAYOUT = (
+    ("n", "3i4", 0),
+    ("mode", "i4", 12),
+    ("start", "3i4", 16),
+    ("m", "3i4", 28),
+    ("cell", "3f4", 40),
+    ("angles", "3f4", 52),
+    ("map", "3i4", 64),
+    ("ispg", "i4", 88),
+    ("nsymbt", "i4", 92),
+    ("stamp", "i4", 152),
+    ("flags", "i4", 156),
+    ("origin", "3f4", 196),
+)
+"""Name, type and offset of the fields that are used; a number stands for x, y and z."""
 _FIELDS = np.dtype(
     {
-        "names": ["n", "mode", "start", "m", "cell", "angles", "map", "ispg", "nsymbt"]
-        + ["stamp", "flags", "origin"],
-        "formats": ["3i4", "i4", "3i4", "3i4", "3f4", "3f4", "3i4", "i4", "i4"]
-        + ["i4", "i4", "3f4"],
-        "offsets": [0, 12, 16, 28, 40, 52, 64, 88, 92, 152, 156, 196],
+        "names": [name for name, _, _ in _LAYOUT],
+        "formats": [kind for _, kind, _ in _LAYOUT],
+        "offsets": [offset for _, _, offset in _LAYOUT],
         "itemsize": _HEADER_BYTES,
     }
 )
@@ -116,7 +129,7 @@ def open_images(store: ObjectStore) -> SourceImages:
         kind="mrc",
         format="an MRC file",
         images=(image,),
-        open_image=lambda number: samples,
+        open_image=lambda _: samples,
         main=0,
     )
 
@@ -124,7 +137,7 @@ def open_images(store: ObjectStore) -> SourceImages:
 def _parse(head: bytes, uri: str) -> _Header:
     if len(head) < _HEADER_BYTES:
         raise SourceFormatError(
-            f"{uri}: truncated: {len(head)} bytes, but the header of an MRC file has {_HEADER_BYTES}"
+            f"{uri}: truncated: {len(head)} bytes, but an MRC header has {_HEADER_BYTES}"
         )
     order = _byte_order(head)
     fields = np.frombuffer(head, _FIELDS.newbyteorder(order))[0]

@@ -341,7 +341,7 @@ def _open_setups(store: ObjectStore, xml: BdvXml) -> SourceImages:
     images = describe_setups([image for image, _, _ in stacks], xml)
 
     def open_image(number: int) -> Samples:
-        image, data, document = stacks[number]
+        image, data, _ = stacks[number]
         chunked = _array(store, data.first)
         chunked.decoder.open({}, store.uri)
         unit = clip_unit((1, *reversed(chunked.grid.chunk)), image.shape)

@@ -1,4 +1,4 @@
-"""NRRD files: a text header, and samples behind it or in a file of their own, fastest axis first."""
+"""NRRD files: a text header, and samples behind it or beside it, fastest axis first."""
 
 from __future__ import annotations
 
@@ -30,26 +30,19 @@ from ngff_core.storage import ObjectStore
 _MOST_HEADER = 1 << 20
 _REMEDY = "unu save -f nrrd -e gzip (of Teem) can write it as one file with gzip"
 
-_TYPES: Mapping[str, str] = {
-    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
-    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
-    **dict.fromkeys(
-        ("short", "short int", "signed short", "signed short int", "int16", "int16_t"), "i2"
-    ),
-    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), "u2"),
-    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
-    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
-    **dict.fromkeys(
-        ("longlong", "long long", "long long int", "signed long long", "signed long long int")
-        + ("int64", "int64_t"),
-        "i8",
-    ),
-    **dict.fromkeys(
-        ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"), "u8"
-    ),
-    "float": "f4",
-    "double": "f8",
+_SPELLINGS = {
+    "i1": "signed char, int8, int8_t",
+    "u1": "uchar, unsigned char, uint8, uint8_t",
+    "i2": "short, short int, signed short, signed short int, int16, int16_t",
+    "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
+    "i4": "int, signed int, int32, int32_t",
+    "u4": "uint, unsigned int, uint32, uint32_t",
+    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t",
+    "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
+    "f4": "float",
+    "f8": "double",
 }
+_TYPES = {text: dtype for dtype, texts in _SPELLINGS.items() for text in texts.split(", ")}
 _PACKINGS: Mapping[str, Packing] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
 
 _SIDES: Mapping[str, str] = {
@@ -108,7 +101,7 @@ def open_images(store: ObjectStore) -> SourceImages:
         kind="nrrd",
         format="an NRRD file",
         images=(image,),
-        open_image=lambda number: samples,
+        open_image=lambda _: samples,
         main=0,
     )
 
@@ -149,7 +142,8 @@ def _raster(store: ObjectStore, header: _Header, image: ImageDescription) -> Ras
     encoding = header.get("encoding").lower()
     if encoding not in _PACKINGS:
         raise SourceFormatError(
-            f"{store.uri}: an NRRD in the encoding {encoding or '(none)'}, which is not read; {_REMEDY}"
+            f"{store.uri}: an NRRD in the encoding {encoding or '(none)'}, which is not read; "
+            f"{_REMEDY}"
         )
     data, begin = (beside(store, name), 0) if name else (store, header.length)
     begin += _skipped_lines(data, begin, int(header.get("line skip", "lineskip") or 0))

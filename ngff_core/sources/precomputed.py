@@ -55,7 +55,7 @@ def open_images(store: ObjectStore) -> SourceImages:
         kind="precomputed",
         format="a Neuroglancer precomputed volume",
         images=(image,),
-        open_image=lambda number: Samples(reader, chunk),
+        open_image=lambda _: Samples(reader, chunk),
         main=0,
     )
 
@@ -145,7 +145,8 @@ def _open_sharded(store: ObjectStore) -> Any:
 
     if not isinstance(store, LocalFiles):
         raise SourceFormatError(
-            f"{store.uri}: a sharded precomputed volume is read from a local disk only; copy it there"
+            f"{store.uri}: a sharded precomputed volume is read from a local disk only; "
+            "copy it there"
         )
     files = {"driver": "file", "path": f"{store.root}/"}
     spec = {"driver": _DRIVER, "kvstore": files, "scale_index": 0}

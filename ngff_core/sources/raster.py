@@ -92,8 +92,8 @@ def beside(store: ObjectStore, name: str) -> ObjectStore:
     parts = [part for part in name.split("/") if part != "."]
     if not name or name.startswith("/") or ".." in parts or "" in parts:
         raise SourceFormatError(
-            f"{store.uri}: its samples are in {name!r}, which is not below its folder; put both into "
-            "one folder and correct the name in the header"
+            f"{store.uri}: its samples are in {name!r}, which is not below its folder; put both "
+            "into one folder and correct the name in the header"
         )
     found = store.parent()
     for part in parts:
