@@ -37,7 +37,8 @@ _SPELLINGS = {
     "u2": "ushort, unsigned short, unsigned short int, uint16, uint16_t",
     "i4": "int, signed int, int32, int32_t",
     "u4": "uint, unsigned int, uint32, uint32_t",
-    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, int64_t",
+    "i8": "longlong, long long, long long int, signed long long, signed long long int, int64, "
+    "int64_t",
     "u8": "ulonglong, unsigned long long, unsigned long long int, uint64, uint64_t",
     "f4": "float",
     "f8": "double",
