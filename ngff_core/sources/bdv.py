@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -27,19 +26,19 @@ _UNSIGNED = Note(
 )
 
 
-def is_bdv(root: Any) -> bool:
+def is_bdv(file: H5File) -> bool:
     """Whether the root group is of BigDataViewer: times, setups and the setups' resolutions."""
-    names = list(root)
+    names = list(file.root)
     setups = numbered(names, _SETUP)
     return bool(numbered(names, _TIME)) and any(
-        plain_object(root, f"{name}/resolutions") is not None for name in setups.values()
+        plain_object(file, f"{name}/resolutions") is not None for name in setups.values()
     )
 
 
 def open_bdv(file: H5File, xml: BdvXml | None = None) -> SourceImages:
     """Level 0 of each setup; ``xml`` if the caller has it, else the one beside the file."""
     xml = xml or xml_beside(file.store)
-    views = _views(file.root)
+    views = _views(file)
     if not views:
         raise SourceFormatError(f"{file.uri}: a BigDataViewer file without images")
     times = tuple(sorted({time for paths in views.values() for time in paths}))
@@ -63,11 +62,11 @@ def open_bdv(file: H5File, xml: BdvXml | None = None) -> SourceImages:
     )
 
 
-def _views(root: Any) -> dict[int, dict[int, str]]:
+def _views(file: H5File) -> dict[int, dict[int, str]]:
     """Path of the group of each setup and time that is there."""
     views: dict[int, dict[int, str]] = {}
-    for time, name in numbered(list(root), _TIME).items():
-        for setup, part in numbered(list(plain_object(root, name)), _SETUP).items():
+    for time, name in numbered(list(file.root), _TIME).items():
+        for setup, part in numbered(list(plain_object(file, name)), _SETUP).items():
             views.setdefault(setup, {})[time] = f"/{name}/{part}/0/cells"
     return views
 

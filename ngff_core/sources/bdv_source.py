@@ -17,6 +17,11 @@ def open_images(store: ObjectStore) -> SourceImages:
     """
     folder, name = store.parent(), store.uri.rpartition("/")[2]
     xml = read_xml(folder, name)
+    if xml.loader not in ("bdv.hdf5", "bdv.n5"):
+        raise SourceFormatError(
+            f"{store.uri}: a BigDataViewer XML whose images are in the format "
+            f"{xml.loader or '(none)'}, which is not read; BigDataViewer can export them as HDF5"
+        )
     images = _open(_place(folder, xml, store.uri), xml, store.uri)
     return replace(images, identity=SourceIdentity(store.uri, images.identity.pins))
 
@@ -47,11 +52,6 @@ def _open(place: ObjectStore, xml: BdvXml, uri: str) -> SourceImages:
         except BaseException:
             file.close()
             raise
-    if xml.loader == "bdv.n5":
-        from ngff_core.sources.n5 import open_n5
+    from ngff_core.sources.n5 import open_n5
 
-        return open_n5(place, xml)
-    raise SourceFormatError(
-        f"{uri}: a BigDataViewer XML whose images are in the format {xml.loader or '(none)'}, "
-        "which is not read; BigDataViewer can export them as HDF5 or N5"
-    )
+    return open_n5(place, xml)

@@ -47,9 +47,9 @@ def open_images(store: ObjectStore) -> SourceImages:
     file = open_h5(store)
     try:
         with h5_errors(f"{store.uri}: not a readable HDF5 file"):
-            if is_imaris(file.root):
+            if is_imaris(file):
                 return open_imaris(file)
-            found = open_bdv(file) if is_bdv(file.root) else None
+            found = open_bdv(file) if is_bdv(file) else None
             return found or _open_plain(file)
     except BaseException:
         file.close()
@@ -115,7 +115,7 @@ def _content(file: H5File) -> _Content:
     content = _Content()
     others: dict[str, list[str]] = {}
     for path, dataset in datasets.items():
-        reason = _no_image(dataset)
+        reason = _no_image(file, dataset)
         if reason is None:
             content.datasets[path] = dataset
         elif reason:
@@ -126,9 +126,9 @@ def _content(file: H5File) -> _Content:
     return content
 
 
-def _no_image(dataset: Any) -> str | None:
+def _no_image(file: H5File, dataset: Any) -> str | None:
     """Why a dataset is no image; empty where that needs no word, None where it is one."""
-    away = elsewhere(dataset)
+    away = elsewhere(file, dataset)
     if away is not None:
         return f"{away}, which is not read"
     shape = dataset.shape

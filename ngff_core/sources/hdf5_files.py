@@ -97,21 +97,21 @@ def h5_errors(what: str) -> Iterator[None]:
             raise SourceFormatError(f"{what}: {error}") from error
 
 
-def plain_object(root: Any, path: str) -> Any:
+def plain_object(file: H5File, path: str) -> Any:
     """The object at a path of plain links; None where there is none.
 
     Raises `SourceFormatError` where a link on the way leads to another file.
     """
     import h5py
 
-    found = root
+    found = file.root
     for name in path.strip("/").split("/"):
         if not isinstance(found, h5py.Group):
             return None
         link = found.get(name, getlink=True) if name in found.keys() else None  # noqa: SIM118
         if isinstance(link, h5py.ExternalLink):
             raise SourceFormatError(
-                f"{root.file.filename}: {path} lies in another file, {link.filename}, to which "
+                f"{file.uri}: {path} lies in another file, {link.filename}, to which "
                 "links are not followed; give that file"
             )
         if not isinstance(link, h5py.HardLink):
@@ -120,7 +120,7 @@ def plain_object(root: Any, path: str) -> Any:
     return found
 
 
-def elsewhere(dataset: Any) -> str | None:
+def elsewhere(file: H5File, dataset: Any) -> str | None:
     """Where the samples of a dataset lie, if not in the file itself.
 
     Its shape is not asked for: HDF5 may open other files to tell it.
@@ -128,7 +128,7 @@ def elsewhere(dataset: Any) -> str | None:
     if dataset.is_virtual:
         names = {source.file_name for source in dataset.virtual_sources()}
         inside = names <= {"."} and all(
-            _is_plain(dataset.file["/"], source.dset_name) for source in dataset.virtual_sources()
+            _is_plain(file, source.dset_name) for source in dataset.virtual_sources()
         )
         return None if inside else f"a virtual dataset of {', '.join(sorted(names))}"
     if dataset.external:
@@ -137,11 +137,14 @@ def elsewhere(dataset: Any) -> str | None:
     return None
 
 
-def _is_plain(root: Any, path: str) -> bool:
+def _is_plain(file: H5File, path: str) -> bool:
     """Whether a virtual dataset's source is a dataset with samples in the file itself."""
     import h5py
 
-    found = plain_object(root, path)
+    try:
+        found = plain_object(file, path)
+    except SourceFormatError:
+        return False
     return isinstance(found, h5py.Dataset) and not found.is_virtual and not found.external
 
 
@@ -228,10 +231,10 @@ def stored_dataset(file: H5File, path: str) -> Any:
     """The dataset at a path of plain links, whose samples lie in the file itself."""
     import h5py
 
-    found = plain_object(file.root, path)
+    found = plain_object(file, path)
     if not isinstance(found, h5py.Dataset):
         raise SourceFormatError(f"{file.uri}: there is no dataset {path}")
-    away = elsewhere(found)
+    away = elsewhere(file, found)
     if away is not None:
         raise SourceFormatError(
             f"{file.uri}: {path} is {away}; samples in other files are not read"

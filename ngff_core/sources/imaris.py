@@ -35,9 +35,9 @@ _LEVEL = "DataSet/ResolutionLevel 0"
 _XYZ = "XYZ"
 
 
-def is_imaris(root: Any) -> bool:
+def is_imaris(file: H5File) -> bool:
     """Whether the root group is that of an Imaris file, version 5.5 or later."""
-    return plain_object(root, f"{_LEVEL}/TimePoint 0/Channel 0") is not None
+    return plain_object(file, f"{_LEVEL}/TimePoint 0/Channel 0") is not None
 
 
 def open_imaris(file: H5File) -> SourceImages:
@@ -68,8 +68,8 @@ def open_imaris(file: H5File) -> SourceImages:
 def _paths(file: H5File) -> dict[Shape, str]:
     """Path of the samples of each time and channel that is there."""
     paths: dict[Shape, str] = {}
-    for time, name in numbered(list(plain_object(file.root, _LEVEL)), "TimePoint ").items():
-        group = plain_object(file.root, f"{_LEVEL}/{name}")
+    for time, name in numbered(list(plain_object(file, _LEVEL)), "TimePoint ").items():
+        group = plain_object(file, f"{_LEVEL}/{name}")
         for channel, part in numbered(list(group), "Channel ").items():
             paths[time, channel] = f"/{_LEVEL}/{name}/{part}/Data"
     return paths
@@ -77,8 +77,8 @@ def _paths(file: H5File) -> dict[Shape, str]:
 
 def _inner(file: H5File, padded: Shape) -> Shape:
     """The image's own z, y, x in a dataset that is padded to complete chunks."""
-    group = plain_object(file.root, f"{_LEVEL}/TimePoint 0/Channel 0")
-    info = plain_object(file.root, "DataSetInfo/Image")
+    group = plain_object(file, f"{_LEVEL}/TimePoint 0/Channel 0")
+    info = plain_object(file, "DataSetInfo/Image")
     sizes = []
     for axis, length in zip("ZYX", padded, strict=True):
         text = _text(group, f"ImageSize{axis}") or _text(info, axis)
@@ -92,7 +92,7 @@ def _inner(file: H5File, padded: Shape) -> Shape:
 
 
 def _describe(file: H5File, shape: Shape, dtype: np.dtype[Any], views: int) -> ImageDescription:
-    info = plain_object(file.root, "DataSetInfo/Image")
+    info = plain_object(file, "DataSetInfo/Image")
     placement, notes = _placement(file, info, shape)
     origins = {"axes": "Imaris' format", "channels": "DataSetInfo/Channel N"}
     if placement.scale:
@@ -140,7 +140,7 @@ def _placement(file: H5File, info: Any, shape: Shape) -> tuple[Placement, list[N
 
 def _time_step(file: H5File, count: int) -> tuple[float | None, bool]:
     """Seconds from one time to the next, and whether all are alike to a hundredth."""
-    info = plain_object(file.root, "DataSetInfo/TimeInfo")
+    info = plain_object(file, "DataSetInfo/TimeInfo")
     texts = [_text(info, f"TimePoint{number + 1}") for number in range(count)]
     times = [_moment(text) for text in texts]
     if count < 2 or None in times:
@@ -161,7 +161,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _channel(file: H5File, number: int) -> Channel:
-    info = plain_object(file.root, f"DataSetInfo/Channel {number}")
+    info = plain_object(file, f"DataSetInfo/Channel {number}")
     window = _numbers(info, "ColorRange")
     return Channel(
         name=_text(info, "Name"),
