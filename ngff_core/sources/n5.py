@@ -34,7 +34,7 @@ from ngff_core.sources.contract import (
     SourceIdentity,
     SourceImages,
 )
-from ngff_core.sources.sizes import axis_word, length_unit, positive
+from ngff_core.sources.sizes import axis_word, length_unit, names_in_short, positive
 from ngff_core.sources.tensorstore_chunks import ChunkedArray, ChunkGrid, Decoder, reader_pin
 from ngff_core.sources.zarr_nodes import listed, stored_pins
 from ngff_core.storage import ObjectStore
@@ -42,6 +42,8 @@ from ngff_core.storage import ObjectStore
 _DOCUMENT = "attributes.json"
 _DATASET = ("dimensions", "blockSize", "dataType", "compression")
 """Attributes that a dataset has, and a group has not."""
+_TYPES = tuple(f"{kind}{bits}" for kind in ("uint", "int") for bits in (8, 16, 32, 64))
+_TYPES += ("float32", "float64")
 _XYZ = tuple(reversed(SPATIAL))
 
 
@@ -92,9 +94,14 @@ def open_n5(store: ObjectStore, xml: BdvXml | None = None) -> SourceImages:
 
 
 def _open_datasets(store: ObjectStore, datasets: Sequence[_Dataset]) -> SourceImages:
+    others = [(each, reason) for each in datasets if (reason := _no_image(each)) is not None]
+    datasets = [each for each in datasets if _no_image(each) is None]
+    left_out = names_in_short([f"{each.name or 'the dataset'} {text}" for each, text in others])
     if not datasets:
-        raise SourceFormatError(f"{store.uri}: an N5 folder without a dataset")
-    images = tuple(_describe(each, store.uri) for each in datasets)
+        reason = f" ({left_out})" if others else ""
+        raise SourceFormatError(f"{store.uri}: an N5 folder without an image{reason}")
+    notes = (Note("left out", f"what is no image: {left_out}"),) if others else ()
+    images = tuple(_describe(each, store.uri, notes) for each in datasets)
 
     def open_image(number: int) -> Samples:
         each, image = datasets[number], images[number]
@@ -188,6 +195,16 @@ def _is_dataset(attributes: Mapping[str, Any]) -> bool:
     return True
 
 
+def _no_image(dataset: _Dataset) -> str | None:
+    """Why a dataset is no image; None where it is one."""
+    kind = dataset.attributes["dataType"]
+    if kind not in _TYPES:
+        return f"(samples of type {kind}, which are not numbers)"
+    if 0 in dataset.shape:
+        return "(no samples)"
+    return None if len(dataset.shape) > 1 else "(one axis)"
+
+
 def _join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
@@ -195,7 +212,7 @@ def _join(path: str, name: str) -> str:
 # --- what they mean ----------------------------------------------------------------------
 
 
-def _describe(dataset: _Dataset, uri: str) -> ImageDescription:
+def _describe(dataset: _Dataset, uri: str, others: tuple[Note, ...]) -> ImageDescription:
     dtype = _dtype(dataset.attributes)
     check_array(dataset.shape, dtype, uri)
     names, origin = _names(dataset)
@@ -207,7 +224,7 @@ def _describe(dataset: _Dataset, uri: str) -> ImageDescription:
         dtype=dtype.str,
         placement=placement,
         origins={**({"axes": origin} if origin else {}), **origins},
-        notes=notes,
+        notes=(*others, *notes),
     )
 
 
