@@ -27,6 +27,7 @@ from ngff_core.sources.bdv_xml import (
 )
 from ngff_core.sources.contract import (
     UNNAMED,
+    ChunkCount,
     ImageDescription,
     Note,
     Placement,
@@ -37,7 +38,7 @@ from ngff_core.sources.contract import (
 from ngff_core.sources.sizes import axis_word, length_unit, names_in_short, positive
 from ngff_core.sources.tensorstore_chunks import ChunkedArray, ChunkGrid, Decoder, reader_pin
 from ngff_core.sources.zarr_nodes import listed, stored_pins
-from ngff_core.storage import ObjectStore
+from ngff_core.storage import ObjectInfo, ObjectStore
 
 _DOCUMENT = "attributes.json"
 _DATASET = ("dimensions", "blockSize", "dataType", "compression")
@@ -109,7 +110,8 @@ def _open_datasets(store: ObjectStore, datasets: Sequence[_Dataset]) -> SourceIm
         data = _array(place, each.attributes)
         data.decoder.open({}, place.uri)
         unit = clip_unit(tuple(reversed(data.grid.chunk)), image.shape)
-        return Samples(Reader(data, place.uri, image.shape, np.dtype(image.dtype)), unit)
+        reader = Reader(data, place.uri, image.shape, np.dtype(image.dtype))
+        return Samples(reader, unit, _count(objects, {each.path.removeprefix(only)}, data.grid))
 
     only = datasets[0].path if len(datasets) == 1 else ""
     objects = listed(store.child(only) if only else store)
@@ -136,6 +138,21 @@ def _array(store: ObjectStore, attributes: Mapping[str, Any]) -> ChunkedArray:
         key=lambda position: "/".join(map(str, position)),
     )
     return ChunkedArray(store, grid, Decoder("n5", _DOCUMENT, metadata))
+
+
+def _count(
+    objects: Mapping[str, ObjectInfo] | None, paths: set[str], grid: ChunkGrid
+) -> ChunkCount | None:
+    """The chunks of datasets of one grid, and those of them that a listing does not have."""
+    if objects is None:
+        return None
+    present, ndim = 0, len(grid.shape)
+    for key in objects:
+        parts = key.split("/")
+        chunk = len(parts) >= ndim and all(part.isdecimal() for part in parts[-ndim:])
+        present += chunk and "/".join(parts[:-ndim]) in paths
+    total = len(paths) * grid.count
+    return ChunkCount(total, max(0, total - present))
 
 
 # --- which datasets ----------------------------------------------------------------------
@@ -362,9 +379,11 @@ def _open_setups(store: ObjectStore, xml: BdvXml) -> SourceImages:
         chunked = _array(store, data.first)
         chunked.decoder.open({}, store.uri)
         unit = clip_unit((1, *reversed(chunked.grid.chunk)), image.shape)
-        return Samples(Reader(data, store.uri, image.shape, data.dtype), unit)
+        reader = Reader(data, store.uri, image.shape, data.dtype)
+        return Samples(reader, unit, _count(objects, set(data.paths.values()), chunked.grid))
 
-    pins = stored_pins(listed(store), [document for _, _, document in stacks])
+    objects = listed(store)
+    pins = stored_pins(objects, [document for _, _, document in stacks])
     return SourceImages(
         identity=SourceIdentity(store.uri, tuple(sorted((*pins, *xml.pins, reader_pin())))),
         kind="n5",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,7 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.sources.base import PickedArray, Reader, as_format_error, check_array, clip_unit
 from ngff_core.sources.contract import (
+    ChunkCount,
     ImageDescription,
     Placement,
     Samples,
@@ -29,11 +32,13 @@ from ngff_core.sources.tensorstore_chunks import (
     reader_pin,
 )
 from ngff_core.sources.zarr_nodes import listed, stored_pins
-from ngff_core.storage import LocalFiles, ObjectStore
+from ngff_core.storage import LocalFiles, ObjectInfo, ObjectStore
 
 _INFO = "info"
 _DRIVER = "neuroglancer_precomputed"
 _XYZ = ("x", "y", "z")
+_CHUNK = re.compile(r"-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+(\.gz)?")
+"""Name of a chunk: its first voxel and that behind its last one, along x, y, z."""
 
 
 def open_images(store: ObjectStore) -> SourceImages:
@@ -48,14 +53,15 @@ def open_images(store: ObjectStore) -> SourceImages:
         image, chunk = _describe(info, scale), _chunk(info, scale)
         check_array(image.shape, np.dtype(image.dtype), store.uri)
         reader = _reader(store, info, scale, np.dtype(image.dtype))
+    objects = listed(store.child(scale["key"]))
 
-    pins = stored_pins(listed(store.child(scale["key"])), [document])
+    pins = stored_pins(objects, [document])
     return SourceImages(
         identity=SourceIdentity(store.uri, tuple(sorted((*pins, reader_pin())))),
         kind="precomputed",
         format="a Neuroglancer precomputed volume",
         images=(image,),
-        open_image=lambda _: Samples(reader, chunk),
+        open_image=lambda _: Samples(reader, chunk, _count(objects, scale)),
         main=0,
     )
 
@@ -113,6 +119,16 @@ def _reader(
     if shape[0] > 1:
         return reader
     return Reader(PickedArray(reader, (1, 2, 3), (0,) * 4), store.uri, shape[1:], dtype)
+
+
+def _count(objects: Mapping[str, ObjectInfo] | None, scale: Mapping[str, Any]) -> ChunkCount | None:
+    """The chunks of a scale, and those that a listing does not have; None for shards."""
+    if objects is None or scale.get("sharding") is not None:
+        return None
+    present = sum(_CHUNK.fullmatch(key) is not None for key in objects)
+    sizes = zip(scale["size"], scale["chunk_sizes"][0], strict=True)
+    total = math.prod(-(-n // chunk) for n, chunk in sizes)
+    return ChunkCount(total, max(0, total - present))
 
 
 def _open_array(store: ObjectStore, info: Mapping[str, Any], scale: Mapping[str, Any]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class ChunkGrid:
     chunk: Shape
     key: Callable[[Shape], str]
     gzipped: bool = False
+
+    @property
+    def count(self) -> int:
+        """Number of all chunks."""
+        return math.prod(-(-n // size) for n, size in zip(self.shape, self.chunk, strict=True))
 
     def positions(self, box: tuple[slice, ...]) -> Iterator[Shape]:
         """Those of the chunks that a box of the array lies in."""

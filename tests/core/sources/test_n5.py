@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_images, open_source
+from ngff_core.sources.contract import ChunkCount
 from tests.support.drawn import slices
 from tests.support.readers import check_described, hammer, notes, to_memory
 from tests.support.samples import sample
@@ -48,7 +49,9 @@ def by_hand(path, array, block, pack=lambda data: data, compression=None):
     """A dataset by the text of the format: chunks with a header in big-endian, cut at the end."""
     sizes = array.shape[::-1]
     path.mkdir(parents=True)
-    for position in itertools.product(*(range(-(-n // b)) for n, b in zip(sizes, block, strict=True))):
+    for position in itertools.product(
+        *(range(-(-n // b)) for n, b in zip(sizes, block, strict=True))
+    ):
         spans = [slice(i * b, (i + 1) * b) for i, b in zip(position, block, strict=True)]
         part = array.T[tuple(spans)]
         head = struct.pack(f">HH{part.ndim}I", 0, part.ndim, *part.shape)
@@ -105,6 +108,7 @@ def test_a_chunk_that_is_not_there_reads_as_zero(tmp_path, stored):
     expected[4:6, 0:3, 4:8] = 0
     with open_images(stored(path)) as source:
         check_described(source.images[0], source.open_image(0), expected)
+        assert source.open_image(0).chunks == ChunkCount(27, 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\0", b"\0\0\0\3" + b"\xff" * 12 + b"\1" * 99])
@@ -199,6 +203,7 @@ def test_all_datasets_of_a_container_are_found(tmp_path, stored):
         assert [image.name for image in source.images] == ["/raw/deep", "/scaled", "/scaled/mask"]
         assert source.main is None
         check_described(source.images[1], source.open_image(1), ARRAY)
+        assert source.open_image(1).chunks == ChunkCount(27, 0)
     with open_source(f"{uri}::/scaled/mask") as source:
         np.testing.assert_array_equal(source.image.data[:, :, :], ARRAY[:2])
 
@@ -293,6 +298,7 @@ def test_setups_of_bigdataviewer_are_images(tmp_path, memory):
             check_described(source.images[0], source.open_image(0), VIEWS[0])
             check_described(source.images[1], source.open_image(1), expected)
             assert source.open_image(0).read_unit == (1, 2, 3, 4)
+            assert source.open_image(0).chunks == ChunkCount(24, 0)
             assert source.images[0].axes == ("t", "z", "y", "x")
             assert source.images[0].placement.scale == {"x": 0.5, "y": 0.25, "z": 2.0}
             assert "at time 2: not in the file, read as 0" in notes(source.images[1])

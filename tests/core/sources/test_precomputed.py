@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_images, open_source
+from ngff_core.sources.contract import ChunkCount
 from tests.support.drawn import slices
 from tests.support.readers import check_described, hammer, read_all, to_memory
 from tests.support.samples import sample
@@ -74,6 +75,7 @@ def test_an_offset_is_a_position(tmp_path, stored):
     with open_images(stored(write(tmp_path / "a", offset=(100, -7, 3)))) as source:
         image = source.images[0]
         check_described(image, source.open_image(0), ARRAY)
+        assert source.open_image(0).chunks == ChunkCount(27, 0)
         assert image.placement.translation == {"x": 800.0, "y": -56.0, "z": 120.0}
 
 
@@ -191,6 +193,7 @@ def test_a_source_has_the_order_of_a_pyramid(tmp_path, pixels):
         before = source.identity
     (path / "full/0-4_0-3_0-2").unlink()
     with open_source(path) as source:
+        assert source.chunks == ChunkCount(27, 1)
         assert source.identity != before
 
 
