@@ -183,9 +183,9 @@ def _with_axistags(image: ImageDescription, dataset: Any) -> ImageDescription:
 
 def _with_labels(image: ImageDescription, dataset: Any) -> ImageDescription:
     """Axes by the labels that HDF5 itself has for them."""
-    labels = dataset.attrs.get("DIMENSION_LABELS")
+    labels = _values(dataset, "DIMENSION_LABELS")
     named = any(axis != UNNAMED for axis in image.axes)
-    if named or labels is None or len(labels) != len(image.axes):
+    if named or len(labels) != len(image.axes):
         return image
     axes = tuple(axis_word(_text(label)) for label in labels)
     if all(axis == UNNAMED for axis in axes):
@@ -198,8 +198,7 @@ def _with_element_size(image: ImageDescription, dataset: Any) -> ImageDescriptio
 
     Where the axes have no names, that attribute says which the last ones are.
     """
-    values = dataset.attrs.get("element_size_um")
-    sizes = [] if values is None else np.ravel(values).tolist()
+    sizes = _values(dataset, "element_size_um")
     if not 2 <= len(sizes) <= min(3, len(image.axes)):
         return image
     names = ("z", "y", "x")[-len(sizes) :]
@@ -215,12 +214,21 @@ def _with_element_size(image: ImageDescription, dataset: Any) -> ImageDescriptio
 
 def _json(dataset: Any, name: str) -> Mapping[str, Any]:
     """An attribute that holds a JSON object; empty if there is none."""
-    value = dataset.attrs.get(name)
+    values = _values(dataset, name)
     try:
-        content = json.loads(_text(value)) if value is not None else {}
+        content = json.loads(_text(values[0])) if len(values) == 1 else {}
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _values(dataset: Any, name: str) -> list[Any]:
+    """The values of an attribute; none if it is not there, or of a type that numpy has not."""
+    try:
+        value = dataset.attrs.get(name)
+    except TypeError:
+        return []
+    return [] if value is None else list(np.ravel(np.asarray(value)).tolist())
 
 
 def _text(value: Any) -> str:

@@ -127,6 +127,11 @@ def test_a_file_without_images_is_refused(tmp_path, stored):
             {"y": 0.5, "x": 0.25},
         ),
         ({"axistags": '{"axes": "none"}'}, ("?", "?", "?"), {}),
+        (
+            {"DIMENSION_LABELS": 5, "element_size_um": "abc", "axistags": [1, 2]},
+            ("?", "?", "?"),
+            {},
+        ),
         ({"axistags": "not JSON"}, ("?", "?", "?"), {}),
         ({}, ("?", "?", "?"), {}),
     ],
