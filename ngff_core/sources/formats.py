@@ -6,6 +6,7 @@ format that nothing here reads is listed too, so that a refusal can name it and 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -103,12 +104,15 @@ def _inflated(head: bytes) -> bytes:
     return b""
 
 
-def _dicom_folder(names: bytes, folder: str) -> bool:
-    """Named as DICOM files are, or like those that archives give numbers or UIDs for names."""
-    entries = names.decode().lower().split("\n")
-    return any(n == "dicomdir" or n.endswith((".dcm", ".ima", ".dicom")) for n in entries)
+def _dicom_folder(names: bytes, _folder: str) -> bool:
+    """Some are named as DICOM files are, or all by a number or UID, as archives name them."""
+    entries = [name for name in names.decode().lower().split("\n") if not name.startswith(".")]
+    if any(n == "dicomdir" or n.endswith((".dcm", ".ima", ".dicom")) for n in entries):
+        return True
+    return bool(entries) and all(_NUMBERED.fullmatch(name) for name in entries)
 
 
+_NUMBERED = re.compile(r"(im|img|image|i|ct|mr|slice)?[-_.]?\d+(\.\d+)*")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DICOM = "ngff_core.sources.dicom"
 _NIFTI = "ngff_core.sources.nifti"
