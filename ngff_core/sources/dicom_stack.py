@@ -276,7 +276,9 @@ def _deep(slices: Sequence[Slice], depths: Sequence[float]) -> tuple[Geometry, s
     if refusal is not None:
         # Of a volume that is refused the usual distance is the most sensible one to show.
         scale = {**geometry.placement.scale, "z": float(np.median(np.diff(depths)))}
-        geometry = replace(geometry, placement=replace(geometry.placement, scale=scale))
+        geometry = replace(
+            geometry, placement=replace(geometry.placement, scale=scale), metadata={}
+        )
     return geometry, refusal
 
 

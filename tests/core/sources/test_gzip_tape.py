@@ -1,4 +1,4 @@
-"""Gzip files in ranges: any order and any threads give the same bytes, a pass in order each once."""
+"""Gzip files in ranges: the same bytes in any order, and each inflated once if in file order."""
 
 import gzip
 import itertools
