@@ -219,11 +219,14 @@ def _distinct(values: Sequence[float]) -> list[float]:
 
 
 def _keys_needed(slices: Sequence[Slice], positions: int) -> tuple[str, ...] | None:
-    """The axes that tell slices at one position apart; None where none do."""
-    if positions == len(slices):
-        return ()
+    """The axes that tell slices at one position apart; None where none do.
+
+    Segments are apart wherever they lie: the same sample means something else in each.
+    """
     names = [name for name in slices[0].keys if all(name in each.keys for each in slices)]
     varying = tuple(name for name in names if len({each.keys[name] for each in slices}) > 1)
+    if positions == len(slices):
+        return tuple(name for name in varying if name == "segment")
     return varying or None
 
 

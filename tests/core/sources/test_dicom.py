@@ -392,23 +392,24 @@ def test_files_named_by_numbers_are_told_by_their_content(tmp_path, pixels):
 
 
 def test_the_index_of_a_disc_names_the_files(tmp_path, pixels):
-    """In folders of folders, in upper case."""
-    fileset = pytest.importorskip("pydicom.fileset").FileSet()
-    folder = save_series(
-        tmp_path / "s",
-        volume(3, 9, 7),
-        axial(3),
-        StudyInstanceUID="1.2.3",
-        StudyDate="20260101",
-        StudyTime="101010",
-        StudyID="1",
-    )
-    for path in folder.iterdir():
-        fileset.add(path)
-    fileset.write(tmp_path / "disc")
+    """In folders of folders, in upper case; what it does not name is no part of it."""
+    folder = save_series(tmp_path / "disc", volume(3, 9, 7), axial(3))
+    records = [item(DirectoryRecordType="PATIENT", PatientName=PATIENT)]
+    (folder / "se1").mkdir()
+    for number, path in enumerate(sorted(folder.glob("*.dcm"))):
+        path.rename(folder / "se1" / f"im{number}")
+        parts = ["SE1", f"IM{number}"]
+        records.append(item(DirectoryRecordType="IMAGE", ReferencedFileID=parts))
+    save(dataset(volume(2, 2)), folder / "other.dcm")
+    index = item(DirectoryRecordSequence=records)
+    index.SOPClassUID, index.SOPInstanceUID = "1.2.840.10008.1.3.10", "1.2.3"
+    save(index, folder / "DICOMDIR")
     np.testing.assert_array_equal(pixels(open_source(tmp_path / "disc")), volume(3, 9, 7))
     with pytest.raises(SourceFormatError, match="give the folder"):
         open_source(tmp_path / "disc" / "DICOMDIR")
+    (folder / "se1" / "im1").unlink()
+    with pytest.raises(SourceFormatError, match="1 files that DICOMDIR names are not there"):
+        open_source(folder)
 
 
 def test_the_identity_covers_every_file_and_the_decoders(tmp_path):
@@ -476,7 +477,7 @@ def test_segments_are_an_axis_and_frames_left_out_are_empty(tmp_path):
     highdicom = pytest.importorskip("highdicom")
     patient = {"FrameOfReferenceUID": "1.2.3", "StudyInstanceUID": "1.2.4", "PatientSex": "O"}
     patient |= {"PatientBirthDate": "", "StudyDate": "", "StudyTime": "", "AccessionNumber": ""}
-    patient |= {"StudyID": "", "ReferringPhysicianName": ""}
+    patient |= {"StudyID": "", "ReferringPhysicianName": "", "SliceThickness": 2}
     folder = save_series(tmp_path / "s", volume(4, 16, 12), axial(4), **patient)
     headers = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
     headers.sort(key=lambda header: header.ImagePositionPatient[2])
