@@ -6,6 +6,7 @@ format that nothing here reads is listed too, so that a refusal can name it and 
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -115,7 +116,7 @@ def _metaimage(head: bytes, name: str) -> bool:
     )
 
 
-def _hdf5(head: bytes, name: str) -> bool:
+def _hdf5(head: bytes, _name: str) -> bool:
     # A block of the user's own, such as MATLAB's, may stand before the signature.
     return _HDF5 in (head[:8], head[512:520])
 
@@ -128,16 +129,19 @@ def _n5_folder(names: bytes, folder: str) -> bool:
     return b"attributes.json" in names.split(b"\n") or folder.endswith(".n5")
 
 
-def _precomputed_folder(names: bytes, folder: str) -> bool:
+def _precomputed_folder(names: bytes, _folder: str) -> bool:
     return b"info" in names.split(b"\n")
 
 
-def _dicom_folder(names: bytes, folder: str) -> bool:
-    """Named as DICOM files are, or like those that archives give numbers or UIDs for names."""
-    entries = names.decode().lower().split("\n")
-    return any(n == "dicomdir" or n.endswith((".dcm", ".ima", ".dicom")) for n in entries)
+def _dicom_folder(names: bytes, _folder: str) -> bool:
+    """Some are named as DICOM files are, or all by a number or UID, as archives name them."""
+    entries = [name for name in names.decode().lower().split("\n") if not name.startswith(".")]
+    if any(n == "dicomdir" or n.endswith((".dcm", ".ima", ".dicom")) for n in entries):
+        return True
+    return bool(entries) and all(_NUMBERED.fullmatch(name) for name in entries)
 
 
+_NUMBERED = re.compile(r"(im|img|image|i|ct|mr|slice)?[-_.]?\d+(\.\d+)*")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DM = (b"\0\0\0\3", b"\0\0\0\4")
 _MICROGRAPHS = "RosettaSciIO or HyperSpy can turn it into TIFF or HDF5"

@@ -8,12 +8,13 @@ threads ask for them.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import zlib
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class _Inflater:
             try:
                 found: bytes = self._inflate.decompress(given, min(most, _STEP))
             except zlib.error as error:
-                text = f"{uri}: the gzip stream is damaged after {self.at} inflated bytes: {error}"
+                text = f"{uri}: the {self._tape.form} stream is damaged after {self.at} inflated bytes: {error}"
                 raise SourceFormatError(text) from None
             ended = self._inflate.eof
             self._left = self._inflate.unused_data if ended else self._inflate.unconsumed_tail
@@ -100,7 +101,7 @@ class _Inflater:
 
     def truncated(self) -> SourceFormatError:
         return SourceFormatError(
-            f"{self._tape.store.uri}: truncated: its gzip stream ends after {self.at} inflated "
+            f"{self._tape.store.uri}: truncated: its {self._tape.form} stream ends after {self.at} inflated "
             "bytes, before the last sample"
         )
 
@@ -113,6 +114,14 @@ class _Inflater:
         part = data[offset : offset + _PART]
         self._given += len(part)
         return part
+
+
+class _Range(NamedTuple):
+    """What one read asks for; ordered by where it begins."""
+
+    start: int
+    number: int
+    stop: int
 
 
 class GzipTape:
@@ -148,7 +157,8 @@ class GzipTape:
         self._ends: list[_Inflater] = []
         # Guards all that follows, and is told of whatever a waiting read waits for.
         self._turn = threading.Condition()
-        self._waiting: list[int] = []
+        self._reads: list[_Range] = []
+        self._numbers = itertools.count()
         self._moving = False
 
     def check_complete(self, length: int) -> None:
@@ -173,13 +183,20 @@ class GzipTape:
     def read(self, start: int, size: int) -> bytearray:
         """Exactly ``size`` inflated bytes from ``start`` on."""
         result = bytearray()
-        stop = start + size
-        while len(result) < size:
-            at = start + len(result)
-            if self._take_front(at):
-                self._move_front(at, stop, result)
-            else:
-                self._read_again(at, stop, result)
+        with self._turn:
+            own = _Range(start, next(self._numbers), start + size)
+            self._reads.append(own)
+        try:
+            while len(result) < size:
+                at = start + len(result)
+                if self._take_front(at, own):
+                    self._move_front(at, own, result)
+                else:
+                    self._read_again(at, own.stop, result)
+        finally:
+            with self._turn:
+                self._reads.remove(own)
+                self._turn.notify_all()
         return result
 
     def compressed(self, start: int) -> bytes:
@@ -193,41 +210,34 @@ class GzipTape:
             )
         return data
 
-    def _take_front(self, at: int) -> bool:
-        """Wait until no read before ``at`` needs the front; False if the front is past ``at``."""
+    def _take_front(self, at: int, own: _Range) -> bool:
+        """Wait for one's turn to move the front; False if it is past ``at``."""
         with self._turn:
-            insort(self._waiting, at)
-            try:
-                self._turn.wait_for(lambda: self._is_past(at) or self._is_next(at))
-                if self._is_past(at):
-                    return False
-                self._moving = True
-                return True
-            finally:
-                self._waiting.remove(at)
-                self._turn.notify_all()
+            self._turn.wait_for(
+                lambda: at < self._front.at or (not self._moving and self._is_first(own))
+            )
+            if at < self._front.at:
+                return False
+            self._moving = True
+            return True
 
-    def _is_past(self, at: int) -> bool:
-        return at < self._front.at
+    def _is_first(self, own: _Range) -> bool:
+        """Whether no read that begins earlier still needs what the front comes to."""
+        return not any(each < own and each.stop > self._front.at for each in self._reads)
 
-    def _is_next(self, at: int) -> bool:
-        # A read behind the front may still be in the list: it does not wait for the front.
-        ahead = [each for each in self._waiting if each >= self._front.at]
-        return not self._moving and ahead[0] == at
-
-    def _move_front(self, at: int, stop: int, result: bytearray) -> None:
-        """Inflate up to ``stop``, or until a read comes that begins before ``at``."""
+    def _move_front(self, at: int, own: _Range, result: bytearray) -> None:
+        """Inflate up to the end of a read; on the way to ``at`` earlier reads go first."""
         front = self._front
         try:
-            while front.at < stop:
+            while front.at < own.stop:
                 before = front.at
-                found = _step(front, at, stop)
+                found = _step(front, at, own.stop)
                 if before >= at:
                     result += found
                 with self._turn:
                     self.inflated += len(found)
                     self._mark()
-                    if front.at < at and any(front.at <= each < at for each in self._waiting):
+                    if front.at < at and not self._is_first(own):
                         return
             if front.at == self._length:
                 front.step(_STEP)
