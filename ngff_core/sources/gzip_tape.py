@@ -74,7 +74,8 @@ class _Inflater:
             try:
                 found: bytes = self._inflate.decompress(given, min(most, _STEP))
             except zlib.error as error:
-                text = f"{uri}: the {self._tape.form} stream is damaged after {self.at} inflated bytes: {error}"
+                where = f"the {self._tape.form} stream is damaged after {self.at} inflated bytes"
+                text = f"{uri}: {where}: {error}"
                 raise SourceFormatError(text) from None
             ended = self._inflate.eof
             self._left = self._inflate.unused_data if ended else self._inflate.unconsumed_tail
@@ -101,8 +102,8 @@ class _Inflater:
 
     def truncated(self) -> SourceFormatError:
         return SourceFormatError(
-            f"{self._tape.store.uri}: truncated: its {self._tape.form} stream ends after {self.at} inflated "
-            "bytes, before the last sample"
+            f"{self._tape.store.uri}: truncated: its {self._tape.form} stream ends after "
+            f"{self.at} inflated bytes, before the last sample"
         )
 
     def _next_part(self) -> bytes:
