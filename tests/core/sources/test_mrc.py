@@ -198,7 +198,7 @@ def test_gzip_is_inflated(tmp_path, stored):
         ({"mode": 3}, "mode 3, complex numbers of two int16"),
         ({"mode": 77}, "mode 77, which MRC2014 does not know"),
         ({"mapc": 2}, "MAPC, MAPR, MAPS are"),
-        ({"nx": 2_000_000_000, "ny": 2_000_000_000}, "truncated: 1264 bytes, but its array ends at"),
+        ({"nx": 2_000_000_000, "ny": 2_000_000_000}, "truncated: 1264 bytes, but its array ends"),
         ({"nx": -1}, "not a readable MRC header"),
     ],
 )

@@ -35,16 +35,23 @@ def write(path, data=None, **changes):
     return path
 
 
+def placed(path, fields):
+    """The description of a file with the fields of LPS, or others like them."""
+    return describe(
+        write(path, **{name.replace(" ", "_"): value for name, value in fields.items()})
+    )
+
+
 def describe(path):
     with open_images(path) as source:
         return source.images[0]
 
 
-@pytest.mark.parametrize("name", ["nrrd/BallBinary30x30x30.nrrd", "nrrd/BallBinary30x30x30_gz.nrrd"])
+@pytest.mark.parametrize("name", ["BallBinary30x30x30.nrrd", "BallBinary30x30x30_gz.nrrd"])
 def test_samples_are_what_simpleitk_reads(name):
     """Of real files, plain and gzipped."""
     itk = pytest.importorskip("SimpleITK")
-    path = sample(name)
+    path = sample(f"nrrd/{name}")
     with open_images(path) as source:
         image = source.images[0]
         check_described(image, source.open_image(0), itk.GetArrayFromImage(itk.ReadImage(path)))
@@ -105,7 +112,7 @@ def test_geometry_is_what_simpleitk_has(tmp_path):
 def test_the_space_says_where_axes_lead(tmp_path, space, x, y, at):
     """Letters of the space are the sides to which its axes lead."""
     fields = {**LPS, "space": space, "space units": '"mm" "mm" "mm"'}
-    image = describe(write(tmp_path / "a.nrrd", **{k.replace(" ", "_"): v for k, v in fields.items()}))
+    image = placed(tmp_path / "a.nrrd", fields)
     assert image.placement.orientations["x"].value == x
     assert image.placement.orientations["y"].value == y
     assert image.placement.translation["x"] == at
@@ -115,7 +122,7 @@ def test_the_space_says_where_axes_lead(tmp_path, space, x, y, at):
 def test_an_axis_against_the_world_is_counted_in_its_own_direction(tmp_path):
     """Its index grows to the right, so its first sample is at -10 to the right."""
     fields = {**LPS, "space directions": "(-0.5,0,0) (0,0,2) (0,0.5,0)"}
-    image = describe(write(tmp_path / "a.nrrd", **{k.replace(" ", "_"): v for k, v in fields.items()}))
+    image = placed(tmp_path / "a.nrrd", fields)
     assert image.placement.orientations["x"].value == "left-to-right"
     assert image.placement.orientations["y"].value == "inferior-to-superior"
     assert image.placement.translation == {"x": -10.0, "y": 30.0, "z": -20.0}
@@ -125,7 +132,7 @@ def test_an_axis_against_the_world_is_counted_in_its_own_direction(tmp_path):
 def test_oblique_axes_keep_the_affine_and_say_so(tmp_path):
     """Only its sizes fit into a pyramid."""
     fields = {**LPS, "space directions": "(0.8,0.6,0) (-0.6,0.8,0) (0,0,2)"}
-    image = describe(write(tmp_path / "a.nrrd", **{k.replace(" ", "_"): v for k, v in fields.items()}))
+    image = placed(tmp_path / "a.nrrd", fields)
     assert image.placement.scale == pytest.approx({"x": 1.0, "y": 1.0, "z": 2.0})
     assert "oblique" in notes(image)
     assert "affine" in image.metadata
@@ -184,7 +191,9 @@ def test_colors_have_names_where_their_number_is_right(tmp_path):
     data = np.zeros((5, 6, 3), "<i2").tobytes()
     path = write(tmp_path / "a.nrrd", data, sizes="3 6 5", kinds="RGB-color domain domain")
     assert [channel.name for channel in describe(path).channels] == ["red", "green", "blue"]
-    assert describe(write(path, data, sizes="6 5 3", kinds="RGB-color domain domain")).channels == ()
+    assert (
+        describe(write(path, data, sizes="6 5 3", kinds="RGB-color domain domain")).channels == ()
+    )
 
 
 def test_a_list_of_volumes_is_refused_until_it_is_named(tmp_path):
