@@ -103,6 +103,10 @@ _UNREAD: tuple[Format, ...] = (
         begins(b"SIS\0"),
         remedy="bioformats2raw reads it, given the .vsi file that belongs to it",
     ),
+    Format(
+        "a Nikon ND2 file of the old kind (JPEG 2000)",
+        both(begins(b"\0\0\0\x0cjP  "), named(".nd2")),
+    ),
     Format("a Zeiss ZVI file", both(begins(_OLE2), named(".zvi"))),
     Format("an Image-Pro IPW file", both(begins(_OLE2), named(".ipw"))),
     Format("a compound document (OLE2), as some microscopes write", begins(_OLE2)),
@@ -151,13 +155,6 @@ FILES: tuple[Format, ...] = (
         begins(b"\xda\xce\xbe\n"),
         "ngff_core.sources.nd2_file",
         ("nd2",),
-        _MICROSCOPY,
-    ),
-    Format(
-        "a Nikon ND2 file of the old kind (JPEG 2000)",
-        both(begins(b"\0\0\0\x0cjP  "), named(".nd2")),
-        "ngff_core.sources.nd2_file",
-        ("nd2", "imagecodecs"),
         _MICROSCOPY,
     ),
     Format(
