@@ -127,7 +127,7 @@ def _full_resolution(file: CziFile, size: int, uri: str) -> tuple[CziDirectoryEn
 
 def _images(entries: Sequence[CziDirectoryEntryDV]) -> tuple[_Image, ...]:
     """Scenes in the order of their numbers, each cut by type of pixel where it has several."""
-    scenes = sorted({e.scene_index for e in entries if e.scene_index >= 0})
+    scenes: list[int | None] = sorted({e.scene_index for e in entries if e.scene_index >= 0})
     found = []
     for scene in scenes or [None]:
         # A subblock without a scene belongs to all of them.
@@ -221,9 +221,7 @@ def _channels(image: _Image, metadata: CziMetadata) -> tuple[Channel, ...]:
     return tuple(known[n] if 0 <= n < len(known) else Channel() for n in numbers)
 
 
-def _notes(
-    image: _Image, metadata: CziMetadata, attachments: tuple[str, ...]
-) -> tuple[Note, ...]:
+def _notes(image: _Image, metadata: CziMetadata, attachments: tuple[str, ...]) -> tuple[Note, ...]:
     layout = image.layout
     notes = []
     missing, planes = layout.missing_planes
@@ -289,7 +287,9 @@ class _Readers:
                 "which cannot be decoded; save it in ZEN with another one"
             )
         if any(e.pixel_type.name == "UNKNOWN" for e in layout.entries):
-            raise SourceFormatError(f"{self.uri}: a CZI file with a type of pixel that is not known")
+            raise SourceFormatError(
+                f"{self.uri}: a CZI file with a type of pixel that is not known"
+            )
         resized = {
             (n, m) for e in layout.entries for n, m in zip(e.shape, e.stored_shape, strict=True)
         }

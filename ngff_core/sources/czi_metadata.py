@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ngff_core.model.channels import Channel
@@ -98,7 +99,7 @@ def _times(root: Any) -> tuple[float | None, tuple[float, float] | None]:
     if len(times) < 2 or len(times) < len(offsets):
         return None, None
     step = regular_step(times)
-    steps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(times)]
     return step, None if step is not None else (min(steps), max(steps))
 
 

@@ -147,7 +147,9 @@ class MosaicArray:
             start, stop = starts[number], stops[number]
             first, last = np.maximum(start, lower), np.minimum(stop, upper)
             self._draw(
-                int(number), result[_box(first - lower, last - lower)], _box(first - start, last - start)
+                int(number),
+                result[_box(first - lower, last - lower)],
+                _box(first - start, last - start),
             )
         return result
 
@@ -157,7 +159,9 @@ class MosaicArray:
         if decoded.mask is None:
             target[...] = samples
         else:
-            np.copyto(target, samples, where=np.broadcast_to(decoded.mask, decoded.samples.shape)[part])
+            np.copyto(
+                target, samples, where=np.broadcast_to(decoded.mask, decoded.samples.shape)[part]
+            )
 
     def _decode(self, entry: CziDirectoryEntryDV) -> _Subblock:
         from czifile import CziSubBlockSegmentData

@@ -80,7 +80,7 @@ def both(*matches: Callable[[bytes, str], bool]) -> Callable[[bytes, str], bool]
 
 def at(offset: int, *magics: bytes) -> Callable[[bytes, str], bool]:
     """Matches files that have one of ``magics`` at ``offset``."""
-    return lambda head, name: head[offset:].startswith(magics)
+    return lambda head, _name: head[offset:].startswith(magics)
 
 
 def _dicom(head: bytes, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Leica files by liffile: LIF, LOF, and the XML projects XLEF, XLCF, XLIF with files beside them."""
+"""Leica files by liffile: LIF, LOF, and projects in XML (XLEF, XLCF, XLIF) with other files."""
 
 from __future__ import annotations
 
@@ -217,7 +217,11 @@ def _read_axes(image: Any) -> dict[str, _Axis]:
         # Length is the distance between the centres of the first and the last sample.
         step = length / (count - 1) if length is not None and count > 1 else None
         found[letter] = _Axis(
-            count, decimal(each.get("Origin")), step, each.get("Unit", ""), int(each.get("BytesInc"))
+            count,
+            decimal(each.get("Origin")),
+            step,
+            each.get("Unit", ""),
+            int(each.get("BytesInc")),
         )
     return found
 
@@ -326,7 +330,7 @@ class _Readers:
         return Samples(reader, data.read_unit)
 
     def _whole(self, image: Any) -> Callable[[Shape], Block]:
-        def read(position: Shape) -> Block:
+        def read(_position: Shape) -> Block:
             with self.lock:
                 return np.asarray(image.asarray())
 

@@ -244,7 +244,8 @@ def _describe(
 def _placement(file: ND2File, axes: Sequence[str]) -> tuple[Placement, list[Note]]:
     scale: dict[str, float] = {}
     notes = []
-    known = file.metadata.channels if file.metadata else None
+    metadata: Any = file.metadata
+    known = metadata.channels if metadata else None
     if known:
         volume = known[0].volume
         calibrated = zip("xyz", volume.axesCalibrated, volume.axesCalibration, strict=False)
@@ -292,7 +293,8 @@ def _channels(file: ND2File, frame: _Frame) -> tuple[Channel, ...]:
     if frame.axes[-1] == "c":
         samples = frame.shape[-1]
         return (*RGB, ALPHA)[:samples] if samples in (3, 4) else ()
-    known = (file.metadata.channels if file.metadata else None) or []
+    metadata: Any = file.metadata
+    known = (metadata.channels if metadata else None) or []
     if frame.axes[0] != "c" or len(known) != frame.shape[0]:
         return ()
     return tuple(

@@ -89,7 +89,9 @@ def write_project(folder: Path, picture: LifPicture) -> Path:
     return folder / "p.xlef"
 
 
-def plain(name: str, axes: str, array: np.ndarray, sizes: dict[str, float] | None = None) -> LifPicture:
+def plain(
+    name: str, axes: str, array: np.ndarray, sizes: dict[str, float] | None = None
+) -> LifPicture:
     """A gray image in C order; ``axes`` are letters out of t, z, y, x."""
     strides = array.strides
     dimensions = [
