@@ -76,6 +76,16 @@ EXTRAS = {
     },
     "cluster": {"ngff_core/build"},
     "demo": {"ngff_flows/demo.py"},
+    "microscopy": {
+        "ngff_core/sources/czi.py",
+        "ngff_core/sources/czi_mosaic.py",
+        "ngff_core/sources/lif.py",
+        "ngff_core/sources/nd2_compat.py",
+        "ngff_core/sources/nd2_file.py",
+        "ngff_core/sources/oif.py",
+        "ngff_core/sources/oir.py",
+        "ngff_core/sources/oirfile_compat.py",
+    },
 }
 
 # More than this many values belong together in groups that have names.

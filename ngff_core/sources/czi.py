@@ -15,6 +15,7 @@ import numpy as np
 from ngff_core.errors import SourceFormatError
 from ngff_core.model.channels import ALPHA, RGB, Channel
 from ngff_core.sources.base import Reader, as_format_error, clip_unit
+from ngff_core.sources.bounded_file import open_bounded
 from ngff_core.sources.contract import (
     ImageDescription,
     Note,
@@ -93,14 +94,12 @@ def open_images(store: ObjectStore) -> SourceImages:
 def _open(store: ObjectStore, opened: ExitStack) -> tuple[CziFile, int]:
     from czifile import CziFile
 
-    info = store.info("")
-    if info is None:
-        raise FileNotFoundError(store.uri)
-    file = CziFile(opened.enter_context(store.open("")), squeeze=False)
+    stream = open_bounded(store, opened.enter_context(store.open("")))
+    file = CziFile(stream, squeeze=False)
     opened.callback(file.close)
     # Without it threads share the file's position, and read each other's samples in silence.
     file.set_lock(True)
-    return file, info.size
+    return file, stream.size
 
 
 def _full_resolution(file: CziFile, size: int, uri: str) -> tuple[CziDirectoryEntryDV, ...]:
@@ -127,9 +126,10 @@ def _full_resolution(file: CziFile, size: int, uri: str) -> tuple[CziDirectoryEn
 
 def _images(entries: Sequence[CziDirectoryEntryDV]) -> tuple[_Image, ...]:
     """Scenes in the order of their numbers, each cut by type of pixel where it has several."""
-    scenes: list[int | None] = sorted({e.scene_index for e in entries if e.scene_index >= 0})
+    scenes = sorted({e.scene_index for e in entries if e.scene_index >= 0})
     found = []
-    for scene in scenes or [None]:
+    each: Sequence[int | None] = scenes or (None,)
+    for scene in each:
         # A subblock without a scene belongs to all of them.
         mine = [e for e in entries if scene is None or e.scene_index in (-1, scene)]
         types = dict.fromkeys(e.pixel_type for e in mine)

@@ -20,6 +20,7 @@ from ngff_core.geometry import Shape
 from ngff_core.model.axes import AXIS_ORDER
 from ngff_core.model.channels import ALPHA, RGB, Channel
 from ngff_core.sources.base import Reader, as_format_error, check_array
+from ngff_core.sources.bounded_file import open_bounded
 from ngff_core.sources.contract import (
     UNNAMED,
     ImageDescription,
@@ -103,7 +104,8 @@ def _open(store: ObjectStore, opened: ExitStack) -> LifFile:
 
     name = store.uri.lower()
     if not name.endswith(_XML_FILES):
-        file = LifFile(opened.enter_context(store.open("")), squeeze=False)
+        stream = open_bounded(store, opened.enter_context(store.open("")))
+        file = LifFile(stream, squeeze=False)
     elif isinstance(store, LocalFiles):
         file = LifFile(store.root, squeeze=False)
     else:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.model.channels import ALPHA, RGB, Channel
 from ngff_core.sources.base import Reader, as_format_error, check_array
+from ngff_core.sources.bounded_file import open_bounded
 from ngff_core.sources.contract import (
     UNNAMED,
     ImageDescription,
@@ -94,21 +95,6 @@ class _Loops:
         return tuple(loop for i, loop in enumerate(loops) if i != self.stage)
 
 
-class _Unmapped:
-    """A file that nd2 does not map into memory: mapped pages count as memory of the process."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
-        self.close = file.close
-
-    @property
-    def closed(self) -> bool:
-        return self._file.closed
-
-
 def open_images(store: ObjectStore) -> SourceImages:
     """The positions of the ND2 file that ``store`` names; no sample is read.
 
@@ -142,13 +128,10 @@ def open_images(store: ObjectStore) -> SourceImages:
 def _open(store: ObjectStore, opened: ExitStack) -> tuple[ND2File, int]:
     from nd2 import ND2File
 
-    info = store.info("")
-    if info is None:
-        raise FileNotFoundError(store.uri)
-    stream: Any = _Unmapped(opened.enter_context(store.open("")))
-    file = ND2File(stream)
+    stream = open_bounded(store, opened.enter_context(store.open("")))
+    file = ND2File(cast("Any", stream))
     opened.callback(file.close)
-    return file, info.size
+    return file, stream.size
 
 
 def _check_compression(file: ND2File, uri: str) -> None:

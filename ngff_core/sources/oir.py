@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.model.channels import ALPHA, RGB, Channel
 from ngff_core.sources.base import Reader, as_format_error, check_array
+from ngff_core.sources.bounded_file import BoundedFile, open_bounded
 from ngff_core.sources.contract import (
     ImageDescription,
     Note,
@@ -40,7 +41,7 @@ AXES = {"T": "t", "L": "lambda", "Z": "z", "C": "c", "S": "c", "Y": "y", "X": "x
 class _Planes:
     """Reads planes from the file, one thread at a time."""
 
-    stream: BinaryIO
+    stream: BoundedFile
     places: Mapping[Shape, OirPlane]
     shape: Shape
     dtype: np.dtype[Any]
@@ -69,14 +70,14 @@ def open_images(store: ObjectStore) -> SourceImages:
     other files.
     """
     with ExitStack() as opened, as_format_error(f"{store.uri}: not a readable OIR file"):
-        file, stream, size = _open(store, opened)
+        file, stream = _open(store, opened)
         _check_alone(store)
         if not file.sizes:
             raise SourceFormatError(f"{store.uri}: an OIR file without an image")
         shape, dtype = tuple(file.shape), np.dtype(file.dtype)
         check_array(shape, dtype, store.uri)
         places = {plane.position: plane for plane in planes(file)}
-        _check_complete(places, shape, dtype, size, store.uri)
+        _check_complete(places, shape, dtype, stream.size, store.uri)
         described = _describe(file, places)
         source = _Planes(stream, places, shape[-2:], dtype)
 
@@ -95,16 +96,13 @@ def open_images(store: ObjectStore) -> SourceImages:
         )
 
 
-def _open(store: ObjectStore, opened: ExitStack) -> tuple[OirFile, BinaryIO, int]:
+def _open(store: ObjectStore, opened: ExitStack) -> tuple[OirFile, BoundedFile]:
     from oirfile import OirFile
 
-    info = store.info("")
-    if info is None:
-        raise FileNotFoundError(store.uri)
-    stream = opened.enter_context(store.open(""))
+    stream = open_bounded(store, opened.enter_context(store.open("")))
     file = OirFile(stream, squeeze=False, multifile=False)
     opened.callback(file.close)
-    return file, stream, info.size
+    return file, stream
 
 
 def _check_alone(store: ObjectStore) -> None:
@@ -183,8 +181,8 @@ def _placement(file: OirFile) -> tuple[Placement, list[Note]]:
         else:
             notes.append(Note("unknown", f"the step along {name}: its positions are not regular"))
         if dim == "Z" and positions[0]:
-            text = f"where z begins ({positions[0]:g} µm or the other end), as its direction is unknown"
-            notes.append(Note("left out", text))
+            where = f"where z begins ({positions[0]:g} µm or the other end)"
+            notes.append(Note("left out", f"{where}, as its direction is not known"))
     return Placement(scale, units), notes
 
 

@@ -79,7 +79,8 @@ def write_project(folder: Path, picture: LifPicture) -> Path:
     start, end = element.index("<Memory"), element.index("</Memory>") + len("</Memory>")
     element = element[:start] + memory + element[end:]
     (folder / "a.xlif").write_text(
-        f'<?xml version="1.0"?><LMSDataContainerHeader Version="2">{element}</LMSDataContainerHeader>'
+        f'<?xml version="1.0"?><LMSDataContainerHeader Version="2">{element}'
+        "</LMSDataContainerHeader>"
     )
     (folder / "p.xlef").write_text(
         '<?xml version="1.0"?><LMSDataContainerHeader Version="2"><Element Name="p" UniqueID="v">'
