@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -95,7 +95,7 @@ def _open(store: ObjectStore, opened: ExitStack) -> tuple[CziFile, int]:
     from czifile import CziFile
 
     stream = open_bounded(store, opened.enter_context(store.open("")))
-    file = CziFile(stream, squeeze=False)
+    file = CziFile(cast("Any", stream), squeeze=False)
     opened.callback(file.close)
     # Without it threads share the file's position, and read each other's samples in silence.
     file.set_lock(True)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def _open(store: ObjectStore, opened: ExitStack) -> LifFile:
     name = store.uri.lower()
     if not name.endswith(_XML_FILES):
         stream = open_bounded(store, opened.enter_context(store.open("")))
-        file = LifFile(stream, squeeze=False)
+        file = LifFile(cast("Any", stream), squeeze=False)
     elif isinstance(store, LocalFiles):
         file = LifFile(store.root, squeeze=False)
     else:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def _open(store: ObjectStore, opened: ExitStack) -> tuple[OirFile, BoundedFile]:
     from oirfile import OirFile
 
     stream = open_bounded(store, opened.enter_context(store.open("")))
-    file = OirFile(stream, squeeze=False, multifile=False)
+    file = OirFile(cast("Any", stream), squeeze=False, multifile=False)
     opened.callback(file.close)
     return file, stream
 
