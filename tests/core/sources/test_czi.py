@@ -1,7 +1,5 @@
 """Zeiss CZI: scenes are images, mosaics are composed in order, sizes and names are the file's."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import fsspec
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from ngff_core.sources import open_images, open_source
 from ngff_core.sources.decoded import DecodedCache
 from tests.support.czi_files import ZSTD, Block, Czi, czi_bytes, xml
 from tests.support.drawn import slices
+from tests.support.reading import described, identity, whole, wrong_reads
 from tests.support.samples import sample
 
 SIZE = {"X": "4E-07", "Y": "4E-07", "Z": "1E-06"}
@@ -22,22 +21,6 @@ SIZE = {"X": "4E-07", "Y": "4E-07", "Z": "1E-06"}
 def write(path, blocks, document="", attachments=()):
     path.write_bytes(czi_bytes(Czi(blocks, document, attachments)))
     return path
-
-
-def described(path):
-    """The first image of a file, which is closed again."""
-    with open_images(path) as images:
-        return images.images[0]
-
-
-def identity(path):
-    with open_images(path) as images:
-        return images.identity
-
-
-def whole(images, number=0):
-    samples = images.open_image(number).data
-    return np.asarray(samples[tuple(slice(0, n) for n in samples.shape)])
 
 
 def tile(seed, shape=(6, 8), dtype="u2"):
@@ -148,7 +131,7 @@ def test_sizes_of_zero_are_unknown_and_the_place_is_left_out(tmp_path):
         notes = [str(note) for note in source.about.notes]
     assert any("position of the image" in note for note in notes)
     assert any("size of a sample along y, x" in note for note in notes)
-    assert described(path).placement.scale == {}
+    assert described(path)[0].placement.scale == {}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +141,7 @@ def test_sizes_of_zero_are_unknown_and_the_place_is_left_out(tmp_path):
 def test_steps_of_time_are_given_where_they_are_regular(tmp_path, times, scale, note):
     """Else a note says the shortest and the longest."""
     blocks = [Block(tile(t), {"X": 0, "Y": 0, "T": t}) for t in range(3)]
-    image = described(write(tmp_path / "a.czi", blocks, xml(SIZE, times=times)))
+    image = described(write(tmp_path / "a.czi", blocks, xml(SIZE, times=times)))[0]
     assert image.placement.scale.get("t") == scale
     assert any(note in str(n) for n in image.notes) if note else not image.notes
 
@@ -167,7 +150,7 @@ def test_other_axes_have_their_own_names(tmp_path):
     """H is never z; an axis of length 1 vanishes."""
     blocks = [Block(tile(h), {"X": 0, "Y": 0, "Z": 0, "V": 0, "H": h}) for h in range(3)]
     path = write(tmp_path / "a.czi", blocks)
-    assert described(path).axes == ("h", "view", "z", "y", "x")
+    assert described(path)[0].axes == ("h", "view", "z", "y", "x")
     with pytest.raises(SourceFormatError, match="axis 'h' of length 3"):
         open_source(path)
     with open_source(path, selection=Selection(pick={"h": 2})) as source:
@@ -233,7 +216,7 @@ def test_planes_that_are_missing_and_attachments_are_said(tmp_path):
         Block(tile(i), {"X": 0, "Y": 0, "Z": z, "C": c})
         for i, (z, c) in enumerate([(0, 0), (1, 1)])
     ]
-    image = described(write(tmp_path / "a.czi", blocks, xml(), ["Label", "Thumbnail"]))
+    image = described(write(tmp_path / "a.czi", blocks, xml(), ["Label", "Thumbnail"]))[0]
     assert [str(n) for n in image.notes] == [
         "assumed: 2 of 4 planes have no subblock in the file, and are written as 0",
         "left out: attached pictures: Label, Thumbnail",
@@ -244,7 +227,7 @@ def test_a_sheared_stack_is_said(tmp_path):
     """Raw lattice light sheet planes are not at right angles."""
     blocks = [Block(tile(z), {"X": 0, "Y": 0, "Z": z}) for z in range(2)]
     document = xml(SIZE, extra="<Z><ZAxisShear>Skew45</ZAxisShear></Z>")
-    image = described(write(tmp_path / "a.czi", blocks, document))
+    image = described(write(tmp_path / "a.czi", blocks, document))[0]
     assert any("Skew45" in str(n) for n in image.notes)
 
 
@@ -301,21 +284,6 @@ def test_xml_with_entities_is_refused(tmp_path):
 # --- threads, identity, real files ---------------------------------------------------------
 
 
-def hammer(images, number, reads=320):
-    """16 threads read random boxes of one opened image; how many differ from the whole."""
-    data = images.open_image(number).data
-    expected = whole(images, number)
-
-    def wrong(seed):
-        rng = np.random.default_rng(seed)
-        ends = [sorted(rng.integers(0, n + 1, 2)) for n in expected.shape]
-        box = tuple(slice(int(a), int(b)) for a, b in ends)
-        return not np.array_equal(data[box], expected[box])
-
-    with ThreadPoolExecutor(16) as pool:
-        return sum(pool.map(wrong, range(reads)))
-
-
 @pytest.mark.parametrize("compression", [0, ZSTD])
 def test_sixteen_threads_read_what_one_reads(tmp_path, stored, monkeypatch, compression):
     """czifile gives wrong samples in silence where its lock is not set."""
@@ -326,7 +294,7 @@ def test_sixteen_threads_read_what_one_reads(tmp_path, stored, monkeypatch, comp
         for c in range(4)
     ]
     with open_images(stored(write(tmp_path / "a.czi", blocks))) as images:
-        assert hammer(images, 0) == 0
+        assert wrong_reads(images, 0) == 0
 
 
 def test_the_identity_changes_with_the_file_and_names_the_decoders(tmp_path):
@@ -350,7 +318,7 @@ def test_two_wells_of_a_plate_are_two_images():
         ]
         assert images.images[1].placement.translation == {"x": 9000.0}
         assert images.images[0].placement.scale == {"y": 0.1, "x": 0.1}
-        assert hammer(images, 1, 64) == 0
+        assert wrong_reads(images, 1, 64) == 0
 
 
 def test_a_real_stack_equals_an_independent_reader():
@@ -366,7 +334,7 @@ def test_a_real_stack_equals_an_independent_reader():
         with openreadout.open(str(path)) as other:
             expected = np.asarray(other.read_image(0)).reshape(image.shape)
         np.testing.assert_array_equal(whole(images), expected)
-        assert hammer(images, 0) == 0
+        assert wrong_reads(images, 0) == 0
 
 
 def test_a_remote_file_is_read_in_ranges(tmp_path, memory):
