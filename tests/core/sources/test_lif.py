@@ -85,13 +85,17 @@ def opened(tmp_path_factory):
 
 
 def colors(gap, tags=(1, 2, 3)):
-    """An RGB image of 4 x 5 whose rows are followed by ``gap`` bytes, and its samples."""
-    samples = np.arange(60, dtype="u1").reshape(4, 5, 3)
-    rows = np.full((4, 15 + gap), 255, "u1")
-    rows[:, :15] = samples.reshape(4, 15)
+    """Two slices of 4 x 5 colors, ``gap`` bytes behind each row, and their samples."""
+    samples = np.arange(120, dtype="u1").reshape(2, 4, 5, 3)
+    rows = np.full((2, 4, 15 + gap), 255, "u1")
+    rows[..., :15] = samples.reshape(2, 4, 15)
     names = ("", "Red", "Green", "Blue")
     channels = [(tag, names[tag], i) for i, tag in enumerate(tags)]
-    dimensions = [LifDimension("x", 5, 3), LifDimension("y", 4, 15 + gap)]
+    dimensions = [
+        LifDimension("x", 5, 3),
+        LifDimension("y", 4, 15 + gap),
+        LifDimension("z", 2, 4 * (15 + gap)),
+    ]
     order = [tags.index(tag) for tag in (1, 2, 3)]
     return LifPicture("rgb", dimensions, rows.tobytes(), 1, channels), samples[..., order]
 
@@ -102,9 +106,9 @@ def test_colors_are_channels_also_where_rows_have_gaps(tmp_path, pixels, gap, ta
     """liffile's own frames are skewed where rows are padded."""
     picture, samples = colors(gap, tags)
     with open_source(write(tmp_path / "a.lif", picture)) as source:
-        assert source.image.dims == ("c", "y", "x")
+        assert source.image.dims == ("c", "z", "y", "x")
         assert [c.name for c in source.about.channels] == ["red", "green", "blue"]
-        np.testing.assert_array_equal(pixels(source), samples.transpose(2, 0, 1))
+        np.testing.assert_array_equal(pixels(source), samples.transpose(3, 0, 1, 2))
 
 
 def test_the_place_of_the_stage_is_kept_in_the_metadata(tmp_path):
