@@ -16,6 +16,8 @@ from ngff_core.sources.decoded import DecodedCache
 if TYPE_CHECKING:
     from czifile import CziDirectoryEntryDV, CziFile, CziSubBlockSegmentData
 
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
 SAMPLES = "S"
 """czifile's name for the samples of a color pixel."""
 
@@ -59,9 +61,22 @@ class Layout:
 
     @property
     def read_unit(self) -> Shape:
-        """The largest subblock on each axis."""
+        """The largest subblock on each axis; of a regular mosaic, the distance between two.
+
+        A tile's margin that the next tile covers is not read, so cuts at that distance decode
+        each tile of a mosaic about once.
+        """
         longest = (self.stops - self.starts).max(axis=0)
-        return tuple(int(n) for n in longest)
+        return tuple(
+            self._pitch(axis, int(n)) if dim in ("Y", "X") else int(n)
+            for axis, (dim, n) in enumerate(zip(self.dims, longest, strict=True))
+        )
+
+    def _pitch(self, axis: int, longest: int) -> int:
+        """Distance between the tiles on an axis where it is regular, else their length."""
+        steps = np.unique(np.diff(np.unique(self.starts[:, axis])))
+        regular = len(steps) == 1 and longest < 2 * steps[0] < 2 * longest
+        return int(steps[0]) if regular else longest
 
     @property
     def missing_planes(self) -> tuple[int, int]:
@@ -122,8 +137,8 @@ def _table(
 class MosaicArray:
     """The samples of one image, 0 where no subblock lies.
 
-    Every sample is that of the last subblock over it, whatever box is asked for, and only the
-    subblocks that a box touches are read.
+    Every sample is that of the last subblock over it, whatever box is asked for. Only the
+    subblocks of which a box shows something are read.
     """
 
     file: CziFile
@@ -143,25 +158,33 @@ class MosaicArray:
         result = np.zeros(upper - lower, self.dtype)
         starts, stops = self.layout.starts, self.layout.stops
         touched = np.flatnonzero(((starts < upper) & (stops > lower)).all(axis=1))
-        for number in touched:
+        # From the last to the first: what is hidden by later ones need not be decoded.
+        empty = np.ones(result.shape, np.bool_) if len(touched) > 1 else None
+        for number in reversed(touched):
             start, stop = starts[number], stops[number]
             first, last = np.maximum(start, lower), np.minimum(stop, upper)
-            self._draw(
-                int(number),
-                result[_box(first - lower, last - lower)],
-                _box(first - start, last - start),
-            )
+            target = _box(first - lower, last - lower)
+            here = None if empty is None else empty[target]
+            if here is None or here.any():
+                self._draw(int(number), result[target], here, _box(first - start, last - start))
         return result
 
-    def _draw(self, number: int, target: Block, part: tuple[slice, ...]) -> None:
+    def _draw(
+        self, number: int, target: Block, empty: Mask | None, part: tuple[slice, ...]
+    ) -> None:
+        """Copy a part of a subblock to the samples that are still empty, which then are not."""
         decoded = self.cache.get(number, lambda: self._decode(self.layout.entries[number]))
         samples = decoded.samples[part]
-        if decoded.mask is None:
+        shown = empty
+        if decoded.mask is not None:
+            written = np.broadcast_to(decoded.mask, decoded.samples.shape)[part]
+            shown = written if empty is None else written & empty
+        if shown is None or shown.all():
             target[...] = samples
         else:
-            np.copyto(
-                target, samples, where=np.broadcast_to(decoded.mask, decoded.samples.shape)[part]
-            )
+            np.copyto(target, samples, where=shown)
+        if empty is not None:
+            empty[...] = False if decoded.mask is None else empty & ~written
 
     def _decode(self, entry: CziDirectoryEntryDV) -> _Subblock:
         from czifile import CziSubBlockSegmentData
@@ -205,7 +228,7 @@ class _Subblock:
     """A decoded subblock with the axes of its image, and which of its pixels were written."""
 
     samples: Block
-    mask: np.ndarray[Any, np.dtype[np.bool_]] | None
+    mask: Mask | None
     """Broadcasts to ``samples``; None if all were."""
 
     @property

@@ -68,18 +68,24 @@ def opened(tmp_path_factory):
         yield images.open_image(0).data, picture
 
 
-def test_a_box_reads_only_the_tiles_that_it_touches(tmp_path, monkeypatch):
-    """And a tile that two boxes share is decoded once."""
+@pytest.fixture
+def decoded(monkeypatch):
+    """The M of every subblock that is decoded."""
     from ngff_core.sources.czi_mosaic import MosaicArray
 
-    decoded = []
+    found = []
     real = MosaicArray._decode
 
     def decode(self, entry):
-        decoded.append(entry.mosaic_index)
+        found.append(entry.mosaic_index)
         return real(self, entry)
 
     monkeypatch.setattr(MosaicArray, "_decode", decode)
+    return found
+
+
+def test_a_box_reads_only_the_tiles_that_it_shows(tmp_path, decoded):
+    """And a tile that two boxes share is decoded once."""
     blocks, _ = mosaic()
     with open_images(write(tmp_path / "a.czi", blocks)) as images:
         data = images.open_image(0).data
@@ -89,6 +95,42 @@ def test_a_box_reads_only_the_tiles_that_it_touches(tmp_path, monkeypatch):
             for x in range(0, 14, 3):
                 assert data[0:1, y : y + 3, x : x + 3].size
         assert sorted(decoded) == [0, 1, 2, 3, 4]
+
+
+def test_each_tile_of_a_regular_mosaic_is_decoded_once(tmp_path, decoded):
+    """Cut at the read unit, also where nothing is kept: hidden margins are not read."""
+    blocks = [
+        Block(tile(4 * r + c), {"X": 6 * c, "Y": 5 * r, "M": 4 * r + c})
+        for r in range(3)
+        for c in range(4)
+    ]
+    with open_images(write(tmp_path / "a.czi", blocks)) as images:
+        unit = images.open_image(0).read_unit
+        assert unit == (5, 6)
+        data = images.open_image(0).data
+        object.__setattr__(data.array, "cache", DecodedCache(0))
+        for y in range(0, 15, 5):
+            for x in range(0, 24, 6):
+                assert data[y : y + 5, x : x + 6].size
+    assert sorted(decoded) == list(range(12))
+
+
+def test_a_tile_shows_through_where_a_later_one_was_not_written(tmp_path, monkeypatch):
+    """Masks of subblocks are respected."""
+    from czifile import CziSubBlockSegmentData
+
+    hole = np.ones((6, 8), bool)
+    hole[2:4, 3:5] = False
+
+    def mask(segment):
+        return hole if segment.directory_entry.mosaic_index == 1 else None
+
+    monkeypatch.setattr(CziSubBlockSegmentData, "mask", mask)
+    blocks = [Block(tile(m), {"X": 0, "Y": 0, "M": m}) for m in range(2)]
+    with open_images(write(tmp_path / "a.czi", blocks)) as images:
+        expected = np.where(hole, tile(1), tile(0))
+        np.testing.assert_array_equal(whole(images), expected)
+        np.testing.assert_array_equal(images.open_image(0).data[3:6, 2:8], expected[3:6, 2:8])
 
 
 def test_pixels_that_no_tile_covers_are_0(tmp_path):
