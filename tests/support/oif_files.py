@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -88,3 +89,81 @@ def _sections(axes: str, shape: tuple[int, ...], itemsize: int) -> dict[str, dic
             "UnitName": unit,
         }
     return found
+
+
+_END, _FREE, _NONE = 0xFFFFFFFE, 0xFFFFFFFF, 0xFFFFFFFF
+
+
+def oib_of(oif: Path) -> bytes:
+    """The OIB, a compound document, with the settings and planes of an OIF."""
+    planes = sorted(Path(f"{oif}.files").iterdir())
+    names = [oif.name, *(f"Storage00001/{each.name}" for each in planes)]
+    info = '[OibSaveInfo]\r\nName="n"\r\nVersion="2.0.0.0"\r\nMainFileName=Stream00000\r\n'
+    info += "".join(f'Stream{i:05}="{name}"\r\n' for i, name in enumerate(names))
+    streams = {"OibInfo.txt": b"\xff\xfe" + info.encode("utf-16-le")}
+    streams |= {f"Stream{i:05}": p.read_bytes() for i, p in enumerate((oif, *planes))}
+    return _compound(streams)
+
+
+def _compound(streams: Mapping[str, bytes]) -> bytes:
+    """A compound document of version 3, without small streams, all in its root."""
+    content, chains, entries = b"", [], [_entry("Root Entry", 5, _END, 0, _NONE, 1)]
+    for number, (name, data) in enumerate(streams.items(), 2):
+        start = len(content) // 512
+        sectors = max(1, -(-len(data) // 512))
+        chains += [*range(start + 1, start + sectors), _END]
+        content += data.ljust(sectors * 512, b"\0")
+        right = number if number <= len(streams) else _NONE
+        entries.append(_entry(name, 2, start, len(data), right, _NONE))
+    directory = b"".join(entries)
+    directory += b"\0" * (-len(directory) % 512)
+    first = len(content) // 512
+    chains += [*range(first + 1, first + len(directory) // 512), _END]
+    content += directory
+    tables = -(-(len(chains) + len(chains) // 127 + 1) // 128)
+    place = len(content) // 512
+    chains += [0xFFFFFFFD] * tables
+    table = np.full(tables * 128, _FREE, "<u4")
+    table[: len(chains)] = chains
+    header = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + struct.pack(
+        "<16sHHHHHHIIIIIIIIII",
+        b"",
+        0x3E,
+        3,
+        0xFFFE,
+        9,
+        6,
+        0,
+        0,
+        0,
+        tables,
+        first,
+        0,
+        0,
+        _END,
+        0,
+        _END,
+        0,
+    )
+    places = [place + i if i < tables else _FREE for i in range(109)]
+    return header + struct.pack("<109I", *places) + content + table.tobytes()
+
+
+def _entry(name: str, kind: int, start: int, size: int, right: int, child: int) -> bytes:
+    text = name.encode("utf-16-le") + b"\0\0"
+    return struct.pack(
+        "<64sHBBIII16sIQQIQ",
+        text,
+        len(text),
+        kind,
+        1,
+        _NONE,
+        right,
+        child,
+        b"",
+        0,
+        0,
+        0,
+        start,
+        size,
+    )

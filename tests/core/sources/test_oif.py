@@ -12,7 +12,7 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_images, open_source
 from ngff_core.sources.decoded import DecodedCache
 from tests.support.drawn import slices
-from tests.support.oif_files import write_oif
+from tests.support.oif_files import oib_of, write_oif
 from tests.support.reading import described, identity, whole, wrong_reads
 
 STACK = np.arange(2 * 3 * 2 * 4 * 5, dtype="u2").reshape(2, 3, 2, 4, 5)
@@ -119,3 +119,29 @@ def test_the_identity_changes_with_any_file(tmp_path):
     assert "tifffile" in dict(first.pins)["decoder"]
     tifffile.imwrite(tmp_path / "a.oif.files" / "s_C002.tif", STACK[1, 1, 1], description="x" * 9)
     assert identity(path) != first
+
+
+def test_an_oib_is_an_oif_in_one_file(tmp_path, stored):
+    """Settings, planes and lookup tables are streams of a compound document."""
+    path = write_oif(tmp_path, "TZCYX", STACK)
+    (tmp_path / "b.oib").write_bytes(oib_of(path))
+    with open_images(tmp_path / "b.oib") as images, open_images(path) as other:
+        assert (images.kind, images.format) == ("oib", "an Olympus OIB file")
+        assert images.images == other.images
+        np.testing.assert_array_equal(whole(images), STACK)
+        assert wrong_reads(images) == 0
+        assert "files" not in dict(images.identity.pins)
+    uri = stored(tmp_path / "b.oib")
+    if uri.startswith("memory:"):
+        with pytest.raises(SourceFormatError, match="from a local disk only"):
+            open_images(uri)
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.6])
+def test_a_truncated_oib_is_refused_in_one_line(tmp_path, kept):
+    """Its table of sectors is at its end."""
+    data = oib_of(write_oif(tmp_path, "TZCYX", STACK))
+    (tmp_path / "b.oib").write_bytes(data[: int(len(data) * kept)])
+    with pytest.raises(SourceFormatError, match="not a readable OIB or OIF") as error:
+        open_images(tmp_path / "b.oib")
+    assert "\n" not in str(error.value)
