@@ -206,6 +206,9 @@ def _describe(
         text = f"the position of the stage ({shown}): it is kept in the metadata"
         notes.append(Note("left out", text))
     notes += _frame_notes(loops, image, places)
+    if frame.axes[-1] == "c":
+        text = "the samples of a color pixel are red, green and blue in this order, as nd2 has them"
+        notes.append(Note("assumed", text))
     origins = {"axes": "experiment"}
     if placement.scale:
         origins["scale"] = origins["units"] = "axesCalibration, experiment"

@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 
 PIXEL_TYPES = {("u1", 1): 0, ("u2", 1): 1, ("f4", 1): 2, ("u1", 3): 3, ("u2", 3): 4}
+JPEG_XR = 4
 ZSTD = 5
 
 
@@ -102,6 +103,8 @@ def _subblock(block: Block, offset: int) -> tuple[bytes, bytes]:
     data = samples.tobytes()
     if block.compression == ZSTD:
         data = imagecodecs.zstd_encode(data)
+    elif block.compression == JPEG_XR:
+        data = imagecodecs.jpegxr_encode(samples, level=100)
     entry = _entry(block, samples, offset)
     padded = entry.ljust(240, b"\0")
     head = struct.pack("<iiq", 0, 0, len(data))

@@ -10,7 +10,7 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.model.selection import Selection
 from ngff_core.sources import open_images, open_source
 from ngff_core.sources.decoded import DecodedCache
-from tests.support.czi_files import ZSTD, Block, Czi, czi_bytes, xml
+from tests.support.czi_files import JPEG_XR, ZSTD, Block, Czi, czi_bytes, xml
 from tests.support.drawn import slices
 from tests.support.reading import described, identity, whole, wrong_reads
 from tests.support.samples import sample
@@ -41,7 +41,7 @@ def mosaic(compression=0):
     return blocks, picture
 
 
-@pytest.mark.parametrize("compression", [0, ZSTD])
+@pytest.mark.parametrize("compression", [0, ZSTD, JPEG_XR])
 def test_overlapping_tiles_are_composed_in_the_order_of_m(tmp_path, stored, compression):
     """A later M covers an earlier one, whatever the order of the directory."""
     blocks, picture = mosaic(compression)

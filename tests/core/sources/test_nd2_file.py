@@ -179,6 +179,22 @@ def test_other_loops_have_their_own_names_and_a_falling_z_is_said(file, loops):
     assert any("direction of z" in str(n) for n in image.notes)
 
 
+def test_samples_of_a_color_pixel_are_channels(file, monkeypatch):
+    """Where one picture has several components; the assumed order is said."""
+    expected = nd2.imread(file)
+    with nd2.ND2File(file) as opened:
+        attributes = opened.attributes._replace(channelCount=1)
+    monkeypatch.setattr(nd2.ND2File, "attributes", attributes)
+    with open_images(file) as images:
+        (image,) = images.images
+        assert (image.axes, image.shape[2:]) == (
+            ("t", "z", "channel", "y", "x", "c"),
+            (1, 31, 38, 2),
+        )
+        np.testing.assert_array_equal(whole(images)[:, :, 0], np.moveaxis(expected, 2, -1))
+        assert any("assumed: the samples of a color pixel" in str(n) for n in image.notes)
+
+
 @pytest.mark.parametrize("kept", [0.3, 0.9])
 def test_a_truncated_file_is_refused_in_one_line(file, tmp_path, kept):
     """Its directory is at its end."""
