@@ -78,6 +78,16 @@ EXTRAS = {
     "demo": {"ngff_flows/demo.py"},
     "hdf5": {"ngff_core/sources/hdf5.py", "ngff_core/sources/hdf5_files.py"},
     "n5": {"ngff_core/sources/precomputed.py", "ngff_core/sources/tensorstore_chunks.py"},
+    "microscopy": {
+        "ngff_core/sources/czi.py",
+        "ngff_core/sources/czi_mosaic.py",
+        "ngff_core/sources/lif.py",
+        "ngff_core/sources/nd2_compat.py",
+        "ngff_core/sources/nd2_file.py",
+        "ngff_core/sources/oif.py",
+        "ngff_core/sources/oir.py",
+        "ngff_core/sources/oirfile_compat.py",
+    },
 }
 
 # More than this many values belong together in groups that have names.

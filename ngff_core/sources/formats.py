@@ -80,7 +80,7 @@ def _dicom(head: bytes, _: str) -> bool:
     return head[128:132] == b"DICM"
 
 
-def _nifti(head: bytes, name: str) -> bool:
+def _nifti(head: bytes, _name: str) -> bool:
     start = _inflated(head)
     return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
 
@@ -142,6 +142,20 @@ def _dicom_folder(names: bytes, _folder: str) -> bool:
 
 
 _NUMBERED = re.compile(r"(im|img|image|i|ct|mr|slice)?[-_.]?\d+(\.\d+)*")
+
+
+def both(*matches: Callable[[bytes, str], bool]) -> Callable[[bytes, str], bool]:
+    """Matches files that all of ``matches`` match."""
+    return lambda head, name: all(each(head, name) for each in matches)
+
+
+def at(offset: int, *magics: bytes) -> Callable[[bytes, str], bool]:
+    """Matches files that have one of ``magics`` at ``offset``."""
+    return lambda head, _: head[offset:].startswith(magics)
+
+
+_MICROSCOPY = "microscopy"
+
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DM = (b"\0\0\0\3", b"\0\0\0\4")
 _MICROGRAPHS = "RosettaSciIO or HyperSpy can turn it into TIFF or HDF5"
@@ -149,6 +163,34 @@ _DICOM = "ngff_core.sources.dicom"
 _NIFTI = "ngff_core.sources.nifti"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLE2 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+
+_UNREAD: tuple[Format, ...] = (
+    Format(
+        "an Olympus POIR or MPOIR archive",
+        both(begins(b"PK\x03\x04"), named(".poir", ".mpoir")),
+        remedy="it is a ZIP file: unpack it, and give the .oir files in it",
+    ),
+    Format(
+        "the image data of an Olympus VSI file (ETS)",
+        begins(b"SIS\0"),
+        remedy="bioformats2raw reads it, given the .vsi file that belongs to it",
+    ),
+    Format(
+        "a Nikon ND2 file of the old kind (JPEG 2000)",
+        both(begins(b"\0\0\0\x0cjP  "), named(".nd2")),
+    ),
+    Format("a Zeiss ZVI file", both(begins(_OLE2), named(".zvi"))),
+    Format("an Image-Pro IPW file", both(begins(_OLE2), named(".ipw"))),
+    Format("a compound document (OLE2), as some microscopes write", begins(_OLE2)),
+    Format("a MIRAX slide (MRXS)", named(".mrxs")),
+    Format("a DeltaVision file", at(96, b"\xa0\xc0", b"\xc0\xa0")),
+    Format("an Imspector file (OBF, MSR)", begins(b"OMAS_BF")),
+    Format("a Hamamatsu DCIMG file", begins(b"DCIMG")),
+    Format("an ICS file", begins(b"\t\nics_version", b"\t\r\nics_version")),
+    Format("a Princeton Instruments SPE file", named(".spe")),
+    Format("a FITS file", begins(b"SIMPLE  =")),
+)
+"""Formats that nothing reads, so that a refusal names them and the way to go."""
 
 FILES: tuple[Format, ...] = (
     # A DICOM's preamble may be a TIFF header, so DICOM goes first.
@@ -202,11 +244,55 @@ FILES: tuple[Format, ...] = (
     Format("a TIA series file", begins(b"II\x97\1"), remedy=_MICROGRAPHS),
     Format("a NanoMegas block file", begins(b"IMGBLO"), remedy=_MICROGRAPHS),
     Format("a NumPy file", begins(b"\x93NUMPY"), "ngff_core.sources.npy"),
-    Format("a Zeiss CZI file", begins(b"ZISRAWFILE")),
+    Format(
+        "a Zeiss CZI file",
+        begins(b"ZISRAWFILE"),
+        "ngff_core.sources.czi",
+        ("czifile", "imagecodecs"),
+        _MICROSCOPY,
+    ),
+    Format(
+        "a Leica LIF or LOF file",
+        both(begins(b"\x70\0\0\0"), at(8, b"\x2a")),
+        "ngff_core.sources.lif",
+        ("liffile",),
+        _MICROSCOPY,
+    ),
+    Format(
+        "a Leica XML project (XLEF, XLCF, XLIF, XLLF)",
+        named(".xlef", ".xlcf", ".xlif", ".xllf"),
+        "ngff_core.sources.lif",
+        ("liffile",),
+        _MICROSCOPY,
+    ),
+    Format(
+        "a Nikon ND2 file",
+        begins(b"\xda\xce\xbe\n"),
+        "ngff_core.sources.nd2_file",
+        ("nd2",),
+        _MICROSCOPY,
+    ),
+    Format(
+        "an Olympus OIR file",
+        begins(b"OLYMPUSRAWFORMAT"),
+        "ngff_core.sources.oir",
+        ("oirfile",),
+        _MICROSCOPY,
+    ),
+    Format(
+        "an Olympus OIB file",
+        both(begins(_OLE2), named(".oib")),
+        "ngff_core.sources.oif",
+        ("oiffile",),
+        _MICROSCOPY,
+    ),
+    Format(
+        "an Olympus OIF file", named(".oif"), "ngff_core.sources.oif", ("oiffile",), _MICROSCOPY
+    ),
     # A DICOM file without a preamble has nothing that tells it; neither has the .img of a pair.
     Format("a DICOM file", named(".dcm", ".ima"), _DICOM, ("pydicom", "imagecodecs"), "medical"),
     Format("an Analyze or NIfTI file", named(".img", ".img.gz"), _NIFTI, ("nibabel",), "medical"),
-    Format("a Nikon ND2 file", begins(b"\xda\xce\xbe\n")),
+    *_UNREAD,
 )
 """In the order in which they are tried."""
 
