@@ -132,7 +132,11 @@ def parse_ome(document: str) -> OmeXml:
     """
     from defusedxml import ElementTree
 
-    root = ElementTree.fromstring(document.strip("\0 \t\r\n\ufeff"))
+    return read_ome(ElementTree.fromstring(document.strip("\0 \t\r\n\ufeff")))
+
+
+def read_ome(root: Any) -> OmeXml:
+    """The content of a document that is parsed already. Raises a ValueError for another's root."""
     if _tag(root) != "OME":
         raise ValueError(f"not OME-XML: its root element is {_tag(root)}")
     images = tuple(_image(element) for element in _children(root, "Image"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from ngff_core.sources.contract import Note
-from ngff_core.sources.tiff_meaning import Meaning, TiffImage, parse_xml, sized
+from ngff_core.sources.tiff_meaning import Meaning, TaggedImage, parse_xml, sized
 from ngff_core.sources.tiff_resolution import CENTIMETER, INCH, resolution, resolution_unit
 from ngff_core.sources.units import Quantity, length, micrometers, positive
 
@@ -21,7 +21,7 @@ _DM_UNITS, _DM_SCALES = (65003, 65004, 65005), (65009, 65010, 65011)
 _TVIPS_WITH_SIZE = 2
 
 
-def zeiss_sem(image: TiffImage) -> Meaning:
+def zeiss_sem(image: TaggedImage) -> Meaning:
     """Zeiss: the pixel's size under its name, else among the values without names."""
     found = image.page.tags.valueof(_SEM)
     for key in ("ap_image_pixel_size", "ap_pixel_size"):
@@ -36,7 +36,7 @@ def zeiss_sem(image: TiffImage) -> Meaning:
     return sized({"y": size, "x": size}, "Zeiss' SEM tag")
 
 
-def fei(image: TiffImage) -> Meaning:
+def fei(image: TaggedImage) -> Meaning:
     """FEI and Thermo: the scan's pixel in meters; a camera's from its width of field."""
     found: dict[str, Any] = {}
     for code in (_SFEG, _HELIOS):
@@ -66,7 +66,7 @@ def _thermo_xml(document: Any) -> Meaning:
     return sized(sizes, "Thermo's XML")
 
 
-def tvips(image: TiffImage) -> Meaning:
+def tvips(image: TaggedImage) -> Meaning:
     """TVIPS: nanometers; headers of version 1 have the camera's pixel only."""
     found = image.page.tags.valueof(_TVIPS)
     if found.get("Version") != _TVIPS_WITH_SIZE:
@@ -80,7 +80,7 @@ def _single(value: float) -> float:
     return float(f"{value:.7g}")
 
 
-def sis(image: TiffImage) -> Meaning:
+def sis(image: TaggedImage) -> Meaning:
     """Olympus SIS: meters."""
     found: dict[str, Any] = {}
     for code in (_SIS_INI, _SIS):
@@ -89,7 +89,7 @@ def sis(image: TiffImage) -> Meaning:
     return _of_meters(found.get("pixelsizex"), found.get("pixelsizey"), "Olympus' SIS tag")
 
 
-def jeol(image: TiffImage) -> Meaning:
+def jeol(image: TaggedImage) -> Meaning:
     """JEOL: the resolution tags count pixels of the camera, which the XML's magnification sets.
 
     Certain for images of the electron microscope's mode MAG only.
@@ -113,7 +113,7 @@ def jeol(image: TiffImage) -> Meaning:
     return sized({"y": y, "x": x}, "JEOL's magnification")
 
 
-def digital_micrograph(image: TiffImage) -> Meaning:
+def digital_micrograph(image: TaggedImage) -> Meaning:
     """Gatan: a number and a unit for each axis; units of no length are those of spectra."""
     sizes = {
         axis: length(_first(image.page.tags.valueof(scale)), image.page.tags.valueof(unit))
@@ -136,7 +136,7 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) and value else value
 
 
-def streak(_image: TiffImage) -> Meaning:
+def streak(_image: TaggedImage) -> Meaning:
     """Hamamatsu's streak cameras: neither axis is one of space."""
     text = (
         "sizes of samples: x is the wavelength and y the time in an image of a streak camera, and "

@@ -62,7 +62,7 @@ def imagej_meaning(text: Mapping[str, Any], page: TiffPage, series: TiffPageSeri
     """What an ImageJ file means; ``text`` is tifffile's ``imagej_metadata``."""
     file = _File(text, page, series)
     meaning = _with_origin(_sizes(file), file)
-    meaning = with_channels(meaning, _channels(file), series, _ORIGIN)
+    meaning = with_channels(meaning, _channels(file), channel_counts(series)[0], _ORIGIN)
     name = text_or_none(text.get("name"))
     if name is not None:
         meaning = replace(meaning, name=name, origins={**meaning.origins, "name": _ORIGIN})

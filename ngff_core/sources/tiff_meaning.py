@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,6 @@ from ngff_core.sources.units import Quantity, convert
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
-
-_RGB, _YCBCR = 2, 6
-"""Photometric interpretations of samples that are colors; YCbCr is decoded to RGB."""
-_ALPHA_SAMPLES = (1, 2)
-"""Values of the tag ExtraSamples for opacity, multiplied in and not."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +44,17 @@ class Meaning:
 
 
 @dataclass(frozen=True)
-class TiffImage:
+class TaggedImage:
     """An image in a TIFF file: the file, the series of its pages, and the first of these."""
 
     tif: TiffFile
     series: TiffPageSeries
     page: TiffPage
+
+    @property
+    def channels(self) -> int:
+        """Length of the axis c, in which the samples of a pixel are channels too."""
+        return math.prod(channel_counts(self.series))
 
 
 def sized(sizes: Mapping[str, Quantity | None], origin: str) -> Meaning:
@@ -157,24 +158,23 @@ def channel_counts(series: TiffPageSeries) -> tuple[int, int]:
 
 
 def with_channels(
-    meaning: Meaning, channels: Sequence[Channel], series: TiffPageSeries, origin: str
+    meaning: Meaning, channels: Sequence[Channel], count: int, origin: str
 ) -> Meaning:
-    """``meaning`` with ``channels``, if there is one for each position on the axis c.
+    """``meaning`` with ``channels``, if they are ``count``: one for each position on the axis c.
 
     Else they are left out, which is noted where they have names.
     """
     if not any(channel != Channel() for channel in channels):
         return meaning
-    channel_count, samples = channel_counts(series)
-    if len(channels) == channel_count * samples:
+    if len(channels) == count:
         origins = {**meaning.origins, "channels": origin}
         return replace(meaning, channels=tuple(channels), origins=origins)
     names = [channel.name for channel in channels if channel.name is not None]
     if not names:
         return meaning
     text = (
-        f"names of channels ({', '.join(names)}): {len(channels)} for {channel_count * samples} "
-        "channels; channel_names (--channel-names) gives them"
+        f"names of channels ({', '.join(names)}): {len(channels)} for {count} channels; "
+        "channel_names (--channel-names) gives them"
     )
     return replace(meaning, notes=(*meaning.notes, Note("left out", text)))
 
@@ -193,15 +193,18 @@ def color_samples(name: str | None, count: int) -> tuple[Channel, ...]:
     )
 
 
-def page_colors(page: TiffPage, series: TiffPageSeries) -> tuple[Channel, ...]:
-    """Red, green, blue and opacity of pages whose samples are colors; empty for others."""
-    channel_count, samples = channel_counts(series)
-    if page.photometric not in (_RGB, _YCBCR) or channel_count != 1 or samples < len(RGB):
-        return ()
-    extra = tuple(ALPHA if kind in _ALPHA_SAMPLES else Channel() for kind in page.extrasamples)
-    extra = extra[: samples - len(RGB)]
-    rest = (Channel(),) * (samples - len(RGB) - len(extra))
-    return (*RGB, *extra, *rest)
+def filled(known: Sequence[Channel], more: Sequence[Channel]) -> tuple[Channel, ...]:
+    """``known`` channels, with what only ``more`` says of them.
+
+    >>> filled([Channel("DAPI")], [Channel("blue", "0000FF")])
+    (Channel(name='DAPI', color='0000FF', window=None),)
+    """
+    if len(known) != len(more):
+        return tuple(known or more)
+    return tuple(
+        Channel(a.name or b.name, a.color or b.color, a.window or b.window)
+        for a, b in zip(known, more, strict=True)
+    )
 
 
 def hex_color(red: int, green: int, blue: int) -> str | None:

@@ -10,7 +10,7 @@ from ngff_core.model.channels import Channel
 from ngff_core.sources.contract import Note
 from ngff_core.sources.tiff_meaning import (
     Meaning,
-    TiffImage,
+    TaggedImage,
     hex_color,
     parse_xml,
     placed,
@@ -38,7 +38,7 @@ _STEADY = 1e-3
 # --- Zeiss, Olympus, MetaMorph ---------------------------------------------------------
 
 
-def lsm(image: TiffImage) -> Meaning:
+def lsm(image: TaggedImage) -> Meaning:
     """Zeiss LSM: meters and seconds; names and colors of channels."""
     found = image.tif.lsm_metadata or {}
     sizes = {axis: micrometers(positive(found.get(f"VoxelSize{axis.upper()}"))) for axis in "zyx"}
@@ -50,10 +50,10 @@ def lsm(image: TiffImage) -> Meaning:
         Channel(text_or_none(name), hex_color(*rgb[:3]))
         for name, rgb in zip(names, colors.get("Colors", ()), strict=False)
     ]
-    return with_channels(meaning, channels, image.series, "LSM tag")
+    return with_channels(meaning, channels, image.channels, "LSM tag")
 
 
-def fluoview(image: TiffImage) -> Meaning:
+def fluoview(image: TaggedImage) -> Meaning:
     """Olympus FluoView: each dimension with its resolution and unit."""
     sizes: dict[str, Quantity | None] = {}
     for name, _count, _origin, size, unit in (image.tif.fluoview_metadata or {}).get(
@@ -68,7 +68,7 @@ def fluoview(image: TiffImage) -> Meaning:
     return sized(known, "FluoView tag")
 
 
-def stk(image: TiffImage) -> Meaning:
+def stk(image: TaggedImage) -> Meaning:
     """MetaMorph: a calibration of x and y that may be off, and each plane's distance in z."""
     found = image.tif.stk_metadata or {}
     unit = found.get("CalibrationUnits", "")
@@ -90,7 +90,7 @@ def _steady(distances: Any) -> float | None:
     return values[0]
 
 
-def metaseries(image: TiffImage) -> Meaning:
+def metaseries(image: TaggedImage) -> Meaning:
     """MetaMorph's single files: a calibration that may be off, and the name of the light."""
     root = parse_xml(image.tif.pages.first.description)
     plane = {prop.get("id"): prop.get("value") for info in root.iter("PlaneInfo") for prop in info}
@@ -102,7 +102,7 @@ def metaseries(image: TiffImage) -> Meaning:
         "MetaSeries' calibration",
     )
     name = text_or_none(plane.get("_IllumSetting_"))
-    return with_channels(meaning, [Channel(name)], image.series, "MetaSeries' illumination")
+    return with_channels(meaning, [Channel(name)], image.channels, "MetaSeries' illumination")
 
 
 def _lengths(found: Mapping[str, tuple[Any, Any]]) -> dict[str, Quantity | None]:
@@ -114,7 +114,7 @@ def _lengths(found: Mapping[str, tuple[Any, Any]]) -> dict[str, Quantity | None]
 # --- Micro-Manager, ScanImage ----------------------------------------------------------
 
 
-def micromanager(image: TiffImage) -> Meaning:
+def micromanager(image: TaggedImage) -> Meaning:
     """Micro-Manager: the page's own values, and the acquisition's summary."""
     plane = image.page.tags.valueof(_MICROMANAGER)
     plane = plane if isinstance(plane, Mapping) else {}
@@ -134,7 +134,7 @@ def micromanager(image: TiffImage) -> Meaning:
         )
         meaning = replace(meaning, notes=(*meaning.notes, Note("assumed", text)))
     meaning = _at_stage(meaning, plane)
-    return with_channels(meaning, _micromanager_channels(summary), image.series, "Micro-Manager")
+    return with_channels(meaning, _micromanager_channels(summary), image.channels, "Micro-Manager")
 
 
 def _summary(tif: TiffFile) -> Mapping[str, Any]:
@@ -188,7 +188,7 @@ def _packed_color(color: Any) -> str | None:
     return hex_color(color >> 16 & 0xFF, color >> 8 & 0xFF, color & 0xFF)
 
 
-def scanimage(image: TiffImage) -> Meaning:
+def scanimage(image: TaggedImage) -> Meaning:
     """ScanImage: micrometers of the field of view, where all of it is one image."""
     frame = (image.tif.scanimage_metadata or {}).get("FrameData", {})
     if not frame or frame.get("SI.hRoiManager.mroiEnable"):
@@ -218,7 +218,7 @@ _LINEAR_UNITS = {9001: "m", 9002: "ft"}
 """GeoTIFF's codes of units of length; others have names that OME-NGFF has not."""
 
 
-def geotiff(image: TiffImage) -> Meaning:
+def geotiff(image: TaggedImage) -> Meaning:
     """GeoTIFF: meters of the map's projection; degrees are no length."""
     found = image.page.geotiff_tags or {}
     scale = found.get("ModelPixelScale")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from ngff_core.model.channels import Channel
 from ngff_core.sources.contract import Note, Placement
@@ -21,9 +20,6 @@ from ngff_core.sources.tiff_meaning import (
 )
 from ngff_core.sources.units import Quantity, convert, duration, length
 
-if TYPE_CHECKING:
-    from tifffile import TiffPageSeries
-
 _ORIGIN = "OME-XML"
 _REGULAR = 0.01
 """Largest spread of time steps, relative to their mean, that makes them one number."""
@@ -33,11 +29,12 @@ _SCHEMA_COLOR = 0xFFFFFFFF
 """White, the schema's default: it says nothing."""
 
 
-def ome_meaning(image: OmeImage, series: TiffPageSeries) -> Meaning:
-    """What OME-XML says of the image that the samples of ``series`` belong to."""
+def ome_meaning(image: OmeImage, channels: int | None = None) -> Meaning:
+    """What OME-XML says of an image with so many ``channels``; by default as many as it says."""
     meaning = _with_times(_sizes(image), image)
     meaning = _with_position(meaning, image)
-    meaning = with_channels(meaning, _channels(image.channels), series, _ORIGIN)
+    count = image.shape.get("c", 1) if channels is None else channels
+    meaning = with_channels(meaning, _channels(image.channels), count, _ORIGIN)
     name = text_or_none(image.name)
     if name is None:
         return meaning

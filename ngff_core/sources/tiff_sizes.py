@@ -14,11 +14,9 @@ from ngff_core.sources.ome_xml import parse_ome
 from ngff_core.sources.tiff_imagej import imagej_meaning
 from ngff_core.sources.tiff_meaning import (
     Meaning,
-    TiffImage,
+    TaggedImage,
     join,
-    page_colors,
     sized,
-    with_channels,
 )
 from ngff_core.sources.tiff_ome import ome_meaning
 from ngff_core.sources.tiff_resolution import (
@@ -47,7 +45,11 @@ class Sizes:
 
 def read_sizes(tif: TiffFile, series: TiffPageSeries) -> Sizes:
     """Sizes, units and name of the first image of a file."""
-    meaning = read_meaning(tif, series, first_ome_image(tif))
+    number = first_ome_image(tif) if series.kind == "ome" else None
+    if number is not None:
+        meaning = ome_meaning(parse_ome(tif.ome_metadata or "").images[number])
+    else:
+        meaning = read_meaning(tif, series, None)
     return Sizes(meaning.placement.scale, meaning.placement.units, meaning.name)
 
 
@@ -56,7 +58,8 @@ def first_ome_image(tif: TiffFile) -> int | None:
     if not tif.ome_metadata:
         return None
     images = parse_ome(tif.ome_metadata).images
-    stored = [i for i, image in enumerate(images) if image.tiff_data and not image.metadata_only]
+    stored = [i for i, image in enumerate(images) if image.tiff_data]
+    stored += [i for i, image in enumerate(images) if not image.metadata_only]
     return stored[0] if stored else None
 
 
@@ -64,28 +67,20 @@ def read_meaning(tif: TiffFile, series: TiffPageSeries, ome_image: int | None) -
     """What the metadata say of the image in ``series``.
 
     ``ome_image`` is the number of the OME Image that the samples belong to; None for a file, or
-    an image, that OME-XML does not describe.
+    an image, that OME-XML does not describe. The colors of a page's samples and its palette are
+    not looked at.
     """
-    page = series.keyframe
-    meaning = _of_writer(tif, series, page, ome_image)
-    if not meaning.channels:
-        meaning = with_channels(meaning, page_colors(page, series), series, "photometric tag")
-    return meaning
-
-
-def _of_writer(
-    tif: TiffFile, series: TiffPageSeries, page: TiffPage, ome_image: int | None
-) -> Meaning:
+    image = TaggedImage(tif, series, series.keyframe)
     if ome_image is not None and tif.ome_metadata:
-        return ome_meaning(parse_ome(tif.ome_metadata).images[ome_image], series)
-    meaning = vendor_meaning(TiffImage(tif, series, page))
+        return ome_meaning(parse_ome(tif.ome_metadata).images[ome_image], image.channels)
+    meaning = vendor_meaning(image)
     if meaning is not None:
         return meaning
-    if page.is_imagej and tif.imagej_metadata:
-        return imagej_meaning(tif.imagej_metadata, page, series)
-    if page.is_shaped:
-        return _shaped_meaning(page)
-    return stated_resolution(page)
+    if image.page.is_imagej and tif.imagej_metadata:
+        return imagej_meaning(tif.imagej_metadata, image.page, series)
+    if image.page.is_shaped:
+        return _shaped_meaning(image.page)
+    return stated_resolution(image.page)
 
 
 # --- tifffile's own JSON ---------------------------------------------------------------

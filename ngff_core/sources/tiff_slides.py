@@ -9,7 +9,7 @@ from typing import Any
 from ngff_core.model.channels import Channel
 from ngff_core.sources.tiff_meaning import (
     Meaning,
-    TiffImage,
+    TaggedImage,
     hex_color,
     parse_xml,
     sized,
@@ -25,7 +25,7 @@ _HURON = re.compile(r"^\s*Resolution\s*=\s*([0-9.eE+-]+)\s*(\S+)", re.MULTILINE)
 _NUMBER = re.compile(r'"([^"]+)"')
 
 
-def svs(image: TiffImage) -> Meaning:
+def svs(image: TaggedImage) -> Meaning:
     """Aperio: ``MPP``, micrometers per pixel of the slide, in the description.
 
     Descriptions of thumbnails repeat it, so it counts for the first image only.
@@ -37,12 +37,12 @@ def svs(image: TiffImage) -> Meaning:
     return sized({"y": size, "x": size}, "Aperio's MPP")
 
 
-def ndpi(image: TiffImage) -> Meaning:
+def ndpi(image: TaggedImage) -> Meaning:
     """Hamamatsu: the resolution tags are the scanner's."""
     return true_resolution(image.page, "XResolution tag (NDPI)")
 
 
-def huron(image: TiffImage) -> Meaning:
+def huron(image: TaggedImage) -> Meaning:
     """Huron: ``Resolution = 0.4 um`` in the description, of the slide's first image."""
     found = _HURON.search(image.page.description)
     if found is None or image.page.index != image.tif.pages.first.index:
@@ -51,14 +51,14 @@ def huron(image: TiffImage) -> Meaning:
     return sized({"y": size, "x": size}, "Huron's Resolution")
 
 
-def qptiff(image: TiffImage) -> Meaning:
+def qptiff(image: TaggedImage) -> Meaning:
     """PerkinElmer: the resolution tags are the scanner's; each page has XML of its channel."""
     meaning = true_resolution(image.page, "XResolution tag (QPTIFF)")
     if "C" not in image.series.axes:
         return meaning
     pages = [page.aspage() for page in image.series if page is not None]
     channels = [_qptiff_channel(page.description) for page in pages]
-    return with_channels(meaning, channels, image.series, "QPTIFF's XML")
+    return with_channels(meaning, channels, image.channels, "QPTIFF's XML")
 
 
 def _qptiff_channel(document: str) -> Channel:
@@ -69,7 +69,7 @@ def _qptiff_channel(document: str) -> Channel:
     return Channel(name, color)
 
 
-def scn(image: TiffImage) -> Meaning:
+def scn(image: TaggedImage) -> Meaning:
     """Leica: the size of the view in nanometers, over that of its largest image in pixels."""
     for element in _all(parse_xml(image.tif.pages.first.description), "image"):
         view = next(_all(element, "view"), None)
@@ -83,7 +83,7 @@ def scn(image: TiffImage) -> Meaning:
         sizes["z"] = length(view.get("spacingZ"), "nm")
         meaning = sized(sizes, "Leica's XML")
         names = [text_or_none(channel.get("name")) for channel in _all(element, "channel")]
-        return with_channels(meaning, [Channel(n) for n in names], image.series, "Leica's XML")
+        return with_channels(meaning, [Channel(n) for n in names], image.channels, "Leica's XML")
     return Meaning()
 
 
@@ -92,7 +92,7 @@ def _over(nanometers: str | None, pixels: str | None) -> Quantity | None:
     return length(whole / count, "nm") if whole is not None and count is not None else None
 
 
-def bif(image: TiffImage) -> Meaning:
+def bif(image: TaggedImage) -> Meaning:
     """Ventana: ``ScanRes``, micrometers per pixel of the scan, in the iScan element of the XMP."""
     if image.series.name != "Baseline" and image.series is not image.tif.series[0]:
         return Meaning()
@@ -109,7 +109,7 @@ def bif(image: TiffImage) -> Meaning:
     return Meaning()
 
 
-def philips(image: TiffImage) -> Meaning:
+def philips(image: TaggedImage) -> Meaning:
     """Philips: DICOM_PIXEL_SPACING, millimeters between rows and between columns.
 
     The description has one for each level; the smallest is that of the scan.

@@ -20,7 +20,7 @@ from ngff_core.sources.tiff_electron import (
     tvips,
     zeiss_sem,
 )
-from ngff_core.sources.tiff_meaning import Meaning, TiffImage
+from ngff_core.sources.tiff_meaning import Meaning, TaggedImage
 from ngff_core.sources.tiff_microscopes import (
     fluoview,
     geotiff,
@@ -55,7 +55,7 @@ class _Vendor:
 
     name: str
     matches: Callable[[TiffPage], bool]
-    read: Callable[[TiffImage], Meaning]
+    read: Callable[[TaggedImage], Meaning]
 
 
 _VENDORS: tuple[_Vendor, ...] = (
@@ -84,7 +84,7 @@ _VENDORS: tuple[_Vendor, ...] = (
 """In the order in which they are tried."""
 
 
-def vendor_meaning(image: TiffImage) -> Meaning | None:
+def vendor_meaning(image: TaggedImage) -> Meaning | None:
     """What the metadata of the instrument that wrote ``image`` mean; None for other writers.
 
     Where they say nothing of sizes, the resolution tags may.
