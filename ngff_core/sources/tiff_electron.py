@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ngff_core.sources.contract import Note
 from ngff_core.sources.tiff_meaning import Meaning, TaggedImage, parse_xml, sized
 from ngff_core.sources.tiff_resolution import CENTIMETER, INCH, resolution, resolution_unit
-from ngff_core.sources.units import Quantity, length, micrometers, positive
+from ngff_core.sources.units import Quantity, convert, length, micrometers, positive
 
 _SEM, _SFEG, _HELIOS, _THERMO_XML, _TVIPS = 34118, 34680, 34682, 34683, 37706
 _SIS_INI, _SIS = 33471, 33560
@@ -16,24 +17,40 @@ _SEM_SIZE = 3
 """Index of the pixel's size in meters among the values without a name of a Zeiss SEM."""
 _SEM_WIDTH = 1024
 """Width of the image that this size is for."""
+_SEM_ROUNDING = 0.01
+"""Largest relative difference to a size under a name, which has four digits."""
+_NAME_VALUE_UNIT = 3
 _DM_UNITS, _DM_SCALES = (65003, 65004, 65005), (65009, 65010, 65011)
 """Digital Micrograph's tags of x, y and z."""
 _TVIPS_WITH_SIZE = 2
 
 
 def zeiss_sem(image: TaggedImage) -> Meaning:
-    """Zeiss: the pixel's size under its name, else among the values without names."""
+    """Zeiss: the size of the image's pixel, with all digits where they are there.
+
+    ``AP_PIXEL_SIZE`` and the values without names are for an image of 1024 columns, whatever
+    the width of the stored one; ``AP_IMAGE_PIXEL_SIZE``, which older files lack, is not.
+    """
     found = image.page.tags.valueof(_SEM)
-    for key in ("ap_image_pixel_size", "ap_pixel_size"):
-        value = found.get(key, ())
-        if len(value) == 3 and positive(value[1]) is not None:
-            size = _readable(length(value[1], value[2]))
-            return sized({"y": size, "x": size}, f"Zeiss' {key.upper()}")
+    columns = _SEM_WIDTH / image.page.imagewidth
+    named = _sem_length(found, "ap_image_pixel_size", 1.0)
+    named = named or _sem_length(found, "ap_pixel_size", columns)
     unnamed = found.get("", ())
-    if len(unnamed) <= _SEM_SIZE or positive(unnamed[_SEM_SIZE]) is None:
-        return Meaning()
-    size = micrometers(unnamed[_SEM_SIZE] * _SEM_WIDTH / image.page.imagewidth)
-    return sized({"y": size, "x": size}, "Zeiss' SEM tag")
+    if len(unnamed) > _SEM_SIZE and positive(unnamed[_SEM_SIZE]) is not None:
+        meters = unnamed[_SEM_SIZE] * columns
+        unit = "micrometer" if named is None or named.unit is None else named.unit
+        exact = Quantity(_single(convert(meters, "meter", unit)), unit)
+        if named is None or abs(exact.value / named.value - 1) < _SEM_ROUNDING:
+            return sized({"y": exact, "x": exact}, "Zeiss' SEM tag")
+    return sized({"y": named, "x": named}, "Zeiss' SEM tag")
+
+
+def _sem_length(found: Mapping[str, Any], key: str, factor: float) -> Quantity | None:
+    value = found.get(key, ())
+    if len(value) != _NAME_VALUE_UNIT or positive(value[1]) is None:
+        return None
+    size = length(value[1] * factor, value[2])
+    return None if size is None or size.unit is None else _readable(size)
 
 
 def fei(image: TaggedImage) -> Meaning:
