@@ -70,37 +70,42 @@ class OmeTiffData:
 
 
 @dataclass(frozen=True)
-class OmeImage:
-    """An Image and its first Pixels.
+class OmePixels:
+    """The samples of an image; empty for an Image without Pixels.
 
     Attributes
     ----------
-    id, name
-        None if the document has none.
     order
         ``DimensionOrder``, such as ``XYZCT``.
     type
         Of the samples, in OME's words.
     shape
-        Lengths by t, c, z, y, x.
+        Lengths by t, c, z, y, x; c counts all samples of all channels.
     sizes
         ``PhysicalSize`` by z, y, x and ``TimeIncrement`` as t, whatever their numbers.
-    channels, planes, tiff_data
+    planes, tiff_data
         In the document's order.
     metadata_only
         Whether the samples are in no file.
     """
 
-    id: str | None
-    name: str | None
     order: str | None = None
     type: str | None = None
     shape: Mapping[str, int] = field(default_factory=dict)
     sizes: Mapping[str, Measure] = field(default_factory=dict)
-    channels: tuple[OmeChannel, ...] = ()
     planes: tuple[OmePlane, ...] = ()
     tiff_data: tuple[OmeTiffData, ...] = ()
     metadata_only: bool = False
+
+
+@dataclass(frozen=True)
+class OmeImage:
+    """An Image, its channels and its first Pixels; ``id`` and ``name`` may be absent."""
+
+    id: str | None
+    name: str | None
+    channels: tuple[OmeChannel, ...] = ()
+    pixels: OmePixels = field(default_factory=OmePixels)
 
 
 @dataclass(frozen=True)
@@ -139,30 +144,33 @@ def read_ome(root: Any) -> OmeXml:
     """The content of a document that is parsed already. Raises a ValueError for another's root."""
     if _tag(root) != "OME":
         raise ValueError(f"not OME-XML: its root element is {_tag(root)}")
-    images = tuple(_image(element) for element in _children(root, "Image"))
+    images = tuple(read_image(element) for element in _children(root, "Image"))
     binary = next(_children(root, "BinaryOnly"), None)
     return OmeXml(
         root.get("UUID"), images, None if binary is None else binary.get("MetadataFile", "")
     )
 
 
-def _image(element: Any) -> OmeImage:
+def read_image(element: Any) -> OmeImage:
+    """The content of an Image element that is parsed already."""
     pixels = next(_children(element, "Pixels"), None)
-    name = element.get("Name")
+    identifier, name = element.get("ID"), element.get("Name")
     if pixels is None:
-        return OmeImage(element.get("ID"), name)
-    lengths = {axis: _integer(pixels.get(f"Size{axis.upper()}")) for axis in "tczyx"}
-    return OmeImage(
-        id=element.get("ID"),
-        name=name,
-        order=pixels.get("DimensionOrder"),
-        type=pixels.get("Type") or pixels.get("PixelType"),
+        return OmeImage(identifier, name)
+    channels = tuple(_channels(element, pixels))
+    return OmeImage(identifier, name, channels, _read_pixels(pixels))
+
+
+def _read_pixels(element: Any) -> OmePixels:
+    lengths = {axis: _integer(element.get(f"Size{axis.upper()}")) for axis in "tczyx"}
+    return OmePixels(
+        order=element.get("DimensionOrder"),
+        type=element.get("Type") or element.get("PixelType"),
         shape={axis: n for axis, n in lengths.items() if n is not None},
-        sizes=_measures(pixels, _SIZES),
-        channels=tuple(_channels(element, pixels)),
-        planes=tuple(plane for each in _children(pixels, "Plane") for plane in _plane(each)),
-        tiff_data=tuple(_tiff_data(each) for each in _children(pixels, "TiffData")),
-        metadata_only=next(_children(pixels, "MetadataOnly"), None) is not None,
+        sizes=_measures(element, _SIZES),
+        planes=tuple(plane for each in _children(element, "Plane") for plane in _plane(each)),
+        tiff_data=tuple(_tiff_data(each) for each in _children(element, "TiffData")),
+        metadata_only=next(_children(element, "MetadataOnly"), None) is not None,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ngff_core.model.channels import Channel
@@ -214,39 +214,72 @@ def _span(corners: Sequence[Sequence[float]], axis: int) -> float:
 
 _GEOGRAPHIC = 2
 _PIXEL_IS_POINT = 2
+_NUMBERS_OF_TIEPOINT = 6
+_GEO_PLACES = ("ModelPixelScale", "ModelTiepoint", "ModelTransformation")
 _LINEAR_UNITS = {9001: "m", 9002: "ft"}
 """GeoTIFF's codes of units of length; others have names that OME-NGFF has not."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """How samples lie on a map: their sizes, and the corner of the first where it is known."""
+
+    width: float
+    height: float
+    corner: tuple[float, float] | None
 
 
 def geotiff(image: TaggedImage) -> Meaning:
     """GeoTIFF: meters of the map's projection; degrees are no length."""
     found = image.page.geotiff_tags or {}
-    scale = found.get("ModelPixelScale")
-    if not isinstance(scale, Sequence) or len(scale) < 2 or not all(map(positive, scale[:2])):
+    kept = {key: found[key] for key in _GEO_PLACES if key in found}
+    if not kept:
         return Meaning()
-    metadata = {key: found[key] for key in ("ModelPixelScale", "ModelTiepoint") if key in found}
+    metadata = {"geotiff": kept}
+    grid = _grid(found)
     unit = _LINEAR_UNITS.get(int(found.get("ProjLinearUnitsGeoKey", 0)))
-    geographic = int(found.get("GTModelTypeGeoKey", 0)) == _GEOGRAPHIC
-    if geographic or unit is None:
-        what = "degrees, which are no length" if geographic else "a unit that is not known"
-        text = f"the size of a sample: the map has {scale[0]:g} x {scale[1]:g} in {what}"
-        return Meaning(notes=(Note("unknown", text),), metadata={"geotiff": metadata})
-    sizes = {"y": length(scale[1], unit), "x": length(scale[0], unit)}
-    meaning = replace(sized(sizes, "GeoTIFF"), metadata={"geotiff": metadata})
-    return _on_map(meaning, found, scale, unit)
+    if grid is None:
+        return _unknown_map("it lies on the map by control points, or turned", metadata)
+    lengths = f"the map has {grid.width:g} x {grid.height:g}"
+    if int(found.get("GTModelTypeGeoKey", 0)) == _GEOGRAPHIC:
+        return _unknown_map(f"{lengths} degrees, which are no length", metadata)
+    if unit is None:
+        return _unknown_map(f"{lengths} in a unit that is not known", metadata)
+    sizes = {"y": length(grid.height, unit), "x": length(grid.width, unit)}
+    meaning = replace(sized(sizes, "GeoTIFF"), metadata=metadata)
+    is_point = int(found.get("GTRasterTypeGeoKey", 1)) == _PIXEL_IS_POINT
+    return _on_map(meaning, grid, unit, 0.0 if is_point else 0.5)
 
 
-def _on_map(
-    meaning: Meaning, found: Mapping[str, Any], scale: Sequence[float], unit: str
-) -> Meaning:
-    """The centre of the first sample; y counts to the south, as rows do, and northings do not."""
-    tie = found.get("ModelTiepoint")
-    if not isinstance(tie, Sequence) or len(tie) != 6:
-        return meaning
+def _unknown_map(why: str, metadata: Mapping[str, Any]) -> Meaning:
+    text = f"the size of a sample: {why}"
+    return Meaning(notes=(Note("unknown", text),), metadata=metadata)
+
+
+def _grid(found: Mapping[str, Any]) -> _Grid | None:
+    """Rows from north to south and columns from west to east; None for any other map."""
+    matrix = found.get("ModelTransformation")
+    if matrix is not None:
+        (width, turn, _, east), (other, down, _, north) = matrix[:2]
+        plain = turn == other == 0 and width > 0 > down
+        return _Grid(width, -down, (east, north)) if plain else None
+    scale, tie = found.get("ModelPixelScale"), found.get("ModelTiepoint")
+    if scale is None or not all(positive(size) for size in scale[:2]):
+        return None
+    width, height = (float(size) for size in scale[:2])
+    if tie is None or len(tie) != _NUMBERS_OF_TIEPOINT:
+        return _Grid(width, height, None)
     column, row, _, east, north, _ = (float(value) for value in tie)
-    centre = 0.0 if int(found.get("GTRasterTypeGeoKey", 1)) == _PIXEL_IS_POINT else 0.5
-    x = length(east + (centre - column) * scale[0], unit)
-    y = length(-(north - (centre - row) * scale[1]), unit)
+    return _Grid(width, height, (east - column * width, north + row * height))
+
+
+def _on_map(meaning: Meaning, grid: _Grid, unit: str, centre: float) -> Meaning:
+    """The centre of the first sample; y counts to the south, as rows do, and northings do not."""
+    if grid.corner is None:
+        return meaning
+    east, north = grid.corner
+    x = length(east + centre * grid.width, unit)
+    y = length(-(north - centre * grid.height), unit)
     positions = {axis: q for axis, q in (("y", y), ("x", x)) if q is not None}
     meaning = placed(meaning, positions, "GeoTIFF")
     text = (

@@ -33,7 +33,7 @@ def ome_meaning(image: OmeImage, channels: int | None = None) -> Meaning:
     """What OME-XML says of an image with so many ``channels``; by default as many as it says."""
     meaning = _with_times(_sizes(image), image)
     meaning = _with_position(meaning, image)
-    count = image.shape.get("c", 1) if channels is None else channels
+    count = image.pixels.shape.get("c", 1) if channels is None else channels
     meaning = with_channels(meaning, _channels(image.channels), count, _ORIGIN)
     name = text_or_none(image.name)
     if name is None:
@@ -46,8 +46,8 @@ def ome_meaning(image: OmeImage, channels: int | None = None) -> Meaning:
 
 def _sizes(image: OmeImage) -> Meaning:
     """Physical sizes; a size in a unit that is no length (``pixel``) is unknown."""
-    found = {axis: length(m.value, m.unit) for axis, m in image.sizes.items() if axis != "t"}
-    increment = image.sizes.get("t")
+    found = {axis: length(m.value, m.unit) for axis, m in image.pixels.sizes.items() if axis != "t"}
+    increment = image.pixels.sizes.get("t")
     found["t"] = None if increment is None else duration(increment.value, increment.unit)
     known = {a: q for a, q in found.items() if q is not None and q.unit is not None}
     meaning = sized(known, _ORIGIN)
@@ -64,9 +64,9 @@ def _sizes(image: OmeImage) -> Meaning:
 
 def _with_times(meaning: Meaning, image: OmeImage) -> Meaning:
     """The time step from the planes' times, where the image gives none."""
-    if "t" in meaning.placement.scale or image.shape.get("t", 1) < 2:
+    if "t" in meaning.placement.scale or image.pixels.shape.get("t", 1) < 2:
         return meaning
-    times = _times(image.planes)
+    times = _times(image.pixels.planes)
     steps = [after - before for before, after in pairwise(times)]
     if not steps or not any(steps):
         return meaning
@@ -111,13 +111,13 @@ def _seconds(measure: Measure | None) -> float | None:
 
 def _with_position(meaning: Meaning, image: OmeImage) -> Meaning:
     """The stage's position at the first plane, where its unit is a length."""
-    planes = sorted((p for p in image.planes if p.position), key=lambda p: (p.t, p.c, p.z))
+    planes = sorted((p for p in image.pixels.planes if p.position), key=lambda p: (p.t, p.c, p.z))
     if not planes:
         return meaning
     found = {axis: length(m.value, m.unit) for axis, m in planes[0].position.items()}
     known = {a: q for a, q in found.items() if q is not None and q.unit is not None}
     notes = _unusable(found)
-    falling = "z" in known and _falls(planes, image.shape.get("z", 1))
+    falling = "z" in known and _falls(planes, image.pixels.shape.get("z", 1))
     if falling:
         del known["z"]
         text = "positions along z: they decrease from plane to plane, which a pyramid cannot say"

@@ -58,8 +58,8 @@ def first_ome_image(tif: TiffFile) -> int | None:
     if not tif.ome_metadata:
         return None
     images = parse_ome(tif.ome_metadata).images
-    stored = [i for i, image in enumerate(images) if image.tiff_data]
-    stored += [i for i, image in enumerate(images) if not image.metadata_only]
+    stored = [i for i, image in enumerate(images) if image.pixels.tiff_data]
+    stored += [i for i, image in enumerate(images) if not image.pixels.metadata_only]
     return stored[0] if stored else None
 
 

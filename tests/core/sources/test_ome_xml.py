@@ -32,9 +32,9 @@ def test_everything_of_each_schema(date):
     """The namespace's date, and its absence, change nothing."""
     (image,) = parse_ome(document(BODY, date)).images
     assert (image.id, image.name) == ("Image:0", "a <b>")
-    assert (image.order, image.type) == ("XYZCT", "uint16")
-    assert image.shape == {"t": 2, "c": 4, "z": 3, "y": 4, "x": 5}
-    assert image.sizes == {
+    assert (image.pixels.order, image.pixels.type) == ("XYZCT", "uint16")
+    assert image.pixels.shape == {"t": 2, "c": 4, "z": 3, "y": 4, "x": 5}
+    assert image.pixels.sizes == {
         "t": Measure(7.0, "s"),
         "z": Measure(0.3, "µm"),
         "y": Measure(0.2, "µm"),
@@ -44,7 +44,7 @@ def test_everything_of_each_schema(date):
         OmeChannel("DAPI", 0x0000FFFF),
         OmeChannel(None, 0xFF0000FF, 3, Measure(525.0, "nm")),
     )
-    (plane,) = image.planes
+    (plane,) = image.pixels.planes
     assert (plane.z, plane.c, plane.t) == (0, 1, 1)
     assert plane.delta_t == Measure(0.5, "s")
     assert plane.position == {
@@ -52,8 +52,8 @@ def test_everything_of_each_schema(date):
         "y": Measure(-2.5, "reference frame"),
     }
     uuid = "urn:uuid:00000000-0000-4000-8000-000000000000"
-    assert image.tiff_data == (OmeTiffData(2, 1, 0, 1, 2, "b.tif", uuid),)
-    assert not image.metadata_only
+    assert image.pixels.tiff_data == (OmeTiffData(2, 1, 0, 1, 2, "b.tif", uuid),)
+    assert not image.pixels.metadata_only
 
 
 @pytest.mark.parametrize("date", ["2007-06", "2008-02", "2008-09"])
@@ -69,14 +69,14 @@ def test_channels_times_and_positions_of_old_schemas(date):
  TheT="0"><PlaneTiming DeltaT="1.5" ExposureTime="0.1"/><StagePosition PositionX="3"/></Plane>
  </Pixels></Image>"""
     (image,) = parse_ome(document(body, date)).images
-    assert image.type == "uint8"
-    assert image.sizes == {"x": Measure(0.5, "µm")}
+    assert image.pixels.type == "uint8"
+    assert image.pixels.sizes == {"x": Measure(0.5, "µm")}
     assert image.channels == (
         OmeChannel("GFP", 0x00FF00FF, 1, Measure(509.0, "nm")),
         OmeChannel(None, None, 3),
     )
-    assert image.tiff_data == (OmeTiffData(ifd=0, plane_count=4),)
-    (plane,) = image.planes
+    assert image.pixels.tiff_data == (OmeTiffData(ifd=0, plane_count=4),)
+    (plane,) = image.pixels.planes
     assert plane.delta_t == Measure(1.5, "s")
     assert plane.position == {"x": Measure(3.0, "reference frame")}
 
@@ -85,8 +85,8 @@ def test_metadata_only_and_binary_only():
     """Images without samples, and files that refer to another for their metadata."""
     body = '<Image ID="Image:0"><Pixels SizeX="1"><MetadataOnly/></Pixels></Image><Image/>'
     first, second = parse_ome(document(body)).images
-    assert first.metadata_only
-    assert second.shape == {}
+    assert first.pixels.metadata_only
+    assert second.pixels.shape == {}
     reference = '<BinaryOnly MetadataFile="a.companion.ome" UUID="urn:uuid:1"/>'
     found = parse_ome(document(reference, attributes='UUID="urn:uuid:2"'))
     assert (found.uuid, found.binary_only, found.images) == ("urn:uuid:2", "a.companion.ome", ())
@@ -97,8 +97,8 @@ def test_sizes_that_are_no_numbers_are_absent(text):
     """Rather than an error."""
     body = f'<Image><Pixels PhysicalSizeX="{text}" SizeX="{text}"/></Image>'
     (image,) = parse_ome(document(body)).images
-    assert image.sizes == {}
-    assert image.shape == {}
+    assert image.pixels.sizes == {}
+    assert image.pixels.shape == {}
 
 
 @pytest.mark.parametrize("text", ["", "<OME", "<a/>", "<OME><Image></OME>"])
@@ -150,11 +150,11 @@ def test_the_same_as_ome_types(data):
     written = model.OME(images=[model.Image(name=name, pixels=pixels)]).to_xml()
     (image,) = parse_ome(written).images
     assert image.name == name
-    assert image.sizes["x"] == Measure(size, unit)
-    assert image.sizes["t"] == Measure(pixels.time_increment, "ms")
-    assert image.shape["t"] == pixels.size_t
+    assert image.pixels.sizes["x"] == Measure(size, unit)
+    assert image.pixels.sizes["t"] == Measure(pixels.time_increment, "ms")
+    assert image.pixels.shape["t"] == pixels.size_t
     assert image.channels[0].name == name
     # The schema's default color is not written.
     assert image.channels[0].color in (color & 0xFFFFFFFF, None if color == -1 else 0)
-    assert image.planes[0].position["x"] == Measure(-size, unit)
-    assert image.planes[0].delta_t == Measure(size, "s")
+    assert image.pixels.planes[0].position["x"] == Measure(-size, unit)
+    assert image.pixels.planes[0].delta_t == Measure(size, "s")

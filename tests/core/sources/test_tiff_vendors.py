@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from ngff_core.model.channels import Channel
+from ngff_core.sources import tiff_microscopes
 from ngff_core.sources.tiff_meaning import Meaning, TaggedImage
 from ngff_core.sources.tiff_microscopes import lsm, stk
 from ngff_core.sources.tiff_sizes import read_meaning
@@ -327,18 +328,16 @@ def test_a_streak_camera_s_image_has_no_sizes_of_space(written):
 # --- light microscopes -----------------------------------------------------------------
 
 
-def micromanager(path, plane, summary=None, data=PLANE):
+def micromanager(path, plane, summary=None, axes="YX"):
+    """The summary lies behind the file's header, where tifffile writes none."""
     tag = (51123, TEXT, 0, json.dumps(plane), True)
-    # Uniform pages: tifffile finds the summary after the file's header, with a magic number.
-    tifffile.imwrite(path, data, photometric="minisblack", metadata=None, extratags=[tag])
+    tifffile.imwrite(path, PLANE, photometric="minisblack", metadata=None, extratags=[tag])
     if summary is None:
         return meaning_of(path)
     with tifffile.TiffFile(path) as tif:
-        image = TaggedImage(tif, tif.series[0], tif.pages.first)
         found = SimpleNamespace(micromanager_metadata={"Summary": summary})
-        from ngff_core.sources.tiff_microscopes import micromanager as read
-
-        return read(TaggedImage(found, image.series, image.page))
+        series = SimpleNamespace(axes=axes, shape=(2, 32, 48)[-len(axes) :])
+        return tiff_microscopes.micromanager(TaggedImage(found, series, tif.pages.first))
 
 
 def test_micromanager_page(tmp_path):
@@ -360,7 +359,8 @@ def test_micromanager_summary(tmp_path):
         "ChNames": ["DAPI", "BF"],
         "ChColors": [-16776961, -1],
     }
-    found = micromanager(tmp_path / "a.tif", {}, summary, np.zeros((2, 32, 48), "u2"))
+    found = micromanager(tmp_path / "a.tif", {}, summary, "CYX")
+    assert found.channels == (Channel("DAPI", "0000FF"), Channel("BF"))
     assert found.placement.scale == {"t": 1500.0, "z": 2.0, "y": 0.65, "x": 0.65}
     assert found.placement.units["t"] == "millisecond"
 
@@ -485,6 +485,29 @@ def test_maps_in_other_units(written, model, unit, words):
     found = written(tags=geo(model, unit))
     assert found.placement.scale == {}
     assert words in notes_of(found)
+
+
+MATRIX = (900.0, 0.0, 0.0, 1000.0, 0.0, -919.0, 0.0, 5000.0, *(0.0,) * 7, 1.0)
+
+
+def test_a_map_by_a_matrix(written):
+    """As by a corner, where it does not turn the image."""
+    tags = [(34264, DOUBLE, 16, MATRIX, True), geo()[2]]
+    found = written(tags=tags)
+    assert sizes(found)[0] == {"y": 919.0, "x": 900.0}
+    assert found.placement.translation == {"x": 1450.0, "y": -4540.5}
+    turned = (900.0, 5.0, *MATRIX[2:])
+    found = written(tags=[(34264, DOUBLE, 16, turned, True), geo()[2]])
+    assert found.placement.scale == {}
+    assert "by control points, or turned" in notes_of(found)
+
+
+def test_a_map_by_control_points(written):
+    """No one size."""
+    points = (0.0, 0.0, 0.0, 1.0, 2.0, 0.0) * 3
+    found = written(tags=[(33922, DOUBLE, 18, points, True), geo()[2]])
+    assert found.placement.scale == {}
+    assert "by control points, or turned" in notes_of(found)
 
 
 # --- what cannot be read ---------------------------------------------------------------
