@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ngff_core.model.channels import Channel
+from ngff_core.sources import open_source
 from ngff_core.sources.ome_xml import parse_ome
 from ngff_core.sources.tiff_imagej import ramp_color
 from ngff_core.sources.tiff_meaning import filled
@@ -234,11 +235,12 @@ def test_channels_of_imagej(tmp_path):
     assert found.origins["channels"] == "ImageJ"
 
 
-def test_labels_of_slices_name_no_channels(tmp_path):
+@pytest.mark.parametrize("labels", [["a", "b", "c", "d"], ["a", "b"]])
+def test_labels_of_slices_name_no_channels(tmp_path, labels):
     """There is one for each plane, and the number of channels may be the same by chance."""
     path = tmp_path / "a.tif"
     data = np.zeros((2, 2, 16, 24), "u2")
-    about = {"axes": "ZCYX", "Labels": ["a", "b", "c", "d"]}
+    about = {"axes": "ZCYX", "Labels": labels}
     tifffile.imwrite(path, data, imagej=True, metadata=about)
     assert meaning_of(path).channels == ()
 
@@ -560,6 +562,7 @@ def test_what_only_one_source_says_of_a_channel_is_filled_in():
         ((118.11, 118.11), "CENTIMETER", None),
         ((118, 118), "CENTIMETER", None),
         ((28, 28), "CENTIMETER", None),
+        ((142, 142), "CENTIMETER", None),
         ((90, 90), "CENTIMETER", None),
         ((10, 10), "INCH", None),
         ((40_000, 40_000), "NONE", None),
@@ -655,3 +658,42 @@ def test_tifffile_s_own_files_without_sizes_have_none(tmp_path):
     """The usual array."""
     tifffile.imwrite(tmp_path / "a.tif", STACK, photometric="minisblack")
     assert meaning_of(tmp_path / "a.tif") == Meaning()
+
+
+# --- as a source -----------------------------------------------------------------------
+
+
+def test_a_source_has_all_that_its_file_means(tmp_path, stored):
+    """Sizes, position, channels, origins and notes, from any store."""
+    about = {
+        "axes": "CYX",
+        "Name": "cells",
+        "PhysicalSizeX": 0.5,
+        "PhysicalSizeY": 0.5,
+        "Channel": {"Name": ["DAPI", "GFP"], "Color": [65535, 16711935]},
+        "Plane": {
+            "PositionX": [3.0, 3.0],
+            "PositionXUnit": ["µm", "µm"],
+            "PositionY": [4.0, 4.0],
+            "PositionYUnit": ["µm", "µm"],
+        },
+    }
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros((2, 16, 24), "u2"), photometric="minisblack", metadata=about)
+    with open_source(stored(path)) as source:
+        image, found = source.image, source.about
+        assert image.name == "cells"
+        assert (image.scale["x"], image.axes_units["x"]) == (0.5, "micrometer")
+        assert (image.translation["x"], image.translation["y"]) == (3.0, 4.0)
+        assert found.channels == (Channel("DAPI", "0000FF"), Channel("GFP", "00FF00"))
+        assert found.origins["scale"] == "OME-XML"
+        assert any("stage's position" in str(note) for note in found.notes)
+
+
+def test_a_source_says_that_its_resolution_is_a_printer_s(tmp_path):
+    """And that its size is unknown."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, PLANE, metadata=None, resolution=(300, 300), resolutionunit="INCH")
+    with open_source(path) as source:
+        assert source.image.scale == {"y": 1.0, "x": 1.0}
+        assert any("300 dots per inch" in str(note) for note in source.about.notes)

@@ -537,3 +537,21 @@ def test_a_vendor_without_sizes_leaves_the_resolution_tags(written):
         resolutionunit="CENTIMETER",
     )
     assert sizes(found) == square(0.25)
+
+
+def test_names_of_a_vendor_go_with_sizes_of_the_resolution_tags(written):
+    """Each from where it is."""
+    found = written(
+        software="MetaSeries",
+        description='<MetaData><PlaneInfo><prop id="_IllumSetting_" value="FITC"/></PlaneInfo>'
+        "</MetaData>",
+        resolution=(40_000, 40_000),
+        resolutionunit="CENTIMETER",
+    )
+    assert sizes(found) == square(0.25)
+    assert found.channels == (Channel("FITC"),)
+    assert found.origins == {
+        "scale": "XResolution tag",
+        "units": "XResolution tag",
+        "channels": "MetaSeries' illumination",
+    }
