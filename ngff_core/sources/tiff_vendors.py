@@ -47,6 +47,7 @@ _NOT_AS_EXPECTED = (
 """What parsing raises; errors of the file system and of storage are not among them."""
 _DM_SCALE = 65009
 _THERMO_XML = 34683
+_ARTIST = 315
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,17 @@ class _Vendor:
     read: Callable[[TaggedImage], Meaning]
 
 
+def _is_streak(page: TiffPage) -> bool:
+    # Text in brackets alone may be anybody's.
+    artist = page.tags.valueof(_ARTIST, "")
+    return page.is_streak and str(artist).startswith("Copyright Hamamatsu")
+
+
+def _is_digital_micrograph(page: TiffPage) -> bool:
+    # Other writers give tags with these numbers to their own attributes.
+    return _DM_SCALE in page.tags and not (page.is_nuvu or page.is_epics)
+
+
 _VENDORS: tuple[_Vendor, ...] = (
     _Vendor("Aperio SVS", lambda p: p.is_svs or p.is_motic or p.is_mikroscan, svs),
     _Vendor("Hamamatsu NDPI", lambda p: p.is_ndpi, ndpi),
@@ -66,7 +78,7 @@ _VENDORS: tuple[_Vendor, ...] = (
     _Vendor("Ventana BIF", lambda p: p.parent.is_bif, bif),
     _Vendor("Philips TIFF", lambda p: p.parent.is_philips, philips),
     _Vendor("Huron TIFF", lambda p: p.is_huron, huron),
-    _Vendor("Zeiss LSM", lambda p: p.parent.is_lsm, lsm),
+    _Vendor("Zeiss LSM", lambda p: p.parent.is_lsm and not p.is_reduced, lsm),
     _Vendor("MetaMorph STK", lambda p: p.is_stk, stk),
     _Vendor("MetaSeries", lambda p: p.parent.is_metaseries, metaseries),
     _Vendor("Olympus FluoView", lambda p: p.is_fluoview, fluoview),
@@ -77,8 +89,8 @@ _VENDORS: tuple[_Vendor, ...] = (
     _Vendor("FEI", lambda p: p.is_fei or _THERMO_XML in p.tags, fei),
     _Vendor("TVIPS", lambda p: p.is_tvips, tvips),
     _Vendor("JEOL", lambda p: p.tags.valueof(271) == "JEOL Ltd.", jeol),
-    _Vendor("Digital Micrograph", lambda p: _DM_SCALE in p.tags, digital_micrograph),
-    _Vendor("Hamamatsu streak", lambda p: p.is_streak, streak),
+    _Vendor("Digital Micrograph", _is_digital_micrograph, digital_micrograph),
+    _Vendor("Hamamatsu streak", _is_streak, streak),
     _Vendor("GeoTIFF", lambda p: p.is_geotiff, geotiff),
 )
 """In the order in which they are tried."""

@@ -320,9 +320,13 @@ def test_digital_micrograph(written):
 def test_a_streak_camera_s_image_has_no_sizes_of_space(written):
     """x is wavelength, y is time."""
     text = '[Application],Date="1/1/2020",Software="HPD-TA"'
-    found = written(description=text, resolution=(40_000, 40_000), resolutionunit="CENTIMETER")
+    more = {"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}
+    artist = [text_tag(315, "Copyright Hamamatsu GmbH, 2018")]
+    found = written(tags=artist, description=text, **more)
     assert found.placement.scale == {}
     assert "x is the wavelength and y the time" in notes_of(found)
+    # Brackets of another writer.
+    assert sizes(written(description="[[0, 1], [2, 3]]", **more)) == square(0.25)
 
 
 # --- light microscopes -----------------------------------------------------------------
