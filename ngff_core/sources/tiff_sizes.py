@@ -26,12 +26,12 @@ from ngff_core.sources.tiff_resolution import (
     stated_resolution,
 )
 from ngff_core.sources.tiff_vendors import vendor_meaning
-from ngff_core.sources.units import duration, is_no_unit, length, positive
+from ngff_core.sources.units import duration, is_no_unit, length, positive, unit_name
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-__all__ = ["Meaning", "read_meaning", "read_sizes"]
+__all__ = ["Meaning", "read_meaning", "read_sizes", "unit_name"]
 
 
 @dataclass(frozen=True)
