@@ -20,14 +20,13 @@ from ngff_core.sources.base import Reader, as_format_error, check_array, clip_un
 from ngff_core.sources.contract import (
     ImageDescription,
     Pins,
-    Placement,
     Samples,
     SourceIdentity,
     SourceImages,
 )
 from ngff_core.sources.tiff_axes import axis_names
 from ngff_core.sources.tiff_checks import check_readable
-from ngff_core.sources.tiff_sizes import read_sizes
+from ngff_core.sources.tiff_sizes import first_ome_image, read_meaning
 from ngff_core.sources.tifffile_compat import declared_shape, open_path, open_stream
 from ngff_core.sources.zarr_nodes import open_fused
 from ngff_core.storage import LocalFiles, ObjectInfo, ObjectStore
@@ -74,15 +73,19 @@ def _source(
     try:
         array = open_fused(series.aszarr(level=0, read_only=True), 3)
         check_array(array.shape, np.dtype(array.dtype), store.uri)
-        sizes = read_sizes(tif, series)
+        meaning = read_meaning(tif, series, first_ome_image(tif))
         reader = Reader(array, store.uri, tuple(array.shape), np.dtype(array.dtype))
         axes = axis_names(series.axes)
         image = ImageDescription(
-            name=sizes.name if isinstance(sizes.name, str) else None,
+            name=meaning.name,
             axes=axes,
             shape=reader.shape,
             dtype=reader.dtype.str,
-            placement=Placement(sizes.scale, sizes.units),
+            placement=meaning.placement,
+            channels=meaning.channels,
+            origins=meaning.origins,
+            notes=meaning.notes,
+            metadata=meaning.metadata,
         )
         unit = clip_unit(array.chunks, reader.shape)
         return SourceImages(

@@ -1,157 +1,129 @@
-"""Pixel sizes, time steps, units and name of a TIFF image, from OME or ImageJ metadata.
+"""What the metadata of a TIFF mean: sizes, units, position, times, channels and name.
 
-The resolution tags of any other TIFF are instructions for a printer (72, 96, 300 dots per
-inch, whatever the image shows) and are ignored.
+The writer decides how: see ``tiff_ome``, ``tiff_imagej``, ``tiff_vendors`` (slides and
+instruments) and ``tiff_resolution`` (all others).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPageSeries
+from ngff_core.sources.ome_xml import parse_ome
+from ngff_core.sources.tiff_imagej import imagej_meaning
+from ngff_core.sources.tiff_meaning import (
+    Meaning,
+    TaggedImage,
+    join,
+    sized,
+)
+from ngff_core.sources.tiff_ome import ome_meaning
+from ngff_core.sources.tiff_resolution import (
+    NO_UNIT,
+    resolution,
+    resolution_unit,
+    stated_resolution,
+)
+from ngff_core.sources.tiff_vendors import vendor_meaning
+from ngff_core.sources.units import duration, is_no_unit, length, positive, unit_name
 
-_X_RESOLUTION, _Y_RESOLUTION = 282, 283
-"""TIFF tags: pixels per unit, as (numerator, denominator)."""
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+__all__ = ["Meaning", "read_meaning", "read_sizes", "unit_name"]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Size of a sample and its unit by axis name, and the image's name.
+    """Size of a sample and its unit by axis name, and the image's name."""
 
-    Axes without a known size are left out; so are units that are unknown.
-    """
-
-    scale: dict[str, float]
-    units: dict[str, str]
-    """UDUNITS names, such as ``micrometer``."""
+    scale: Mapping[str, float]
+    units: Mapping[str, str]
     name: object = None
 
 
 def read_sizes(tif: TiffFile, series: TiffPageSeries) -> Sizes:
-    """Sizes, units and name of a series; empty for files of neither OME nor ImageJ."""
-    if series.kind == "ome" and tif.ome_metadata:
-        return _ome_sizes(tif.ome_metadata)
-    if series.kind == "imagej" and tif.imagej_metadata:
-        return _imagej_sizes(tif, tif.imagej_metadata)
-    return Sizes({}, {})
+    """Sizes, units and name of the first image of a file."""
+    number = first_ome_image(tif) if series.kind == "ome" else None
+    if number is not None:
+        meaning = ome_meaning(parse_ome(tif.ome_metadata or "").images[number])
+    else:
+        meaning = read_meaning(tif, series, None)
+    return Sizes(meaning.placement.scale, meaning.placement.units, meaning.name)
 
 
-_OME_ATTRIBUTES = {
-    "t": ("TimeIncrement", "s"),
-    "z": ("PhysicalSizeZ", "µm"),
-    "y": ("PhysicalSizeY", "µm"),
-    "x": ("PhysicalSizeX", "µm"),
-}
-"""Attribute of OME's Pixels element and OME's default unit, for each axis."""
-
-
-def _ome_sizes(document: str) -> Sizes:
-    """Sizes, units and name of the first image in an OME-XML document."""
-    from xml.etree import ElementTree as ET
-
-    root = ET.fromstring(document)
-    image = next(_elements(root, "Image"), None)
-    pixels = next(_elements(root, "Pixels"), None)
-    if image is None or pixels is None:
-        return Sizes({}, {})
-    scale, units = {}, {}
-    for dim, (attribute, default) in _OME_ATTRIBUTES.items():
-        size = _positive(pixels.get(attribute))
-        if size is None:
-            continue
-        scale[dim] = size
-        unit = unit_name(pixels.get(f"{attribute}Unit", default))
-        if unit is not None:
-            units[dim] = unit
-    return Sizes(scale, units, image.get("Name"))
-
-
-def _elements(root: Any, tag: str) -> Iterator[Any]:
-    # The namespace has the schema's date, which does not matter here.
-    return (element for element in root.iter() if element.tag.rpartition("}")[2] == tag)
-
-
-def _imagej_sizes(tif: TiffFile, metadata: dict[str, Any]) -> Sizes:
-    """Sizes of an ImageJ file: x and y from the resolution tags, which count pixels per unit;
-    z, t and the units from ImageJ's own text."""
-    tags = tif.pages.first.tags
-    sizes = {
-        "x": _size_of_pixel(tags.valueof(_X_RESOLUTION)),
-        "y": _size_of_pixel(tags.valueof(_Y_RESOLUTION)),
-        "z": _positive(metadata.get("spacing")),
-        "t": _positive(metadata.get("finterval")),
-    }
-    scale = {d: s for d, s in sizes.items() if s is not None}
-    units = {}
-    for dim in scale:
-        key = {"t": "tunit", "y": "yunit", "z": "zunit"}.get(dim, "unit")
-        default = "s" if dim == "t" else metadata.get("unit")
-        unit = unit_name(metadata.get(key, default))
-        if unit is not None:
-            units[dim] = unit
-    return Sizes(scale, units)
-
-
-def _size_of_pixel(resolution: Any) -> float | None:
-    """Units per pixel from a resolution tag; None if it is not a fraction of positive numbers."""
-    if not isinstance(resolution, tuple) or len(resolution) != 2 or not all(resolution):
+def first_ome_image(tif: TiffFile) -> int | None:
+    """Number of the first OME Image with samples; None for files that are not OME."""
+    if not tif.ome_metadata:
         return None
-    return float(resolution[1]) / float(resolution[0])
+    images = parse_ome(tif.ome_metadata).images
+    stored = [i for i, image in enumerate(images) if image.pixels.tiff_data]
+    stored += [i for i, image in enumerate(images) if not image.pixels.metadata_only]
+    return stored[0] if stored else None
 
 
-def _positive(text: Any) -> float | None:
-    """``text`` as a number; None if it is not a positive, finite one."""
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        return None
-    return value if 0 < value < float("inf") else None
+def read_meaning(tif: TiffFile, series: TiffPageSeries, ome_image: int | None) -> Meaning:
+    """What the metadata say of the image in ``series``.
 
-
-_UNITS = {
-    "å": "angstrom",
-    "angstrom": "angstrom",
-    "pm": "picometer",
-    "nm": "nanometer",
-    "um": "micrometer",
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "dm": "decimeter",
-    "m": "meter",
-    "km": "kilometer",
-    "in": "inch",
-    "inch": "inch",
-    "inches": "inch",
-    "ft": "foot",
-    "ns": "nanosecond",
-    "us": "microsecond",
-    "ms": "millisecond",
-    "s": "second",
-    "sec": "second",
-    "min": "minute",
-    "h": "hour",
-    "d": "day",
-}
-
-
-def unit_name(text: object) -> str | None:
-    r"""The UDUNITS name of a unit as OME and ImageJ abbreviate it; None if it is not known.
-
-    >>> unit_name("µm"), unit_name("\\u00B5m"), unit_name("pixel")
-    ('micrometer', 'micrometer', None)
+    ``ome_image`` is the number of the OME Image that the samples belong to; None for a file, or
+    an image, that OME-XML does not describe. The colors of a page's samples and its palette are
+    not looked at.
     """
-    if not isinstance(text, str):
-        return None
-    # The micro sign, the Greek letter mu, and the escape that ImageJ writes for it.
-    plain = text.strip().lower()
-    for micro in ("\\u00b5", "\u00b5", "\u03bc"):
-        plain = plain.replace(micro, "u")
-    if plain in _UNITS:
-        return _UNITS[plain]
-    american = plain.replace("metre", "meter").removesuffix("s")
-    return american if american in _UNITS.values() else None
+    image = TaggedImage(tif, series, series.keyframe)
+    if ome_image is not None and tif.ome_metadata:
+        return ome_meaning(parse_ome(tif.ome_metadata).images[ome_image], image.channels)
+    meaning = vendor_meaning(image)
+    if meaning is not None:
+        return meaning
+    if image.page.is_imagej and tif.imagej_metadata:
+        return imagej_meaning(tif.imagej_metadata, image.page, series)
+    if image.page.is_shaped:
+        return _shaped_meaning(image.page)
+    return stated_resolution(image.page)
+
+
+# --- tifffile's own JSON ---------------------------------------------------------------
+
+
+def _shaped_meaning(page: TiffPage) -> Meaning:
+    """Sizes in the metadata that were given to tifffile: those of ImageJ's or of OME's names."""
+    text = _json(page)
+    unit = text.get("unit")
+    sizes = {axis: _ome_named(text, axis) for axis in "zyx"}
+    time = positive(text.get("TimeIncrement"))
+    sizes["t"] = duration(time, text.get("TimeIncrementUnit", "s"))
+    if not is_no_unit(unit):
+        sizes["z"] = sizes["z"] or length(text.get("spacing"), text.get("zunit", unit))
+        sizes.update({axis: sizes[axis] or size for axis, size in _plane(page, unit).items()})
+    interval = positive(text.get("finterval"))
+    sizes["t"] = sizes["t"] or duration(interval, text.get("tunit", "s"))
+    meaning = sized(sizes, "tifffile's description")
+    if {"y", "x"} & set(meaning.placement.scale):
+        return meaning
+    return join(meaning, stated_resolution(page))
+
+
+def _json(page: TiffPage) -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads(page.shaped_description or "")
+    except ValueError:
+        # An older tifffile wrote the shape only.
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _ome_named(text: Mapping[str, Any], axis: str) -> Any:
+    name = f"PhysicalSize{axis.upper()}"
+    return length(positive(text.get(name)), text.get(f"{name}Unit", "µm"))
+
+
+def _plane(page: TiffPage, unit: Any) -> dict[str, Any]:
+    """Sizes by resolution tags without a unit of their own, which count pixels per ``unit``."""
+    found = resolution(page)
+    if found is None or resolution_unit(page) not in (None, NO_UNIT) or found == (1.0, 1.0):
+        return {}
+    x, y = found
+    return {"y": length(1 / y, unit), "x": length(1 / x, unit)}
