@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import json
 import struct
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 
-def open_path(path: Path) -> TiffFile:
-    """A TIFF file on the local disk, with the other files of its series where there are any."""
+def open_tiff(file: Any, name: str) -> TiffFile:
+    """A TIFF file by itself: tifffile does not look for other files of its series.
+
+    ``file`` is a binary stream, or an object whose ``open()`` gives one; the latter can be closed
+    and is opened again when it is read.
+    """
     from tifffile import TiffFile
 
-    return TiffFile(path)
-
-
-def open_stream(stream: Any, name: str) -> TiffFile:
-    """A TIFF file in an opened stream, by itself: other files of its series are not looked for."""
-    from tifffile import TiffFile
-
-    return TiffFile(stream, name=name, _multifile=False)
+    return TiffFile(file, name=name, _multifile=False)
 
 
 def is_contiguous(series: TiffPageSeries) -> bool:

@@ -1,0 +1,216 @@
+"""One image of a TIFF file: its description, and its samples once they are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ngff_core.errors import SourceFormatError
+from ngff_core.model.channels import Channel
+from ngff_core.sources.base import Reader, check_array, clip_unit
+from ngff_core.sources.contract import (
+    ImageDescription,
+    Note,
+    Placement,
+    Role,
+    Samples,
+)
+from ngff_core.sources.tiff_colors import Colors, read_colors
+from ngff_core.sources.tiff_sizes import Sizes, read_sizes
+from ngff_core.sources.tiff_views import (
+    Form,
+    JoinChannels,
+    Orient,
+    Squeeze,
+    final_form,
+    final_view,
+)
+from ngff_core.sources.zarr_nodes import open_fused
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+    from ngff_core.sources.tiff_files import TiffSource
+
+
+@dataclass(frozen=True)
+class OmeReference:
+    """Where an image is described in OME-XML.
+
+    Attributes
+    ----------
+    root
+        The root element of the document, which may be in another file.
+    number
+        Of the Image element.
+    """
+
+    root: Any
+    number: int
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The pages of an image, and what its axes are called.
+
+    Attributes
+    ----------
+    series
+        All pages, in files that are there.
+    axes
+        Of the series; the samples of a pixel are an axis of their own.
+    """
+
+    series: TiffPageSeries
+    axes: tuple[str, ...]
+
+    @property
+    def form(self) -> Form:
+        """Axes, shape and dtype as they are stored."""
+        shape = tuple(int(n) for n in self.series.shape)
+        return Form(self.axes, shape, np.dtype(self.series.dtype))
+
+
+@dataclass(frozen=True)
+class TiffImage:
+    """One image as it is stored.
+
+    Attributes
+    ----------
+    form
+        Of the stored samples, as far as is known before its files are opened.
+    kind
+        tifffile's word for the layout, or one of this package.
+    open_pages
+        Finds all pages, and checks that they are there. Called once for each opening.
+    page
+        A page with the tags of the image; None if its files are not opened yet.
+    series
+        For readers of metadata: the image's series, or one of ``page`` alone.
+    """
+
+    form: Form
+    kind: str
+    open_pages: Callable[[], Stored]
+    page: TiffPage | None = None
+    series: TiffPageSeries | None = None
+    name: str | None = None
+    role: Role = "image"
+    notes: tuple[Note, ...] = ()
+    channels: tuple[Channel, ...] = ()
+    ome: OmeReference | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def colors(self) -> Colors:
+        """Channels and notes by the tags of the image's page, and the steps to what is given."""
+        if self.page is None:
+            colors = Colors((JoinChannels(),))
+        else:
+            colors = read_colors(self.page, self.kind, self.form)
+        return (
+            replace(colors, steps=(*colors.steps, Squeeze())) if self.kind in _COMPOSED else colors
+        )
+
+
+_COMPOSED = frozenset(("ome", "mmstack", "ndtiff"))
+"""Kinds whose metadata give lengths for all of t, c and z, also for those that are 1."""
+
+
+def ome_image_index(image: TiffImage) -> int | None:
+    """Number of the Image element of OME-XML that the samples are of; None without OME-XML."""
+    return None if image.ome is None else image.ome.number
+
+
+def describe(image: TiffImage, tif: TiffFile, uri: str) -> ImageDescription:
+    """The image for the reader contract; no sample is read."""
+    colors = image.colors
+    form = final_form(image.form, colors.steps)
+    check_array(form.shape, form.dtype, uri)
+    sizes = _sizes(image, tif)
+    name = image.name or (sizes.name if isinstance(sizes.name, str) else None)
+    channels = image.channels or _channels(colors, form)
+    origin = {"channels": colors.origin} if channels and not image.channels else {}
+    return ImageDescription(
+        name=name,
+        axes=form.axes,
+        shape=form.shape,
+        dtype=form.dtype.str,
+        placement=_turned(Placement(sizes.scale, sizes.units), colors),
+        channels=channels,
+        role=image.role,
+        origins={**origin, **image.origins},
+        notes=(*image.notes, *colors.notes),
+    )
+
+
+def _channels(colors: Colors, form: Form) -> tuple[Channel, ...]:
+    """The samples of a pixel as channels, where these are all the channels there are."""
+    count = form.shape[form.axes.index("c")] if "c" in form.axes else 1
+    return colors.channels if len(colors.channels) == count else ()
+
+
+def _sizes(image: TiffImage, tif: TiffFile) -> Sizes:
+    if image.ome is not None:
+        from ngff_core.sources.ome_planes import without_planes
+
+        document = without_planes(image.ome.root, image.ome.number)
+        found: Any = SimpleNamespace(ome_metadata=document)
+        of_ome: Any = SimpleNamespace(kind="ome")
+        return read_sizes(found, of_ome)
+    return Sizes({}, {}) if image.series is None else read_sizes(tif, image.series)
+
+
+def _turned(placement: Placement, colors: Colors) -> Placement:
+    """Sizes and positions of an image that is turned: what was y's is x's."""
+    for step in colors.steps:
+        if not isinstance(step, Orient):
+            continue
+        # Where the first sample lies after axes were reversed depends on the image's length.
+        translation = {
+            axis: value
+            for axis, value in _swapped(placement.translation, step).items()
+            if axis not in step.reverses
+        }
+        placement = Placement(
+            _swapped(placement.scale, step),
+            _swapped(placement.units, step),
+            translation,
+            placement.orientations,
+        )
+    return placement
+
+
+def _swapped[T](values: Mapping[str, T], step: Orient) -> dict[str, T]:
+    other = {"y": "x", "x": "y"} if step.swaps else {}
+    return {other.get(axis, axis): value for axis, value in values.items()}
+
+
+def open_samples(image: TiffImage, source: TiffSource) -> Samples:
+    """The samples of an image, behind the steps that its tags ask for.
+
+    Raises `SourceFormatError` where the files are not what the description said.
+    """
+    steps = image.colors.steps
+    with source.lock:
+        stored = image.open_pages()
+        # One lock for all images: their pages may lie in one file, which has one position.
+        store = stored.series.aszarr(level=0, read_only=True, lock=source.lock)
+        array = open_fused(store, 3)
+    said, found = final_form(image.form, steps), final_form(stored.form, steps)
+    if said != found:
+        raise SourceFormatError(
+            f"{source.uri}: the pages are {_show(found)}, where the metadata say {_show(said)}"
+        )
+    unit = clip_unit(array.chunks, stored.form.shape)
+    data, unit = final_view(stored.form, array, unit, steps)
+    return Samples(Reader(data, source.uri, found.shape, found.dtype), unit)
+
+
+def _show(form: Form) -> str:
+    lengths = ", ".join(f"{a} {n}" for a, n in zip(form.axes, form.shape, strict=True))
+    return f"{lengths} of {form.dtype}"
