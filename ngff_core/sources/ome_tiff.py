@@ -302,7 +302,7 @@ def _check_alike(pages: Iterable[TiffPage | TiffFrame], image: OmeImage, samples
     found = {id(page.keyframe): page.keyframe for page in pages}
     keyframes = [page for page in found.values() if page is not None]
     first = keyframes[0]
-    for other in keyframes[1:]:
+    for other in keyframes:
         # Found now, as it may need the file, which is not always open later.
         other.decode  # noqa: B018
         if (other.shaped, other.dtype, other.chunks) != (first.shaped, first.dtype, first.chunks):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources.tifffile_compat import (
     is_contiguous,
+    is_subsampled_without_decoder,
     missing_decoder,
     next_page_field,
     stored_tag_codes,
@@ -73,8 +74,9 @@ def check_page_chain(tif: TiffFile, size: int, uri: str) -> None:
 
 
 def check_extent(series: TiffPageSeries, size: int, uri: str) -> None:
-    """Every byte of the series' samples must lie inside its file."""
-    if series.dataoffset is not None:
+    """Every byte of the series' samples must lie inside the file that it is in."""
+    here = not series.is_multifile and series.keyframe.parent is series.parent
+    if here and series.dataoffset is not None:
         _refuse_beyond(series.dataoffset + series.nbytes, size, uri)
         return
     missing = 0
@@ -112,7 +114,12 @@ def check_decodable(series: TiffPageSeries, uri: str) -> None:
     page = series.keyframe
     reason = missing_decoder(page)
     if reason is not None:
-        raise SourceFormatError(f"{uri}: cannot be decoded: {reason}")
+        raise SourceFormatError(f"{uri}: cannot be decoded: {reason}; write it with another")
+    if is_subsampled_without_decoder(page):
+        raise SourceFormatError(
+            f"{uri}: cannot be decoded: YCbCr with fewer samples of color than of light, "
+            "not compressed as JPEG; convert it to RGB"
+        )
     if page.dtype is None:
         raise SourceFormatError(
             f"{uri}: samples of {page.bitspersample} bits and format {page.sampleformat} "

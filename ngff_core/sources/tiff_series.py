@@ -56,6 +56,9 @@ _ROLES: dict[str, Role] = {
 _SCAN = "baseline"
 """The name of a slide's scan."""
 
+_NO_NAMES = ("", "Baseline", "Unknown")
+"""tifffile's words for a series that the file does not name."""
+
 _NOT_STITCHED = frozenset(("bif", "trestle"))
 """Kinds whose tiles overlap, and are given side by side."""
 
@@ -153,7 +156,7 @@ def _image(
         open_pages=lambda: _checked(source, stored),
         page=series.keyframe,
         series=series,
-        name=series.name or None,
+        name=None if series.name in _NO_NAMES else series.name,
         role=role,
         notes=notes,
         origins={"axes": f"tifffile's reading of {kind}"} if kind not in _NO_AXES else {},

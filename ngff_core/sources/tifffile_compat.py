@@ -74,17 +74,39 @@ def stored_tag_codes(tif: TiffFile) -> set[int]:
 
 
 def missing_decoder(page: Any) -> str | None:
-    """tifffile's message for a compression or predictor that cannot be decoded; None if it can.
+    """The name of a compression or predictor that cannot be decoded; None if all can.
 
     ``page`` is a page or a series' keyframe.
     """
+    from tifffile import COMPRESSION, PREDICTOR, TIFF
+
+    compression, predictor = int(page.compression), int(page.predictor)
+    if compression != 1 and not _has(TIFF.DECOMPRESSORS, compression):
+        return _named("compression", COMPRESSION, compression)
+    own = compression in TIFF.IMAGE_COMPRESSIONS
+    if predictor != 1 and not own and not _has(TIFF.UNPREDICTORS, predictor):
+        return _named("predictor", PREDICTOR, predictor)
+    return None
+
+
+def _has(codecs: Any, code: int) -> bool:
+    try:
+        codecs[code]
+    except KeyError:
+        return False
+    return True
+
+
+def _named(what: str, names: Any, code: int) -> str:
+    try:
+        return f"{what} {names(code).name} ({code})"
+    except ValueError:
+        return f"{what} {code}, which has no name here"
+
+
+def is_subsampled_without_decoder(page: Any) -> bool:
+    """Whether a page has fewer samples of color than of light, and no codec that undoes that."""
     from tifffile import TIFF
 
-    try:
-        if page.compression != 1:
-            TIFF.DECOMPRESSORS[page.compression]
-        if page.predictor != 1 and page.compression not in TIFF.IMAGE_COMPRESSIONS:
-            TIFF.UNPREDICTORS[page.predictor]
-    except KeyError as error:
-        return str(error)
-    return None
+    decodes = page.compression in TIFF.IMAGE_COMPRESSIONS and page.planarconfig == 1
+    return bool(page.is_subsampled) and not decodes

@@ -59,7 +59,8 @@ def test_a_file_is_opened_again_where_it_is_read_after_it_was_closed(tmp_path: P
         series = tif.series[0]
         tif.filehandle.close()
         assert file.times == 1
-        array = zarr.open_array(series.aszarr(level=0, lock=threading.RLock()), mode="r")
+        store = series.aszarr(level=0, read_only=True, lock=threading.RLock())
+        array = zarr.open_array(store, mode="r")
         np.testing.assert_array_equal(array[:], STACK)
         assert file.times > 1
 
