@@ -27,9 +27,10 @@ from ngff_core.sources.tiff_checks import check_decodable, check_extent
 from ngff_core.sources.tiff_files import TiffSource, companion_pins, look_beside
 from ngff_core.sources.tiff_image import Stored, TiffImage
 from ngff_core.sources.tiff_views import Form
+from ngff_core.sources.tifffile_compat import series_of_files
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffFrame, TiffPage
+    from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 INDEX = "NDTiff.index"
 """Name of the file that lists the frames of an NDTiff dataset."""
@@ -327,8 +328,6 @@ def frames_are_plain(page: TiffPage) -> bool:
 
 def _open(source: TiffSource, kind: str, grid: Grid) -> Stored:
     """The frames as pages of the files that they are in."""
-    from tifffile import TiffPageSeries
-
     names = dict.fromkeys(frame.file for frame in grid.frames)
     beside = frozenset(name for name in names if name is not None)
     missing = [name for name, info in look_beside(source.store, beside).items() if info is None]
@@ -348,11 +347,11 @@ def _open(source: TiffSource, kind: str, grid: Grid) -> Stored:
     with as_format_error(f"{source.uri}: the frames are not those of its index"):
         finders = {name: _Pages(file) for name, file in files.items()}
         pages = [finders[f.file].find(f, number) for number, f in enumerate(grid.frames)]
-    series = TiffPageSeries(
+    series: TiffPageSeries = series_of_files(
         pages,
         (*grid.shape, *first.shape),
-        first.dtype,
         "Q" * len(grid.axes) + first.axes,
+        dtype=first.dtype,
         parent=source.tif,
         kind=kind,
         multifile=len(files) > 1,

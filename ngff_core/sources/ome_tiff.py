@@ -26,11 +26,11 @@ from ngff_core.sources.tiff_checks import check_decodable, check_extent, check_p
 from ngff_core.sources.tiff_files import StoredFile, TiffSource, companion_pins, look_beside
 from ngff_core.sources.tiff_image import OmeReference, Stored, TiffImage
 from ngff_core.sources.tiff_views import Form
-from ngff_core.sources.tifffile_compat import open_tiff
+from ngff_core.sources.tifffile_compat import open_tiff, series_of_files
 from ngff_core.storage import ObjectInfo
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffFrame, TiffPage
+    from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 _MAX_DOCUMENT = 1 << 28
 """Largest OME-XML document in bytes that is read from a companion."""
@@ -209,8 +209,6 @@ def _with_roles(images: list[TiffImage]) -> tuple[TiffImage, ...]:
 
 def _open(source: TiffSource, image: OmeImage, infos: Mapping[str, ObjectInfo | None]) -> Stored:
     """All planes of the image, in as many files as they lie in."""
-    from tifffile import TiffPageSeries
-
     _check_companions(source, image, infos)
     files: dict[str | None, TiffFile] = {
         name: source.tif if name is None else source.open_beside(name)
@@ -228,11 +226,11 @@ def _open(source: TiffSource, image: OmeImage, infos: Mapping[str, ObjectInfo | 
         keyframe = _check_alike(pages.values(), image, samples)
     axes, shape = image.outer(samples)
     letters = "".join("Q" if len(axis) > 1 else axis.upper() for axis in axes)
-    series = TiffPageSeries(
+    series: TiffPageSeries = series_of_files(
         [pages[each] for each in placed if each is not None],
         (*shape, *keyframe.shape),
-        keyframe.dtype,
         letters + keyframe.axes,
+        dtype=keyframe.dtype,
         parent=source.tif,
         name=image.name,
         kind="ome",

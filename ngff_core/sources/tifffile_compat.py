@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,6 +32,20 @@ def is_contiguous(series: TiffPageSeries) -> bool:
     tifffile then does not follow the chain of pages.
     """
     return len(series) > 1 and len(series._pages) == 1
+
+
+def series_of_files(pages: Sequence[Any], shape: Sequence[int], axes: str, **about: Any) -> Any:
+    """A series whose pages may lie in several files.
+
+    tifffile 2026.11.8 takes pages for one block of the first file if each begins where the one
+    before it ends, without a look at which files they are in: it then gives other samples.
+    """
+    from tifffile import TiffPageSeries
+
+    series = TiffPageSeries(pages, shape, axes=axes, **about)
+    if series.is_multifile:
+        series.__dict__["dataoffset"] = None
+    return series
 
 
 def declared_shape(page: TiffPage) -> list[int] | None:

@@ -81,12 +81,15 @@ def write_described(path: Path, pages: Any, description: str, **options: Any) ->
 # --- Micro-Manager ---------------------------------------------------------------------
 
 _TAGS = 10
+_TEXT = b'{"a":1}\0'
+_HEAD = 2 + 12 * _TAGS + 4 + len(_TEXT)
+"""Bytes before the samples of a frame."""
 
 
 def _directory(at: int, plane: Any, more: bool) -> tuple[bytes, int]:
     """An IFD at ``at`` with the samples right behind it, and where it ends."""
     height, width = plane.shape
-    data = at + 2 + 12 * _TAGS + 4
+    data = at + _HEAD
     end = data + plane.nbytes
     tags = [
         (256, 4, 1, width),
@@ -98,11 +101,11 @@ def _directory(at: int, plane: Any, more: bool) -> tuple[bytes, int]:
         (277, 3, 1, 1),
         (278, 3, 1, height),
         (279, 4, 1, plane.nbytes),
-        (51123, 2, 3, int.from_bytes(b"{}\0\0", "little")),
+        (51123, 2, len(_TEXT), data - len(_TEXT)),
     ]
     assert len(tags) == _TAGS
     body = struct.pack("<H", _TAGS) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
-    return body + struct.pack("<I", end if more else 0) + plane.tobytes(), end
+    return body + struct.pack("<I", end if more else 0) + _TEXT + plane.tobytes(), end
 
 
 def write_micromanager_stack(
@@ -139,7 +142,7 @@ def write_ndtiff(
         at, parts = start, []
         for number, (place, plane) in enumerate(frames):
             axes, file = json.dumps(dict(place)).encode(), name.encode()
-            data = at + 2 + 12 * _TAGS + 4
+            data = at + _HEAD
             part, at = _directory(at, plane, number + 1 < len(frames))
             parts.append(part)
             height, width = plane.shape

@@ -160,6 +160,17 @@ def test_files_of_a_set_in_jpeg(tmp_path, pixels):
         np.testing.assert_array_equal(pixels(source), expected)
 
 
+def test_pages_of_two_files_that_could_follow_each_other(tmp_path, pixels):
+    """Page 1 of the second file begins where page 0 of the first one ends."""
+    names = ["a.ome.tif", "b.ome.tif"]
+    planes = [Plane({"z": z}, z, names[z], uuid(z)) for z in range(2)]
+    image = ome_image({"x": 30, "y": 20, "z": 2}, planes)
+    for z, name in enumerate(names):
+        write_described(tmp_path / name, SET[z, :2], ome_document(image, uuid(z)))
+    with open_source(tmp_path / "a.ome.tif") as source:
+        np.testing.assert_array_equal(pixels(source), np.stack([SET[0, 0], SET[1, 1]]))
+
+
 def test_a_renamed_file_is_known_by_its_uuid(tmp_path, pixels):
     """The document names it as it was called once."""
     write_set(tmp_path)
