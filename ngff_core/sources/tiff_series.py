@@ -76,7 +76,11 @@ def find_images(source: TiffSource) -> FoundImages:
     if not every:
         raise SourceFormatError(f"{source.uri}: the TIFF file contains no images")
     kept, notes = _without_copies(every)
-    images = tuple(_image(source, series, _role(series, kept), notes) for series in kept)
+    roles = _leica_roles(tif) if kept[0].kind == "scn" else ()
+    if len(roles) != len(kept):
+        roles = tuple(_role(series, kept) for series in kept)
+    pairs = zip(kept, roles, strict=True)
+    images = tuple(_image(source, series, role, notes) for series, role in pairs)
     return FoundImages(images, _main(kept, images))
 
 
@@ -129,6 +133,24 @@ def _described_role(page: TiffPage) -> Role | None:
     return None
 
 
+def _leica_roles(tif: TiffFile) -> tuple[Role, ...]:
+    """Of the images of a Leica slide: one whose view is the whole slide is the macro."""
+    from defusedxml.ElementTree import fromstring
+
+    roles: list[Role] = []
+    for collection in _named(fromstring(tif.scn_metadata), "collection"):
+        whole = (collection.get("sizeX"), collection.get("sizeY"))
+        for image in _named(collection, "image"):
+            views = [(view.get("sizeX"), view.get("sizeY")) for view in _named(image, "view")]
+            role: Role = "macro" if None not in whole and whole in views else "image"
+            roles += [role] * len([p for p in _named(image, "pixels") if len(p)])
+    return tuple(roles)
+
+
+def _named(element: Any, tag: str) -> list[Any]:
+    return [child for child in element if str(child.tag).rpartition("}")[2] == tag]
+
+
 def _is_sis(page: TiffPage) -> bool:
     return any(tag in page.tags for tag in _SIS)
 
@@ -149,6 +171,13 @@ def _image(
     if kind in _NOT_STITCHED and role == "image":
         text = "the positions of the tiles: they overlap on the slide, and are given side by side"
         notes = (*notes, Note("left out", text))
+    unmarked = _unmarked_levels(series)
+    if unmarked:
+        text = (
+            f"{unmarked} smaller images of the file are levels of its pyramid: they have the "
+            "sizes of levels, but are not marked as such"
+        )
+        notes = (*notes, Note("assumed", text))
     stored = Stored(series, axes)
     return TiffImage(
         form=_form(source, stored),
@@ -161,6 +190,14 @@ def _image(
         notes=notes,
         origins={"axes": f"tifffile's reading of {kind}"} if kind not in _NO_AXES else {},
     )
+
+
+def _unmarked_levels(series: TiffPageSeries) -> int:
+    """How many of the levels that tifffile finds could be images of their own."""
+    if series.kind in _SLIDES:
+        return 0
+    pages = [level.keyframe for level in series.levels[1:]]
+    return sum(not (page.is_reduced or page.is_subifd) for page in pages)
 
 
 _NO_AXES = frozenset(("uniform", "generic"))
