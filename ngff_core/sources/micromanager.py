@@ -25,7 +25,7 @@ from ngff_core.sources.ome_tiff import FoundImages
 from ngff_core.sources.tiff_axes import axis_names
 from ngff_core.sources.tiff_checks import check_decodable, check_extent
 from ngff_core.sources.tiff_files import TiffSource, companion_pins, look_beside
-from ngff_core.sources.tiff_image import Stored, TiffImage
+from ngff_core.sources.tiff_image import Details, Stored, TiffImage
 from ngff_core.sources.tiff_views import Form
 from ngff_core.sources.tifffile_compat import series_of_files
 
@@ -289,9 +289,11 @@ def _image(
         open_pages=lambda: _open(source, kind, grid),
         page=page,
         series=TiffPageSeries([page], kind=kind),
-        name=name,
-        channels=_channels(grid, metadata),
-        origins={"axes": INDEX if kind == "ndtiff" else "the index map of Micro-Manager"},
+        details=Details(
+            name=name,
+            channels=_channels(grid, metadata),
+            origins={"axes": INDEX if kind == "ndtiff" else "the index map of Micro-Manager"},
+        ),
     )
 
 

@@ -63,15 +63,11 @@ class PlaneRun:
 
 
 @dataclass(frozen=True)
-class OmeImage:
-    """One Image element of an OME-XML document.
+class OmePixels:
+    """The Pixels element of an image.
 
     Attributes
     ----------
-    number
-        Among the Image elements of the document.
-    name
-        None if it has none.
     order
         T, Z and C, the slowest first.
     sizes
@@ -80,22 +76,15 @@ class OmeImage:
         Of one pixel of a plane, by the first Channel; 1 if no channel says so.
     dtype
         Of the samples, in the byte order of this machine; None for a type that OME has not.
-    runs
-        Where the planes are. Empty for an image that is only described.
     inner
         Axes that OME's Modulo annotations find inside z, c or t: by letter, name and length.
     """
 
-    number: int
-    name: str | None
     order: str
     sizes: dict[str, int]
-    samples: int
-    dtype: np.dtype[Any] | None
-    runs: tuple[PlaneRun, ...]
+    samples: int = 1
+    dtype: np.dtype[Any] | None = None
     inner: dict[str, tuple[str, int]] = field(default_factory=dict)
-    assumed: bool = False
-    """Whether ``runs`` is all pages in their order, because the document says nothing."""
 
     def planes(self, samples: int) -> Shape:
         """Number of planes along each letter of ``order``, of pages with so many samples."""
@@ -113,6 +102,31 @@ class OmeImage:
             else:
                 axes += [(letter.lower(), length // size), (name, size)]
         return tuple(name for name, _ in axes), tuple(length for _, length in axes)
+
+
+@dataclass(frozen=True)
+class OmeImage:
+    """One Image element of an OME-XML document.
+
+    Attributes
+    ----------
+    number
+        Among the Image elements of the document.
+    name
+        None if it has none.
+    pixels
+        Its axes and type.
+    runs
+        Where the planes are. Empty for an image that is only described.
+    assumed
+        Whether ``runs`` is all pages in their order, because the document says nothing.
+    """
+
+    number: int
+    name: str | None
+    pixels: OmePixels
+    runs: tuple[PlaneRun, ...] = ()
+    assumed: bool = False
 
     @property
     def files(self) -> frozenset[str]:
@@ -212,7 +226,14 @@ def _image(number: int, image: Any, names: Names, modulo: dict[str, Any]) -> Ome
     pixels = next(_children(image, "Pixels"), None)
     name = image.get("Name") or None
     if pixels is None:
-        return OmeImage(number, name, "TZC", dict.fromkeys("XYZCT", 1), 1, None, ())
+        return OmeImage(number, name, OmePixels("TZC", dict.fromkeys("XYZCT", 1)))
+    references = [ref.get("ID", "") for ref in _children(image, "AnnotationRef")]
+    inner: dict[str, Any] = next((modulo[ref] for ref in references if ref in modulo), {})
+    runs = tuple(_run(data, names) for data in _children(pixels, "TiffData"))
+    return OmeImage(number, name, _pixels(number, pixels, inner), runs)
+
+
+def _pixels(number: int, pixels: Any, inner: dict[str, tuple[str, int]]) -> OmePixels:
     order = str(pixels.get("DimensionOrder", "XYZCT")).strip()
     if not _ORDER.fullmatch(order):
         raise ValueError(f"Image {number} has the dimension order {order!r}")
@@ -225,17 +246,8 @@ def _image(number: int, image: Any, names: Names, modulo: dict[str, Any]) -> Ome
             "which one array cannot hold"
         )
     kind = _DTYPES.get(str(pixels.get("Type") or pixels.get("PixelType")).strip())
-    references = [ref.get("ID", "") for ref in _children(image, "AnnotationRef")]
-    return OmeImage(
-        number=number,
-        name=name,
-        order=order[:1:-1],
-        sizes=sizes,
-        samples=max(samples),
-        dtype=None if kind is None else np.dtype(kind),
-        runs=tuple(_run(data, names) for data in _children(pixels, "TiffData")),
-        inner=next((modulo[ref] for ref in references if ref in modulo), {}),
-    )
+    dtype = None if kind is None else np.dtype(kind)
+    return OmePixels(order[:1:-1], sizes, max(samples), dtype, inner)
 
 
 def _run(data: Any, names: Names) -> PlaneRun:
@@ -290,7 +302,7 @@ def place_planes(
     ``pages`` has the number of pages of each file. What lies outside the image or a file is left
     out. Raises ``ValueError`` if so few planes are there that the document cannot be true.
     """
-    shape = image.planes(samples)
+    shape = image.pixels.planes(samples)
     total = math.prod(shape)
     runs = [(run, _length(run, pages.get(run.file, 0))) for run in image.runs]
     there = sum(length for _, length in runs)
@@ -298,7 +310,7 @@ def place_planes(
         raise ValueError(_missing(total - there, total))
     placed: list[tuple[str | None, int] | None] = [None] * total
     for run, length in runs:
-        position = tuple(run.first[letter] for letter in image.order)
+        position = tuple(run.first[letter] for letter in image.pixels.order)
         if any(at >= n for at, n in zip(position, shape, strict=True)):
             continue
         first = int(np.ravel_multi_index(position, shape))
@@ -319,11 +331,15 @@ def _missing(missing: int, total: int) -> str:
     return f"{missing} of {total} planes are missing: no file has them"
 
 
-def without_planes(root: Any, number: int) -> str:
-    """The document with only one Image, and without the elements that every plane has."""
+def image_elements(root: Any) -> tuple[Any, ...]:
+    """The Image elements of a document."""
+    return tuple(_children(root, "Image"))
+
+
+def without_planes(root: Any, found: Any) -> str:
+    """The document with only the Image ``found``, without the elements that every plane has."""
     from defusedxml.ElementTree import tostring
 
-    found = list(_children(root, "Image"))[number]
     kept = root.makeelement(root.tag, root.attrib)
     image = found.makeelement(found.tag, found.attrib)
     kept.append(image)

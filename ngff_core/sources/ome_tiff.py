@@ -15,6 +15,7 @@ from ngff_core.sources.contract import Note, Pins, Role
 from ngff_core.sources.ome_planes import (
     Names,
     OmeImage,
+    image_elements,
     images_of,
     metadata_file,
     parse_document,
@@ -24,7 +25,7 @@ from ngff_core.sources.ome_planes import (
 from ngff_core.sources.tiff_axes import SAMPLES
 from ngff_core.sources.tiff_checks import check_decodable, check_extent, check_page_chain
 from ngff_core.sources.tiff_files import StoredFile, TiffSource, companion_pins, look_beside
-from ngff_core.sources.tiff_image import OmeReference, Stored, TiffImage
+from ngff_core.sources.tiff_image import Details, OmeReference, Stored, TiffImage
 from ngff_core.sources.tiff_views import Form
 from ngff_core.sources.tifffile_compat import open_tiff, series_of_files
 from ngff_core.storage import ObjectInfo
@@ -66,6 +67,8 @@ class _Document:
     names: Names
     holder: str | None
     """The companion that the document is in."""
+    elements: tuple[Any, ...] = ()
+    """The Image elements."""
 
 
 def find_images(source: TiffSource) -> FoundImages:
@@ -75,6 +78,7 @@ def find_images(source: TiffSource) -> FoundImages:
     with samples.
     """
     document = _document(source)
+    document = replace(document, elements=image_elements(document.root))
     with as_format_error(f"{source.uri}: the OME-XML cannot be used"):
         described = images_of(document.root, document.names)
     planes = [image for image in described if image.runs]
@@ -152,16 +156,16 @@ def _image(
 ) -> TiffImage:
     page = _page(source, image)
     samples = _samples(image, page)
-    dtype = page.dtype if page is not None else image.dtype
+    dtype = page.dtype if page is not None else image.pixels.dtype
     if dtype is None:
         raise SourceFormatError(
             f"{source.uri}: samples of OME's Image {image.number} are of a type that is not known"
         )
-    axes, shape = image.outer(samples)
+    axes, shape = image.pixels.outer(samples)
     tail = ((SAMPLES,), (samples,)) if samples > 1 else ((), ())
-    lengths = (*shape, image.sizes["Y"], image.sizes["X"], *tail[1])
-    if page is not None and image.dtype is not None and image.dtype != dtype:
-        text = f"the type {image.dtype} that the OME-XML names: the samples are of {dtype}"
+    lengths = (*shape, image.pixels.sizes["Y"], image.pixels.sizes["X"], *tail[1])
+    if page is not None and image.pixels.dtype is not None and image.pixels.dtype != dtype:
+        text = f"the type {image.pixels.dtype} that the OME-XML names: the samples are of {dtype}"
         notes = (*notes, Note("left out", text))
     if image.assumed:
         text = "the planes are all pages in their order: the OME-XML does not say where they are"
@@ -171,10 +175,12 @@ def _image(
         kind="ome",
         open_pages=lambda: _open(source, image, infos),
         page=page,
-        name=image.name,
-        notes=notes,
-        ome=OmeReference(document.root, image.number),
-        origins={"axes": "OME-XML"},
+        details=Details(
+            name=image.name,
+            notes=notes,
+            origins={"axes": "OME-XML"},
+            ome=OmeReference(document.root, image.number, document.elements[image.number]),
+        ),
     )
 
 
@@ -191,17 +197,20 @@ def _page(source: TiffSource, image: OmeImage) -> TiffPage | None:
 
 def _samples(image: OmeImage, page: TiffPage | None) -> int:
     """Samples of a pixel: by the OME-XML, or by the page where the OME-XML does not say."""
-    if page is None or image.samples > 1 or image.sizes["C"] % page.samplesperpixel:
-        return image.samples
+    if page is None or image.pixels.samples > 1 or image.pixels.sizes["C"] % page.samplesperpixel:
+        return image.pixels.samples
     return int(page.samplesperpixel)
 
 
 def _with_roles(images: list[TiffImage]) -> tuple[TiffImage, ...]:
     """Images that Bio-Formats names as those of a slide have their role, beside its scan."""
-    roles = [_SLIDE_ROLES.get((image.name or "").lower(), "image") for image in images]
+    roles = [_SLIDE_ROLES.get((image.details.name or "").lower(), "image") for image in images]
     if "image" not in roles:
         return tuple(images)
-    return tuple(replace(image, role=role) for image, role in zip(images, roles, strict=True))
+    return tuple(
+        replace(image, details=replace(image.details, role=role))
+        for image, role in zip(images, roles, strict=True)
+    )
 
 
 # --- pages -----------------------------------------------------------------------------
@@ -221,10 +230,10 @@ def _open(source: TiffSource, image: OmeImage, infos: Mapping[str, ObjectInfo | 
     samples = _samples(image, first)
     with as_format_error(source.uri):
         placed = place_planes(image, samples, counts)
-    pages = _load(files, placed)
+    pages = _load(files, placed, source.uri)
     with as_format_error(f"{source.uri}: the planes of the OME-TIFF do not fit together"):
         keyframe = _check_alike(pages.values(), image, samples)
-    axes, shape = image.outer(samples)
+    axes, shape = image.pixels.outer(samples)
     letters = "".join("Q" if len(axis) > 1 else axis.upper() for axis in axes)
     series: TiffPageSeries = series_of_files(
         [pages[each] for each in placed if each is not None],
@@ -276,7 +285,7 @@ def _check_companions(
 
 
 def _load(
-    files: Mapping[str | None, TiffFile], placed: Iterable[tuple[str | None, int] | None]
+    files: Mapping[str | None, TiffFile], placed: Iterable[tuple[str | None, int] | None], uri: str
 ) -> dict[tuple[str | None, int], TiffPage | TiffFrame]:
     """The pages that hold planes, each read once; those of a file share its first as keyframe."""
     wanted: dict[str | None, set[int]] = {}
@@ -288,7 +297,9 @@ def _load(
         pages = files[name].pages
         pages.useframes = True
         first = min(numbers)
-        with as_format_error(f"page {first} and those that follow are of different kinds"):
+        with as_format_error(
+            f"{uri}: page {first} of {name or 'it'} and those that follow are of different kinds"
+        ):
             pages.set_keyframe(first)
             for number in sorted(numbers):
                 found[name, number] = pages[number]
@@ -308,7 +319,7 @@ def _check_alike(pages: Iterable[TiffPage | TiffFrame], image: OmeImage, samples
                 f"pages of {first.shape} {first.dtype} in pieces of {first.chunks}, and of "
                 f"{other.shape} {other.dtype} in pieces of {other.chunks}"
             )
-    plane = (image.sizes["Y"], image.sizes["X"])
+    plane = (image.pixels.sizes["Y"], image.pixels.sizes["X"])
     if (first.imagelength, first.imagewidth) != plane or first.samplesperpixel != samples:
         raise ValueError(
             f"pages of {first.imagelength} x {first.imagewidth} with {first.samplesperpixel} "

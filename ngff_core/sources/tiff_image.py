@@ -47,10 +47,13 @@ class OmeReference:
         The root element of the document, which may be in another file.
     number
         Of the Image element.
+    element
+        The Image element itself.
     """
 
     root: Any
     number: int
+    element: Any
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,28 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Details:
+    """What the metadata of a file say of an image, beside its form.
+
+    Attributes
+    ----------
+    name, role, notes, origins
+        As in the reader contract.
+    channels
+        One for each channel; empty if only the tags of the pages say what they are.
+    ome
+        Of an OME-TIFF.
+    """
+
+    name: str | None = None
+    role: Role = "image"
+    notes: tuple[Note, ...] = ()
+    channels: tuple[Channel, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    ome: OmeReference | None = None
+
+
+@dataclass(frozen=True)
 class TiffImage:
     """One image as it is stored.
 
@@ -91,6 +116,8 @@ class TiffImage:
         A page with the tags of the image; None if its files are not opened yet.
     series
         For readers of metadata: the image's series, or one of ``page`` alone.
+    details
+        Its name, role and channels.
     """
 
     form: Form
@@ -98,12 +125,7 @@ class TiffImage:
     open_pages: Callable[[], Stored]
     page: TiffPage | None = None
     series: TiffPageSeries | None = None
-    name: str | None = None
-    role: Role = "image"
-    notes: tuple[Note, ...] = ()
-    channels: tuple[Channel, ...] = ()
-    ome: OmeReference | None = None
-    origins: Mapping[str, str] = field(default_factory=dict)
+    details: Details = Details()
 
     @property
     def colors(self) -> Colors:
@@ -123,7 +145,7 @@ _COMPOSED = frozenset(("ome", "mmstack", "ndtiff"))
 
 def ome_image_index(image: TiffImage) -> int | None:
     """Number of the Image element of OME-XML that the samples are of; None without OME-XML."""
-    return None if image.ome is None else image.ome.number
+    return None if image.details.ome is None else image.details.ome.number
 
 
 def describe(image: TiffImage, tif: TiffFile, uri: str) -> ImageDescription:
@@ -132,9 +154,9 @@ def describe(image: TiffImage, tif: TiffFile, uri: str) -> ImageDescription:
     form = final_form(image.form, colors.steps)
     check_array(form.shape, form.dtype, uri)
     sizes = _sizes(image, tif)
-    name = image.name or (sizes.name if isinstance(sizes.name, str) else None)
-    channels = image.channels or _channels(colors, form)
-    origin = {"channels": colors.origin} if channels and not image.channels else {}
+    name = image.details.name or (sizes.name if isinstance(sizes.name, str) else None)
+    channels = image.details.channels or _channels(colors, form)
+    origin = {"channels": colors.origin} if channels and not image.details.channels else {}
     return ImageDescription(
         name=name,
         axes=form.axes,
@@ -142,9 +164,9 @@ def describe(image: TiffImage, tif: TiffFile, uri: str) -> ImageDescription:
         dtype=form.dtype.str,
         placement=_turned(Placement(sizes.scale, sizes.units), colors),
         channels=channels,
-        role=image.role,
-        origins={**origin, **image.origins},
-        notes=(*image.notes, *colors.notes),
+        role=image.details.role,
+        origins={**origin, **image.details.origins},
+        notes=(*image.details.notes, *colors.notes),
     )
 
 
@@ -155,10 +177,10 @@ def _channels(colors: Colors, form: Form) -> tuple[Channel, ...]:
 
 
 def _sizes(image: TiffImage, tif: TiffFile) -> Sizes:
-    if image.ome is not None:
+    if image.details.ome is not None:
         from ngff_core.sources.ome_planes import without_planes
 
-        document = without_planes(image.ome.root, image.ome.number)
+        document = without_planes(image.details.ome.root, image.details.ome.element)
         found: Any = SimpleNamespace(ome_metadata=document)
         of_ome: Any = SimpleNamespace(kind="ome")
         return read_sizes(found, of_ome)

@@ -17,7 +17,7 @@ from ngff_core.sources.tiff_axes import axis_names
 from ngff_core.sources.tiff_checks import check_readable
 from ngff_core.sources.tiff_colors import color_table
 from ngff_core.sources.tiff_files import TiffSource
-from ngff_core.sources.tiff_image import Stored, TiffImage
+from ngff_core.sources.tiff_image import Details, Stored, TiffImage
 from ngff_core.sources.tiff_views import Form
 from ngff_core.sources.tifffile_compat import declared_shape
 
@@ -156,7 +156,7 @@ def _is_sis(page: TiffPage) -> bool:
 
 
 def _main(every: list[TiffPageSeries], images: tuple[TiffImage, ...]) -> int | None:
-    numbers = [number for number, image in enumerate(images) if image.role == "image"]
+    numbers = [number for number, image in enumerate(images) if image.details.role == "image"]
     if len(numbers) == 1:
         return numbers[0]
     scans = [n for n in numbers if every[n].kind in _SLIDES and every[n].name.lower() == _SCAN]
@@ -185,10 +185,12 @@ def _image(
         open_pages=lambda: _checked(source, stored),
         page=series.keyframe,
         series=series,
-        name=None if series.name in _NO_NAMES else series.name,
-        role=role,
-        notes=notes,
-        origins={"axes": f"tifffile's reading of {kind}"} if kind not in _NO_AXES else {},
+        details=Details(
+            name=None if series.name in _NO_NAMES else series.name,
+            role=role,
+            notes=notes,
+            origins={} if kind in _NO_AXES else {"axes": f"tifffile's reading of {kind}"},
+        ),
     )
 
 

@@ -182,6 +182,17 @@ def test_plain_ycbcr_is_not_called_red_green_blue(tmp_path):
         assert any("conversion of YCbCr" in note for note in notes_of(source))
 
 
+def test_aperios_ycbcr_in_jpeg_2000_is_not_called_red_green_blue(tmp_path):
+    """Its decoder gives the components as they are, which is noted."""
+    data = RNG.integers(0, 255, (64, 64, 3)).astype("u1")
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb", compression="jpeg2000")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tif:
+        tif.pages.first.tags["Compression"].overwrite(33003)
+    with open_source(tmp_path / "a.tif") as source:
+        assert source.about.channels[0].name == "luma"
+        assert any("conversion of YCbCr" in note for note in notes_of(source))
+
+
 def test_jpeg_that_stores_ycbcr_is_red_green_blue(tmp_path):
     """Its decoder gives colors."""
     data = np.zeros((16, 16, 3), "u1")
