@@ -283,6 +283,24 @@ def test_two_images_of_one_file_are_read_at_once(tmp_path):
             np.testing.assert_array_equal(block[0], arrays[number][z])
 
 
+def test_images_that_share_one_of_their_files_are_read_at_once(tmp_path):
+    """One begins in a companion, whose own lock does not guard the file that they share."""
+    data = pages_of((2, 6, 120, 200))
+    mixed = [Plane({"z": z}, z, "ba"[z % 2] + ".ome.tif", uuid(1 - z % 2)) for z in range(6)]
+    alone = [Plane({"z": z}, z, "a.ome.tif", uuid(0)) for z in range(6)]
+    body = "".join(ome_image({"x": 200, "y": 120, "z": 6}, planes) for planes in (mixed, alone))
+    for number, name in enumerate(("a.ome.tif", "b.ome.tif")):
+        text = ome_document(body, uuid(number))
+        write_described(tmp_path / name, data[number], text, compression="zlib", rowsperstrip=2)
+    expected = [np.stack([data[1 - z % 2, z] for z in range(6)]), data[0]]
+    with open_images(str(tmp_path / "a.ome.tif")) as images, ThreadPoolExecutor(16) as threads:
+        opened = [images.open_image(number).data for number in range(2)]
+        work = [(i % 2, (i // 2) % 6) for i in range(400)]
+        found = threads.map(lambda w: opened[w[0]][w[1] : w[1] + 1, 0:120, 0:200], work)
+        for (number, z), block in zip(work, found, strict=True):
+            np.testing.assert_array_equal(block[0], expected[number][z])
+
+
 def test_an_image_that_is_only_described_is_none(tmp_path, stored, pixels):
     """Nor do its sizes become those of the image with samples."""
     label = ome_image(
