@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources.tifffile_compat import (
     is_contiguous,
+    is_subsampled_without_decoder,
     missing_decoder,
     next_page_field,
     stored_tag_codes,
@@ -29,15 +30,14 @@ def check_readable(tif: TiffFile, series: TiffPageSeries, size: int, uri: str) -
 
     ``size`` is the number of bytes of the file.
     """
-    _check_tags(tif, size, uri)
     _check_imagej_count(tif, series, uri)
     if not is_contiguous(series):
-        _check_page_chain(tif, size, uri)
-    _check_data_extent(series, size, uri)
-    _check_decodable(series, uri)
+        check_page_chain(tif, size, uri)
+    check_extent(series, size, uri)
+    check_decodable(series, uri)
 
 
-def _check_tags(tif: TiffFile, size: int, uri: str) -> None:
+def check_tags(tif: TiffFile, size: int, uri: str) -> None:
     """The tags with axes and sizes must be readable: tifffile leaves out tags beyond the end."""
     lost = sorted((stored_tag_codes(tif) & _NEEDED_TAGS) - set(tif.pages.first.tags.keys()))
     if lost:
@@ -56,7 +56,7 @@ def _check_imagej_count(tif: TiffFile, series: TiffPageSeries, uri: str) -> None
         )
 
 
-def _check_page_chain(tif: TiffFile, size: int, uri: str) -> None:
+def check_page_chain(tif: TiffFile, size: int, uri: str) -> None:
     """The last page must say that it is the last: tifffile stops where the chain is broken."""
     field = next_page_field(tif)
     if field is None:
@@ -73,9 +73,10 @@ def _check_page_chain(tif: TiffFile, size: int, uri: str) -> None:
         )
 
 
-def _check_data_extent(series: TiffPageSeries, size: int, uri: str) -> None:
-    """Every byte of the series' samples must lie inside its file."""
-    if series.dataoffset is not None:
+def check_extent(series: TiffPageSeries, size: int, uri: str) -> None:
+    """Every byte of the series' samples must lie inside the file that it is in."""
+    here = not series.is_multifile and series.keyframe.parent is series.parent
+    if here and series.dataoffset is not None:
         _refuse_beyond(series.dataoffset + series.nbytes, size, uri)
         return
     missing = 0
@@ -108,12 +109,17 @@ def _refuse_beyond(end: int, size: int, uri: str) -> None:
         raise SourceFormatError(f"{uri}: truncated: {size} bytes, but its data end at {end}")
 
 
-def _check_decodable(series: TiffPageSeries, uri: str) -> None:
+def check_decodable(series: TiffPageSeries, uri: str) -> None:
     """Compression, predictor and dtype must be ones that can be decoded."""
     page = series.keyframe
     reason = missing_decoder(page)
     if reason is not None:
-        raise SourceFormatError(f"{uri}: cannot be decoded: {reason}")
+        raise SourceFormatError(f"{uri}: cannot be decoded: {reason}; write it with another")
+    if is_subsampled_without_decoder(page):
+        raise SourceFormatError(
+            f"{uri}: cannot be decoded: YCbCr with fewer samples of color than of light, "
+            "not compressed as JPEG; convert it to RGB"
+        )
     if page.dtype is None:
         raise SourceFormatError(
             f"{uri}: samples of {page.bitspersample} bits and format {page.sampleformat} "

@@ -8,25 +8,22 @@ from __future__ import annotations
 
 import json
 import struct
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 
-def open_path(path: Path) -> TiffFile:
-    """A TIFF file on the local disk, with the other files of its series where there are any."""
+def open_tiff(file: Any, name: str) -> TiffFile:
+    """A TIFF file by itself: tifffile does not look for other files of its series.
+
+    ``file`` is a binary stream, or an object whose ``open()`` gives one; the latter can be closed
+    and is opened again when it is read.
+    """
     from tifffile import TiffFile
 
-    return TiffFile(path)
-
-
-def open_stream(stream: Any, name: str) -> TiffFile:
-    """A TIFF file in an opened stream, by itself: other files of its series are not looked for."""
-    from tifffile import TiffFile
-
-    return TiffFile(stream, name=name, _multifile=False)
+    return TiffFile(file, name=name, _multifile=False)
 
 
 def is_contiguous(series: TiffPageSeries) -> bool:
@@ -35,6 +32,20 @@ def is_contiguous(series: TiffPageSeries) -> bool:
     tifffile then does not follow the chain of pages.
     """
     return len(series) > 1 and len(series._pages) == 1
+
+
+def series_of_files(pages: Sequence[Any], shape: Sequence[int], axes: str, **about: Any) -> Any:
+    """A series whose pages may lie in several files.
+
+    tifffile 2026.11.8 takes pages for one block of the first file if each begins where the one
+    before it ends, without a look at which files they are in: it then gives other samples.
+    """
+    from tifffile import TiffPageSeries
+
+    series = TiffPageSeries(pages, shape, axes=axes, **about)
+    if series.is_multifile:
+        series.__dict__["dataoffset"] = None
+    return series
 
 
 def declared_shape(page: TiffPage) -> list[int] | None:
@@ -78,17 +89,39 @@ def stored_tag_codes(tif: TiffFile) -> set[int]:
 
 
 def missing_decoder(page: Any) -> str | None:
-    """tifffile's message for a compression or predictor that cannot be decoded; None if it can.
+    """The name of a compression or predictor that cannot be decoded; None if all can.
 
     ``page`` is a page or a series' keyframe.
     """
+    from tifffile import COMPRESSION, PREDICTOR, TIFF
+
+    compression, predictor = int(page.compression), int(page.predictor)
+    if compression != 1 and not _has(TIFF.DECOMPRESSORS, compression):
+        return _named("compression", COMPRESSION, compression)
+    own = compression in TIFF.IMAGE_COMPRESSIONS
+    if predictor != 1 and not own and not _has(TIFF.UNPREDICTORS, predictor):
+        return _named("predictor", PREDICTOR, predictor)
+    return None
+
+
+def _has(codecs: Any, code: int) -> bool:
+    try:
+        codecs[code]
+    except KeyError:
+        return False
+    return True
+
+
+def _named(what: str, names: Any, code: int) -> str:
+    try:
+        return f"{what} {names(code).name} ({code})"
+    except ValueError:
+        return f"{what} {code}, which has no name here"
+
+
+def is_subsampled_without_decoder(page: Any) -> bool:
+    """Whether a page has fewer samples of color than of light, and no codec that undoes that."""
     from tifffile import TIFF
 
-    try:
-        if page.compression != 1:
-            TIFF.DECOMPRESSORS[page.compression]
-        if page.predictor != 1 and page.compression not in TIFF.IMAGE_COMPRESSIONS:
-            TIFF.UNPREDICTORS[page.predictor]
-    except KeyError as error:
-        return str(error)
-    return None
+    decodes = page.compression in TIFF.IMAGE_COMPRESSIONS and page.planarconfig == 1
+    return bool(page.is_subsampled) and not decodes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 import ngff_core
 from ngff_core.sources import tifffile_compat
@@ -23,8 +25,7 @@ from ngff_core.sources.tifffile_compat import (
     is_contiguous,
     missing_decoder,
     next_page_field,
-    open_path,
-    open_stream,
+    open_tiff,
     stored_tag_codes,
 )
 
@@ -38,23 +39,41 @@ def written(folder: Path, array: Any = STACK, **options: Any) -> Path:
     return path
 
 
-def test_a_file_opens_from_a_path_and_from_a_stream(tmp_path: Path) -> None:
-    """With the same series."""
-    path = written(tmp_path)
-    with open_path(path) as tif:
-        np.testing.assert_array_equal(tif.series[0].asarray(), STACK)
-    with open_stream(io.BytesIO(path.read_bytes()), "a.tif") as tif:
+class Reopened:
+    """What tifffile opens again after it closed it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.times = 0
+
+    def open(self) -> Any:
+        self.times += 1
+        return io.BytesIO(Path(self.path).read_bytes())
+
+
+def test_a_file_is_opened_again_where_it_is_read_after_it_was_closed(tmp_path: Path) -> None:
+    """So a set of a thousand files does not need a thousand open ones."""
+    file = Reopened(written(tmp_path))
+    with open_tiff(file, "a.tif") as tif:
         assert tif.filehandle.name == "a.tif"
-        np.testing.assert_array_equal(tif.series[0].asarray(), STACK)
+        series = tif.series[0]
+        tif.filehandle.close()
+        assert file.times == 1
+        store = series.aszarr(level=0, read_only=True, lock=threading.RLock())
+        array = zarr.open_array(store, mode="r")
+        np.testing.assert_array_equal(array[:], STACK)
+        assert file.times > 1
 
 
-def test_a_stream_does_not_look_for_other_files(tmp_path: Path) -> None:
-    """A stream has no folder in which the other files of its series could be."""
-    path = written(tmp_path)
-    with open_path(path) as tif:
-        assert tif._multifile is True
-    with open_stream(io.BytesIO(path.read_bytes()), "a.tif") as tif:
+def test_tifffile_looks_for_no_other_files(tmp_path: Path) -> None:
+    """Not by path either: a file without a number of the system is none of the local disk."""
+    with open_path(written(tmp_path)) as tif:
         assert tif._multifile is False
+        assert not tif.filehandle.is_file
+
+
+def open_path(path: Path) -> tifffile.TiffFile:
+    return open_tiff(Reopened(path), path.name)
 
 
 @pytest.mark.parametrize(
