@@ -76,6 +76,11 @@ EXTRAS = {
     },
     "cluster": {"ngff_core/build"},
     "demo": {"ngff_flows/demo.py"},
+    "medical": {
+        "ngff_core/sources/dicom_frames.py",
+        "ngff_core/sources/dicom_headers.py",
+        "ngff_core/sources/nifti.py",
+    },
 }
 
 # More than this many values belong together in groups that have names.

@@ -60,9 +60,11 @@ class Frames:
         """What the header says; nothing is decoded. Raises `SourceFormatError` if not readable."""
         check_syntax(instance)
         rows, columns = instance.count("Rows"), instance.count("Columns")
-        if instance.keyword in _FLOATS:
+        if instance.element.keyword in _FLOATS:
             return cls(
-                instance, (rows, columns), np.dtype(_order(instance) + _FLOATS[instance.keyword])
+                instance,
+                (rows, columns),
+                np.dtype(_order(instance) + _FLOATS[instance.element.keyword]),
             )
         kind = _photometric(instance)
         dtype = _stored_dtype(instance)
@@ -82,7 +84,7 @@ class Frames:
     def read(self, number: int) -> Block:
         """One frame, decoded."""
         data = self._encoded(number)
-        if self.instance.keyword in _FLOATS:
+        if self.instance.element.keyword in _FLOATS:
             return np.frombuffer(data, self.dtype).reshape(self.shape)
         samples = self._decoded(data, number)
         return self._in_color(samples).astype(self.dtype, copy=False)
@@ -94,11 +96,11 @@ class Frames:
             self._range(instance.frames - 1)
             return
         needed = math.ceil(instance.frames * self._bits / 8)
-        length = instance.length or 0
-        end = instance.offset + needed
+        length = instance.element.length or 0
+        end = instance.element.offset + needed
         size = len(self._content) if instance.deflated else instance.info.size
         if length < needed or size < end:
-            there = min(length, max(0, size - instance.offset))
+            there = min(length, max(0, size - instance.element.offset))
             raise SourceFormatError(
                 f"{instance.store.uri}: truncated: {there} of the {needed} bytes of its samples"
             )
@@ -115,7 +117,7 @@ class Frames:
         """Bits of an uncompressed frame."""
         i = self.instance
         per_sample = i.count("BitsAllocated")
-        if i.keyword in _FLOATS:
+        if i.element.keyword in _FLOATS:
             per_sample = self.dtype.itemsize * 8
         samples = i.count("SamplesPerPixel", 1)
         if _photometric(i) == "YBR_FULL_422" and not self.is_encapsulated:
@@ -128,26 +130,26 @@ class Frames:
             return _contents(self._part(start, stop - start), self.instance.store.uri)
         if self._bits % 8 == 0 and self.instance.count("BitsAllocated", 8) != 1:
             size = self._bits // 8
-            start = self.instance.offset + number * size
+            start = self.instance.element.offset + number * size
             # Swapped words of 16 bits: an odd frame begins in the middle of one.
             if self._swapped:
                 return self._swapped_part(start, size)
             return self._part(start, size)
         first = number * self._bits
         start, stop = first // 8, -(-(first + self._bits) // 8)
-        return self._part(self.instance.offset + start, stop - start)
+        return self._part(self.instance.element.offset + start, stop - start)
 
     @property
     def _swapped(self) -> bool:
         """Whether samples of 8 bits lie in words of 16, the second one first."""
         i = self.instance
-        return i.big_endian and i.vr == "OW" and i.count("BitsAllocated") <= 8
+        return i.big_endian and i.element.vr == "OW" and i.count("BitsAllocated") <= 8
 
     def _swapped_part(self, start: int, size: int) -> bytes:
-        offset = start - self.instance.offset
+        offset = start - self.instance.element.offset
         first = offset - offset % 2
         length = size + (offset - first)
-        data = self._part(self.instance.offset + first, length + length % 2)
+        data = self._part(self.instance.element.offset + first, length + length % 2)
         words = np.frombuffer(data, "u2").byteswap().tobytes()
         return words[offset - first : offset - first + size]
 
@@ -239,7 +241,7 @@ def check_syntax(instance: Instance) -> None:
             f"{instance.store.uri}: its samples are compressed as {UID(instance.syntax).name}, "
             "which is not read; dcmtk or GDCM can decompress some of these"
         )
-    if instance.keyword in _FLOATS:
+    if instance.element.keyword in _FLOATS:
         return
     if _photometric(instance) not in (*_GRAY, *_RGB, *_YBR, "PALETTE COLOR"):
         raise SourceFormatError(
@@ -363,9 +365,9 @@ def _find_ranges(instance: Instance) -> list[tuple[int, int]]:
     Fewer than there are frames in a truncated file.
     """
     store, size = instance.store, instance.info.size
-    item = store.read_part("", instance.offset, 8) or b""
+    item = store.read_part("", instance.element.offset, 8) or b""
     length = int.from_bytes(item[4:8], "little")
-    begin = instance.offset + 8 + length
+    begin = instance.element.offset + 8 + length
     if item[:4] != _ITEM or begin > size:
         raise SourceFormatError(f"{store.uri}: truncated, or its samples have no offset table")
     count = instance.frames
@@ -396,7 +398,7 @@ def _table(instance: Instance, length: int) -> list[int]:
         return [int(n) for n in np.frombuffer(extended, "<u8")]
     if length != 4 * instance.frames:
         return []
-    data = instance.store.read_part("", instance.offset + 8, length) or b""
+    data = instance.store.read_part("", instance.element.offset + 8, length) or b""
     return [int(n) for n in np.frombuffer(data, "<u4")]
 
 
