@@ -76,6 +76,7 @@ EXTRAS = {
     },
     "cluster": {"ngff_core/build"},
     "demo": {"ngff_flows/demo.py"},
+    "hdf5": {"ngff_core/sources/minc.py"},
     "medical": {
         "ngff_core/sources/dicom_frames.py",
         "ngff_core/sources/dicom_headers.py",
