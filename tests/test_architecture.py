@@ -76,7 +76,8 @@ EXTRAS = {
     },
     "cluster": {"ngff_core/build"},
     "demo": {"ngff_flows/demo.py"},
-    "hdf5": {"ngff_core/sources/minc.py"},
+    "hdf5": {"ngff_core/sources/hdf5.py", "ngff_core/sources/hdf5_files.py"},
+    "n5": {"ngff_core/sources/precomputed.py", "ngff_core/sources/tensorstore_chunks.py"},
     "medical": {
         "ngff_core/sources/dicom_frames.py",
         "ngff_core/sources/dicom_headers.py",

@@ -104,6 +104,35 @@ def _inflated(head: bytes) -> bytes:
     return b""
 
 
+def _mrc(head: bytes, name: str) -> bool:
+    """By the word in the header; files from before the year 2000 have it in their name only."""
+    magic = _inflated(head)[208:212] in (b"MAP ", b"MAP\0")
+    return magic or name.endswith((".mrc", ".mrcs", ".mrc.gz", ".mrcs.gz"))
+
+
+def _metaimage(head: bytes, name: str) -> bool:
+    return head.startswith(b"ObjectType = Image") or (
+        name.endswith((".mha", ".mhd")) and b"NDims" in head
+    )
+
+
+def _hdf5(head: bytes, _name: str) -> bool:
+    # A block of the user's own, such as MATLAB's, may stand before the signature.
+    return _HDF5 in (head[:8], head[512:520])
+
+
+def _bdv_xml(head: bytes, name: str) -> bool:
+    return name.endswith(".xml") and b"<SpimData" in head
+
+
+def _n5_folder(names: bytes, folder: str) -> bool:
+    return b"attributes.json" in names.split(b"\n") or folder.endswith(".n5")
+
+
+def _precomputed_folder(names: bytes, _folder: str) -> bool:
+    return b"info" in names.split(b"\n")
+
+
 def _dicom_folder(names: bytes, _folder: str) -> bool:
     """Some are named as DICOM files are, or all by a number or UID, as archives name them."""
     entries = [name for name in names.decode().lower().split("\n") if not name.startswith(".")]
@@ -114,8 +143,11 @@ def _dicom_folder(names: bytes, _folder: str) -> bool:
 
 _NUMBERED = re.compile(r"(im|img|image|i|ct|mr|slice)?[-_.]?\d+(\.\d+)*")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_DM = (b"\0\0\0\3", b"\0\0\0\4")
+_MICROGRAPHS = "RosettaSciIO or HyperSpy can turn it into TIFF or HDF5"
 _DICOM = "ngff_core.sources.dicom"
 _NIFTI = "ngff_core.sources.nifti"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLE2 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 FILES: tuple[Format, ...] = (
@@ -129,13 +161,20 @@ FILES: tuple[Format, ...] = (
         "a MINC 2 file",
         lambda head, name: head.startswith(b"\x89HDF\r\n") and name.endswith(".mnc"),
         "ngff_core.sources.minc",
-        ("h5py",),
+        ("h5py", "hdf5plugin"),
         "hdf5",
     ),
     Format(
         "a MINC 1 file",
         lambda head, name: head.startswith(b"CDF") and name.endswith(".mnc"),
         remedy="mincconvert -2 and then mnc2nii of the MINC tools turn it into NIfTI",
+    ),
+    # IMOD's tomograms end in .rec as well.
+    Format("an MRC file", _mrc, "ngff_core.sources.mrc"),
+    Format(
+        "an MRC file compressed by bzip2",
+        lambda head, name: head.startswith(b"BZh") and name.endswith((".mrc.bz2", ".map.bz2")),
+        remedy="unpack it with bunzip2, or compress it with gzip",
     ),
     Format(
         "a Philips PAR/REC file",
@@ -149,6 +188,23 @@ FILES: tuple[Format, ...] = (
     ),
     Format("an Olympus VSI file", named(".vsi"), remedy="bioformats2raw reads it with the .ets files beside it"),
     Format("a TIFF file", begins(*_TIFF), "ngff_core.sources.tiff"),
+    Format("an NRRD file", begins(b"NRRD000"), "ngff_core.sources.nrrd"),
+    Format("a MetaImage file", _metaimage, "ngff_core.sources.metaimage"),
+    Format("an HDF5 file", _hdf5, "ngff_core.sources.hdf5", ("h5py", "hdf5plugin"), "hdf5"),
+    Format(
+        "a BigDataViewer XML file",
+        _bdv_xml,
+        "ngff_core.sources.bdv_source",
+        ("h5py", "hdf5plugin", "tensorstore"),
+        "hdf5,n5",
+    ),
+    Format(
+        "a Digital Micrograph file",
+        lambda head, name: head[:4] in _DM and name.endswith((".dm3", ".dm4")),
+        remedy=_MICROGRAPHS,
+    ),
+    Format("a TIA series file", begins(b"II\x97\1"), remedy=_MICROGRAPHS),
+    Format("a NanoMegas block file", begins(b"IMGBLO"), remedy=_MICROGRAPHS),
     Format("a NumPy file", begins(b"\x93NUMPY"), "ngff_core.sources.npy"),
     Format("a Zeiss CZI file", begins(b"ZISRAWFILE")),
     # A DICOM file without a preamble has nothing that tells it; neither has the .img of a pair.
@@ -159,6 +215,14 @@ FILES: tuple[Format, ...] = (
 """In the order in which they are tried."""
 
 FOLDERS: tuple[Format, ...] = (
+    Format("an N5 folder", _n5_folder, "ngff_core.sources.n5", ("tensorstore",), "n5"),
+    Format(
+        "a Neuroglancer precomputed volume",
+        _precomputed_folder,
+        "ngff_core.sources.precomputed",
+        ("tensorstore",),
+        "n5",
+    ),
     Format("a folder of DICOM files", _dicom_folder, _DICOM, ("pydicom", "imagecodecs"), "medical"),
 )
 """``matches`` is given no bytes but the names of the folder's entries, joined by newlines."""

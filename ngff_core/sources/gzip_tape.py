@@ -1,4 +1,4 @@
-"""Access to a gzip file in ranges of its inflated bytes.
+"""Access to a gzip file, or a zlib stream inside a file, in ranges of its inflated bytes.
 
 Gzip can be inflated from its start only. So the inflater's state is kept every few MiB of output
 (a mark of about 50 KB: its window and some input), and a later read begins at the mark before it.
@@ -14,7 +14,7 @@ import threading
 import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,8 @@ _STEP = 256 << 10
 _LOCAL_REQUEST = 256 << 10
 _REMOTE_REQUEST = 1 << 20
 """Compressed bytes read at a time."""
-_GZIP = 31
-"""zlib's ``wbits`` for a gzip header and trailer; zlib compares the checksum there."""
+_WBITS = {"gzip": 31, "zlib": 15}
+"""zlib's ``wbits`` for header and trailer of a form; zlib compares the checksum there."""
 _MAGIC = b"\x1f\x8b"
 _MOST_RATIO = 1032
 """Deflate makes no more out of a byte than this."""
@@ -51,8 +51,8 @@ class _Inflater:
     def __init__(self, tape: GzipTape) -> None:
         self.at = 0
         self._tape = tape
-        self._inflate: Any = zlib.decompressobj(_GZIP)
-        self._given = 0
+        self._inflate: Any = zlib.decompressobj(_WBITS[tape.form])
+        self._given = tape.begin
         """Compressed bytes taken from the file."""
         self._left = b""
         """Those of them that the inflater has not used."""
@@ -74,7 +74,7 @@ class _Inflater:
             try:
                 found: bytes = self._inflate.decompress(given, min(most, _STEP))
             except zlib.error as error:
-                text = f"{uri}: the gzip stream is damaged after {self.at} inflated bytes: {error}"
+                text = f"{uri}: the {self._tape.form} stream is damaged after {self.at} inflated bytes: {error}"
                 raise SourceFormatError(text) from None
             ended = self._inflate.eof
             self._left = self._inflate.unused_data if ended else self._inflate.unconsumed_tail
@@ -86,6 +86,8 @@ class _Inflater:
 
     def _begin_member(self) -> bool:
         """Whether another gzip member follows; zeros between and behind them do not count."""
+        if self._tape.form != "gzip":
+            return False
         self._left = self._left.lstrip(b"\0")
         while len(self._left) < len(_MAGIC):
             part = self._next_part()
@@ -94,12 +96,12 @@ class _Inflater:
             self._left = (self._left + part).lstrip(b"\0")
         if not self._left.startswith(_MAGIC):
             return False
-        self._inflate = zlib.decompressobj(_GZIP)
+        self._inflate = zlib.decompressobj(_WBITS["gzip"])
         return True
 
     def truncated(self) -> SourceFormatError:
         return SourceFormatError(
-            f"{self._tape.store.uri}: truncated: its gzip stream ends after {self.at} inflated "
+            f"{self._tape.store.uri}: truncated: its {self._tape.form} stream ends after {self.at} inflated "
             "bytes, before the last sample"
         )
 
@@ -130,16 +132,22 @@ class GzipTape:
     store
         The compressed file.
     size
-        Its compressed bytes.
+        Its bytes.
+    begin, form
+        Bytes before the stream, which goes on to the end of the file, and its form.
     inflated
         Bytes inflated so far; those inflated again count again.
     """
 
     partial_rows = False
 
-    def __init__(self, store: ObjectStore, size: int) -> None:
+    def __init__(
+        self, store: ObjectStore, size: int, begin: int = 0, form: Literal["gzip", "zlib"] = "gzip"
+    ) -> None:
         self.store = store
         self.size = size
+        self.begin = begin
+        self.form: Literal["gzip", "zlib"] = form
         self.inflated = 0
         self._front = _Inflater(self)
         self._marks = [(0, self._front.copy())]
@@ -158,6 +166,7 @@ class GzipTape:
 
         The length modulo 2**32 stands at the end of the file. Where it is another (of a truncated
         file, of one with several members) all of the file is inflated once, which sets marks.
+        A zlib stream does not have its length, so of one only the possible is checked.
         """
         if length > self.size * _MOST_RATIO:
             raise SourceFormatError(
@@ -165,6 +174,8 @@ class GzipTape:
                 f"{length} that its header asks for"
             )
         self._length = length
+        if self.form != "gzip":
+            return
         end = self.store.read_part("", max(0, self.size - 4), 4)
         if end is None or int.from_bytes(end, "little") != length % 2**32:
             self.read(length - 1, 1)
