@@ -24,6 +24,8 @@ _JPEG = {f"{_UID}.4.{n}" for n in (50, 51, 57, 70)}
 _JPEG_LS = {f"{_UID}.4.{n}" for n in (80, 81)}
 _JPEG_2000 = {f"{_UID}.4.{n}" for n in (90, 91, 92, 93, 201, 202, 203)}
 _RLE = {f"{_UID}.5"}
+_MOST_RATIO = 1032
+"""Deflate makes no more out of a byte than this."""
 _ITEM = b"\xfe\xff\x00\xe0"
 """Tag of an item, as it is written."""
 _ADOBE = b"\xff\xee\x00\x0eAdobe"
@@ -59,6 +61,7 @@ class Frames:
     def of(cls, instance: Instance) -> Frames:
         """What the header says; nothing is decoded. Raises `SourceFormatError` if not readable."""
         check_syntax(instance)
+        _check_count(instance)
         rows, columns = instance.count("Rows"), instance.count("Columns")
         if instance.element.keyword in _FLOATS:
             return cls(
@@ -258,6 +261,22 @@ def check_syntax(instance: Instance) -> None:
     if instance.count("BitsAllocated") not in (1, 8, 16, 32, 64):
         raise SourceFormatError(
             f"{instance.store.uri}: samples of {instance.count('BitsAllocated')} bits are not read"
+        )
+
+
+def _check_count(instance: Instance) -> None:
+    """Refuse more frames than a file of this size can hold, before a table of them is made."""
+    if instance.syntax not in _NATIVE:
+        # An item and its header.
+        smallest = 8.0
+    else:
+        samples = instance.count("Rows") * instance.count("Columns")
+        bits = instance.count("BitsAllocated", 32)
+        smallest = samples * bits / 8 / (_MOST_RATIO if instance.deflated else 1)
+    if instance.frames > 1 and instance.frames * smallest > instance.info.size:
+        raise SourceFormatError(
+            f"{instance.store.uri}: truncated: {instance.info.size} bytes cannot hold the "
+            f"{instance.frames} frames that its header asks for"
         )
 
 
