@@ -78,6 +78,11 @@ EXTRAS = {
     "demo": {"ngff_flows/demo.py"},
     "hdf5": {"ngff_core/sources/hdf5.py", "ngff_core/sources/hdf5_files.py"},
     "n5": {"ngff_core/sources/precomputed.py", "ngff_core/sources/tensorstore_chunks.py"},
+    "medical": {
+        "ngff_core/sources/dicom_frames.py",
+        "ngff_core/sources/dicom_headers.py",
+        "ngff_core/sources/nifti.py",
+    },
     "microscopy": {
         "ngff_core/sources/czi.py",
         "ngff_core/sources/czi_mosaic.py",
@@ -109,6 +114,8 @@ LONG_CONSTRUCTORS = {
     # What a reader says of one image. A dozen readers fill it in by keyword, each only what its
     # format knows; groups would only add names to find it under.
     "ngff_core.sources.contract.ImageDescription",
+    # What a listing says of one upload, filled in by keyword where it is found.
+    "ngff_core.uploads.decisions.Upload",
 }
 
 

@@ -65,7 +65,8 @@ def place(affine: np.ndarray[Any, Any], axes: Sequence[str], unit: str | None) -
             "the nearest anatomical axes, and the affine is kept in the metadata only"
         )
         notes = (Note("left out", text),)
-    return Geometry(placement, notes, {"affine": affine.tolist(), "affine_space": "RAS"})
+    whole = {"affine": affine.tolist(), "affine_space": "RAS"}
+    return Geometry(placement, notes, whole if len(known) == len(axes) else {})
 
 
 def _orientations(

@@ -268,8 +268,10 @@ def _image_of(group: Sequence[Instance]) -> _Image:
     if is_slide(group[0]):
         slide = describe_slide(group[0])
         return _Image(slide.image, slide.array)
-    group, stack = _stack(group)
+    # Where positions say nothing, the numbers are the order in which the images were made.
+    group = sorted(group, key=lambda each: (each.count("InstanceNumber"), each.store.uri))
     frames = [Frames.of(instance) for instance in group]
+    stack = _stack(group)
     array = FrameArray(frames, stack.table)
     check_array(array.shape, array.dtype, group[0].store.uri)
     first = group[0]
@@ -297,16 +299,14 @@ def _image_of(group: Sequence[Instance]) -> _Image:
 # --- one image -------------------------------------------------------------------------
 
 
-def _stack(group: Sequence[Instance]) -> tuple[Sequence[Instance], Stack]:
+def _stack(group: Sequence[Instance]) -> Stack:
     first = group[0]
     if len(group) == 1 and first.get("PerFrameFunctionalGroupsSequence"):
         slices = list(slices_of_frames(first))
         sparse = str(first.get("Modality", "")) == "SEG"
-        return group, _with_time(first, stack_slices(slices, sparse))
+        return _with_time(first, stack_slices(slices, sparse))
     if len(group) == 1 and first.frames > 1:
-        return group, _plain_frames(first)
-    # Where positions say nothing, the numbers are the order in which the images were made.
-    group = sorted(group, key=lambda each: (each.count("InstanceNumber"), each.store.uri))
+        return _plain_frames(first)
     slices = [
         Slice(number, 0, _plane(instance), _keys(instance)) for number, instance in enumerate(group)
     ]
@@ -314,7 +314,7 @@ def _stack(group: Sequence[Instance]) -> tuple[Sequence[Instance], Stack]:
     if not stack.geometry.placement.scale and stack.refusal is None:
         flat = in_plane(_spacing(first)[0])
         stack = replace(stack, geometry=replace(stack.geometry, placement=flat))
-    return group, _with_time(first, stack)
+    return _with_time(first, stack)
 
 
 def _plain_frames(instance: Instance) -> Stack:

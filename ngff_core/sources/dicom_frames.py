@@ -24,6 +24,8 @@ _JPEG = {f"{_UID}.4.{n}" for n in (50, 51, 57, 70)}
 _JPEG_LS = {f"{_UID}.4.{n}" for n in (80, 81)}
 _JPEG_2000 = {f"{_UID}.4.{n}" for n in (90, 91, 92, 93, 201, 202, 203)}
 _RLE = {f"{_UID}.5"}
+_MOST_RATIO = 1032
+"""Deflate makes no more out of a byte than this."""
 _ITEM = b"\xfe\xff\x00\xe0"
 """Tag of an item, as it is written."""
 _ADOBE = b"\xff\xee\x00\x0eAdobe"
@@ -59,10 +61,13 @@ class Frames:
     def of(cls, instance: Instance) -> Frames:
         """What the header says; nothing is decoded. Raises `SourceFormatError` if not readable."""
         check_syntax(instance)
+        _check_count(instance)
         rows, columns = instance.count("Rows"), instance.count("Columns")
-        if instance.keyword in _FLOATS:
+        if instance.element.keyword in _FLOATS:
             return cls(
-                instance, (rows, columns), np.dtype(_order(instance) + _FLOATS[instance.keyword])
+                instance,
+                (rows, columns),
+                np.dtype(_order(instance) + _FLOATS[instance.element.keyword]),
             )
         kind = _photometric(instance)
         dtype = _stored_dtype(instance)
@@ -82,7 +87,7 @@ class Frames:
     def read(self, number: int) -> Block:
         """One frame, decoded."""
         data = self._encoded(number)
-        if self.instance.keyword in _FLOATS:
+        if self.instance.element.keyword in _FLOATS:
             return np.frombuffer(data, self.dtype).reshape(self.shape)
         samples = self._decoded(data, number)
         return self._in_color(samples).astype(self.dtype, copy=False)
@@ -94,11 +99,11 @@ class Frames:
             self._range(instance.frames - 1)
             return
         needed = math.ceil(instance.frames * self._bits / 8)
-        length = instance.length or 0
-        end = instance.offset + needed
+        length = instance.element.length or 0
+        end = instance.element.offset + needed
         size = len(self._content) if instance.deflated else instance.info.size
         if length < needed or size < end:
-            there = min(length, max(0, size - instance.offset))
+            there = min(length, max(0, size - instance.element.offset))
             raise SourceFormatError(
                 f"{instance.store.uri}: truncated: {there} of the {needed} bytes of its samples"
             )
@@ -115,7 +120,7 @@ class Frames:
         """Bits of an uncompressed frame."""
         i = self.instance
         per_sample = i.count("BitsAllocated")
-        if i.keyword in _FLOATS:
+        if i.element.keyword in _FLOATS:
             per_sample = self.dtype.itemsize * 8
         samples = i.count("SamplesPerPixel", 1)
         if _photometric(i) == "YBR_FULL_422" and not self.is_encapsulated:
@@ -128,26 +133,26 @@ class Frames:
             return _contents(self._part(start, stop - start), self.instance.store.uri)
         if self._bits % 8 == 0 and self.instance.count("BitsAllocated", 8) != 1:
             size = self._bits // 8
-            start = self.instance.offset + number * size
+            start = self.instance.element.offset + number * size
             # Swapped words of 16 bits: an odd frame begins in the middle of one.
             if self._swapped:
                 return self._swapped_part(start, size)
             return self._part(start, size)
         first = number * self._bits
         start, stop = first // 8, -(-(first + self._bits) // 8)
-        return self._part(self.instance.offset + start, stop - start)
+        return self._part(self.instance.element.offset + start, stop - start)
 
     @property
     def _swapped(self) -> bool:
         """Whether samples of 8 bits lie in words of 16, the second one first."""
         i = self.instance
-        return i.big_endian and i.vr == "OW" and i.count("BitsAllocated") <= 8
+        return i.big_endian and i.element.vr == "OW" and i.count("BitsAllocated") <= 8
 
     def _swapped_part(self, start: int, size: int) -> bytes:
-        offset = start - self.instance.offset
+        offset = start - self.instance.element.offset
         first = offset - offset % 2
         length = size + (offset - first)
-        data = self._part(self.instance.offset + first, length + length % 2)
+        data = self._part(self.instance.element.offset + first, length + length % 2)
         words = np.frombuffer(data, "u2").byteswap().tobytes()
         return words[offset - first : offset - first + size]
 
@@ -239,7 +244,7 @@ def check_syntax(instance: Instance) -> None:
             f"{instance.store.uri}: its samples are compressed as {UID(instance.syntax).name}, "
             "which is not read; dcmtk or GDCM can decompress some of these"
         )
-    if instance.keyword in _FLOATS:
+    if instance.element.keyword in _FLOATS:
         return
     if _photometric(instance) not in (*_GRAY, *_RGB, *_YBR, "PALETTE COLOR"):
         raise SourceFormatError(
@@ -256,6 +261,22 @@ def check_syntax(instance: Instance) -> None:
     if instance.count("BitsAllocated") not in (1, 8, 16, 32, 64):
         raise SourceFormatError(
             f"{instance.store.uri}: samples of {instance.count('BitsAllocated')} bits are not read"
+        )
+
+
+def _check_count(instance: Instance) -> None:
+    """Refuse more frames than a file of this size can hold, before a table of them is made."""
+    if instance.syntax not in _NATIVE:
+        # An item and its header.
+        smallest = 8.0
+    else:
+        samples = instance.count("Rows") * instance.count("Columns")
+        bits = instance.count("BitsAllocated", 32)
+        smallest = samples * bits / 8 / (_MOST_RATIO if instance.deflated else 1)
+    if instance.frames > 1 and instance.frames * smallest > instance.info.size:
+        raise SourceFormatError(
+            f"{instance.store.uri}: truncated: {instance.info.size} bytes cannot hold the "
+            f"{instance.frames} frames that its header asks for"
         )
 
 
@@ -363,9 +384,9 @@ def _find_ranges(instance: Instance) -> list[tuple[int, int]]:
     Fewer than there are frames in a truncated file.
     """
     store, size = instance.store, instance.info.size
-    item = store.read_part("", instance.offset, 8) or b""
+    item = store.read_part("", instance.element.offset, 8) or b""
     length = int.from_bytes(item[4:8], "little")
-    begin = instance.offset + 8 + length
+    begin = instance.element.offset + 8 + length
     if item[:4] != _ITEM or begin > size:
         raise SourceFormatError(f"{store.uri}: truncated, or its samples have no offset table")
     count = instance.frames
@@ -396,7 +417,7 @@ def _table(instance: Instance, length: int) -> list[int]:
         return [int(n) for n in np.frombuffer(extended, "<u8")]
     if length != 4 * instance.frames:
         return []
-    data = instance.store.read_part("", instance.offset + 8, length) or b""
+    data = instance.store.read_part("", instance.element.offset + 8, length) or b""
     return [int(n) for n in np.frombuffer(data, "<u4")]
 
 

@@ -10,7 +10,7 @@ import io
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.storage import ObjectInfo, ObjectStore, for_each
@@ -106,6 +106,27 @@ _KEYWORDS = [
 """All that is parsed."""
 
 
+@dataclass(frozen=True)
+class Element:
+    """Where the samples of a file lie.
+
+    Attributes
+    ----------
+    keyword
+        Of the element with the samples; None where the file has none.
+    vr
+        Its value representation: ``OB`` or ``OW`` and so on.
+    offset, length
+        Where its value begins, and its bytes; None as ``length`` where it is encapsulated. In a
+        deflated file both count inflated bytes.
+    """
+
+    keyword: str | None = None
+    vr: str = "OW"
+    offset: int = 0
+    length: int | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Instance:
     """One DICOM file.
@@ -118,23 +139,15 @@ class Instance:
         The elements above, and no others.
     syntax
         UID of the transfer syntax.
-    keyword
-        Of the element with the samples; None where the file has none.
-    offset, length
-        Where its value begins, and its bytes; None as ``length`` where it is encapsulated. In a
-        deflated file both count inflated bytes.
-    vr
-        Value representation of the element: ``OB`` or ``OW`` and so on.
+    element
+        Where the samples lie.
     """
 
     store: ObjectStore
     info: ObjectInfo
     header: Dataset
     syntax: str
-    keyword: str | None
-    offset: int = 0
-    length: int | None = None
-    vr: str = "OW"
+    element: Element = Element()
 
     @property
     def name(self) -> str:
@@ -205,7 +218,7 @@ def _read(store: ObjectStore, info: ObjectInfo, *, only_dicom: bool) -> Instance
                     f"{store.uri}: not a readable DICOM file, or truncated: {text}"
                 ) from error
             found = None
-        if found is not None and (complete or found.keyword is not None):
+        if found is not None and (complete or found.element.keyword is not None):
             return found
         size *= _MORE
 
@@ -247,37 +260,26 @@ def _parse(store: ObjectStore, info: ObjectInfo, data: bytes) -> Instance | None
         syntax = _DEFLATED
     elif not syntax:
         syntax = _IMPLICIT if implicit else _EXPLICIT if little else _BIG_ENDIAN
-    place = _pixels(data[at : at + 12], bool(implicit), not little)
-    if place is None:
-        return Instance(store, info, header, syntax, None)
-    keyword, vr, width, length = place
-    return Instance(
-        store,
-        info,
-        header,
-        syntax,
-        keyword,
-        offset=at + width,
-        length=None if length == _UNDEFINED else length,
-        vr=vr,
-    )
+    element = _pixels(data, at, bool(implicit), not little)
+    return Instance(store, info, header, syntax, element)
 
 
-def _pixels(element: bytes, implicit: bool, big: bool) -> tuple[str, str, int, int] | None:
-    """Keyword, VR, bytes of the element's header, and its length; None for another element."""
-    order: Any = "big" if big else "little"
-    group, number = (int.from_bytes(element[i : i + 2], order) for i in (0, 2))
-    if group != 0x7FE0 or number not in _PIXELS:
-        return None
+def _pixels(data: bytes, at: int, implicit: bool, big: bool) -> Element:
+    """The element with the samples, if it is the one that begins at ``at``."""
+    header = data[at : at + 12]
+    order: Literal["big", "little"] = "big" if big else "little"
+    group, number = (int.from_bytes(header[i : i + 2], order) for i in (0, 2))
     # In some files this element has no VR, though all others have one.
-    implicit = implicit or not element[4:6].isalpha()
+    implicit = implicit or not header[4:6].isalpha()
     start = 4 if implicit else 8
-    if len(element) < start + 4:
-        return None
-    vr = "OW" if implicit else element[4:6].decode("latin1")
-    return _PIXELS[number], vr, start + 4, int.from_bytes(element[start : start + 4], order)
+    if group != 0x7FE0 or number not in _PIXELS or len(header) < start + 4:
+        return Element()
+    vr = "OW" if implicit else header[4:6].decode("latin1")
+    length = int.from_bytes(header[start : start + 4], order)
+    value = at + start + 4
+    return Element(_PIXELS[number], vr, value, None if length == _UNDEFINED else length)
 
 
 def with_samples(instances: Iterable[Instance]) -> list[Instance]:
     """Those that hold an image."""
-    return [i for i in instances if i.keyword and i.get("Rows") and i.get("Columns")]
+    return [i for i in instances if i.element.keyword and i.get("Rows") and i.get("Columns")]

@@ -198,6 +198,14 @@ FILES: tuple[Format, ...] = (
     Format("a NIfTI file", _nifti, _NIFTI, ("nibabel",), "medical"),
     Format("an Analyze file", _analyze, _NIFTI, ("nibabel",), "medical"),
     Format("a FreeSurfer MGH file", _mgh, _NIFTI, ("nibabel",), "medical"),
+    # Before other HDF5: its name is all that tells it.
+    Format(
+        "a MINC 2 file",
+        lambda head, name: head.startswith(b"\x89HDF\r\n") and name.endswith(".mnc"),
+        "ngff_core.sources.minc",
+        ("h5py", "hdf5plugin"),
+        "hdf5",
+    ),
     Format(
         "a MINC 1 file",
         lambda head, name: head.startswith(b"CDF") and name.endswith(".mnc"),

@@ -246,6 +246,19 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path, part, compressed):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", JPEG_2000])
+def test_more_frames_than_a_file_can_hold_are_refused(tmp_path, syntax):
+    """Before memory is taken for a table of them."""
+    found = dataset(volume(2, 9, 7), 2_000_000_000)
+    path = tmp_path / "a.dcm"
+    if syntax == JPEG_2000:
+        save_compressed(found, [b"ab", b"cd"], path, syntax)
+    else:
+        save(found, path, syntax)
+    with pytest.raises(SourceFormatError, match="truncated: .* cannot hold the 2000000000 frames"):
+        open_source(path)
+
+
 # --- series ----------------------------------------------------------------------------
 
 
