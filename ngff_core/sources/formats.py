@@ -76,11 +76,11 @@ def named(*endings: str) -> Callable[[bytes, str], bool]:
     return lambda head, name: name.endswith(endings)
 
 
-def _dicom(head: bytes, name: str) -> bool:
+def _dicom(head: bytes, _name: str) -> bool:
     return head[128:132] == b"DICM"
 
 
-def _nifti(head: bytes, name: str) -> bool:
+def _nifti(head: bytes, _name: str) -> bool:
     start = _inflated(head)
     return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
 
