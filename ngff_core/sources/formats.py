@@ -76,7 +76,11 @@ def named(*endings: str) -> Callable[[bytes, str], bool]:
     return lambda _, name: name.endswith(endings)
 
 
+<<<<<<< HEAD
 def _dicom(head: bytes, _: str) -> bool:
+=======
+def _dicom(head: bytes, _name: str) -> bool:
+>>>>>>> medical
     return head[128:132] == b"DICM"
 
 
@@ -245,11 +249,11 @@ FILES: tuple[Format, ...] = (
         "hdf5,n5",
     ),
     Format(
-        "a Digital Micrograph file",
+        "a Digital Micrograph DM3 or DM4 file",
         lambda head, name: head[:4] in _DM and name.endswith((".dm3", ".dm4")),
         remedy=_MICROGRAPHS,
     ),
-    Format("a TIA series file", begins(b"II\x97\1"), remedy=_MICROGRAPHS),
+    Format("a TIA SER file", begins(b"II\x97\1"), remedy=_MICROGRAPHS),
     Format("a NanoMegas block file", begins(b"IMGBLO"), remedy=_MICROGRAPHS),
     Format("a NumPy file", begins(b"\x93NUMPY"), "ngff_core.sources.npy"),
     Format(

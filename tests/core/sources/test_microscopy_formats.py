@@ -21,8 +21,8 @@ REFUSED = [
     ("a.dcimg", b"DCIMG", "a Hamamatsu DCIMG file"),
     ("a.ics", b"\t\nics_version\t2.0", "an ICS file"),
     ("a.ser", b"II\x97\x01", "a TIA SER file"),
-    ("a.dm3", b"\0\0\0\x03", "a Digital Micrograph DM3 file"),
-    ("a.dm4", b"\0\0\0\x04", "a Digital Micrograph DM4 file"),
+    ("a.dm3", b"\0\0\0\x03", "a Digital Micrograph DM3 or DM4 file"),
+    ("a.dm4", b"\0\0\0\x04", "a Digital Micrograph DM3 or DM4 file"),
     ("a.spe", b"\0\0", "a Princeton Instruments SPE file"),
     ("a.fits", b"SIMPLE  =                    T", "a FITS file"),
 ]
