@@ -76,11 +76,7 @@ def named(*endings: str) -> Callable[[bytes, str], bool]:
     return lambda _, name: name.endswith(endings)
 
 
-<<<<<<< HEAD
 def _dicom(head: bytes, _: str) -> bool:
-=======
-def _dicom(head: bytes, _name: str) -> bool:
->>>>>>> medical
     return head[128:132] == b"DICM"
 
 

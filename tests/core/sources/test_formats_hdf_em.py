@@ -33,8 +33,8 @@ def found(head, name, rows=FILES):
         (b"NDims = 3\n", "a.mhd", "a MetaImage file"),
         (b'<?xml version="1.0"?><SpimData version="0.2">', "a.xml", "a BigDataViewer XML file"),
         (b"<OME>", "a.xml", None),
-        (b"\0\0\0\4", "a.dm4", "a Digital Micrograph file"),
-        (b"II\x97\1", "a.ser", "a TIA series file"),
+        (b"\0\0\0\4", "a.dm4", "a Digital Micrograph DM3 or DM4 file"),
+        (b"II\x97\1", "a.ser", "a TIA SER file"),
         (b"IMGBLO", "a.blo", "a NanoMegas block file"),
     ],
 )
