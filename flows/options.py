@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, create_model
 
 from ngff_core import BuildOptions
+from ngff_core.model.selection import split_dims
 from ngff_core.plan.options import Option, describe_options, option_names
 
 
@@ -48,11 +49,14 @@ class PyramidOptions(_OptionsOfTheCore):  # type: ignore[misc]
     def from_core(cls, options: BuildOptions) -> PyramidOptions:
         """The form filled in with ``options``."""
         values = {name: getattr(options, name) for name in option_names()}
-        limit = options.memory_limit
+        limit, names = options.memory_limit, options.channel_names
         plain = {
             "chunks": _plain(options.chunks),
             "shards": _plain(options.shards),
             "memory_limit": None if limit is None else str(limit),
+            "series": None if options.series is None else str(options.series),
+            "dims": None if options.dims is None else ",".join(split_dims(options.dims)),
+            "channel_names": None if names is None else list(names),
         }
         form: PyramidOptions = cls.model_validate(values | plain)
         return form

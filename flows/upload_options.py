@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.options import PyramidOptions
+from ngff_core.kernels.methods import DEFAULT_METHOD
 from ngff_core.plan.options import stored_option_names
 from ngff_core.uploads.decisions import Decision, Policy
 from ngff_core.uploads.inbox import Inbox
@@ -68,7 +70,7 @@ class UploadPrefix(BaseModel):
         return self._inbox(storage_options=storage_options(self.storage_block))
 
     def _inbox(self, **more: Any) -> Inbox:
-        made = self.options.model_dump(mode="json", include=set(stored_option_names()))
+        made = decisive(self.options.model_dump(mode="json"))
         names = Names(tuple(self.include), tuple(self.exclude), tuple(self.folders), self.target)
         return Inbox(
             uri=self.uri,
@@ -88,6 +90,29 @@ class UploadPrefix(BaseModel):
         if self.storage_block is not None:
             parameters["storage_block"] = self.storage_block
         return parameters
+
+
+def decisive(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that decide stored bytes.
+
+    What has been added since the first release counts only where it is given, so that an update
+    alone builds nothing again.
+    """
+    found = {name: options[name] for name in stored_option_names()}
+    kept = {
+        name: value for name, value in found.items() if name in _ALWAYS_COUNTED or value is not None
+    }
+    return kept | {"method": found["method"] or DEFAULT_METHOD.value}
+
+
+_ALWAYS_COUNTED = {
+    "method",
+    "scale_factors",
+    "chunks",
+    "shards",
+    "compressor",
+    "ome_zarr_version",
+}
 
 
 class Patience(BaseModel):

@@ -37,6 +37,7 @@ from ngff_core.maintain.status import build_status, verify_pyramid
 from ngff_core.model.image import NgffImage
 from ngff_core.model.orientation import LPS, RAS, AnatomicalOrientation, AnatomicalOrientationValues
 from ngff_core.plan.options import BuildOptions
+from ngff_core.sources.inspection import InspectedImage, Inspection, inspect_source
 
 if TYPE_CHECKING:
     from ngff_core.lazy.reading import from_ngff_zarr
@@ -55,6 +56,8 @@ __all__ = [
     "BuildStatus",
     "Dataset",
     "Identity",
+    "InspectedImage",
+    "Inspection",
     "Leftover",
     "LevelReport",
     "Metadata",
@@ -75,6 +78,7 @@ __all__ = [
     "config",
     "find_targets",
     "from_ngff_zarr",
+    "inspect_source",
     "plan_pyramid",
     "repair_pyramid",
     "to_multiscales",

@@ -16,6 +16,7 @@ from prefect.states import Completed
 from prefect.tasks import Task, exponential_backoff
 
 from ngff_core import Build, BuildOptions, BuildReport, LevelReport
+from ngff_core.build.series import SeriesTarget, series_targets
 from ngff_core.errors import LeaseLostError, StoredDataError
 from ngff_core.pyramid.verify import Verification
 from ngff_core.storage import is_transient
@@ -64,7 +65,17 @@ def plan(source: str, target: str, options: BuildOptions, storage_block: Blocks 
         f"{counted(cost.in_flight, 'regions')} in flight, "
         f"at most {cost.peak_bytes / 2**20:.0f} MiB of memory"
     )
+    for note in build.planned.about.notes:
+        logger.warning(f"{note}")
     return build
+
+
+@task(name="list-series", task_run_name="list-series", cache_policy=NO_CACHE, **RETRIES)
+def list_series(source: str, folder: str, storage_block: Blocks = None) -> tuple[SeriesTarget, ...]:
+    """The images of a source that holds several, and the target of each below ``folder``."""
+    found = series_targets(source, folder, storage_options(storage_block))
+    get_run_logger().info(f"{counted(len(found), 'images')} of {source}")
+    return found
 
 
 @task(name="cache-source", task_run_name="cache-source", cache_policy=NO_CACHE, **RETRIES)

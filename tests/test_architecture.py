@@ -94,6 +94,9 @@ LONG_CONSTRUCTORS = {
     "ngff_core.plan.pyramid_plan.ImageInfo",
     "ngff_core.plan.pyramid_plan.LevelPlan",
     "ngff_core.plan.pyramid_plan.PyramidPlan",
+    # What a reader says of one image. A dozen readers fill it in by keyword, each only what its
+    # format knows; groups would only add names to find it under.
+    "ngff_core.sources.contract.ImageDescription",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ngff_core.build.build import Build
@@ -66,7 +67,13 @@ def build_pyramid(
     source: Any,
     target: str | os.PathLike[str],
     *,
-    method: str | Methods = Methods.ITKWASM_GAUSSIAN,
+    series: int | str | None = None,
+    dims: str | Sequence[str] | None = None,
+    pick: Mapping[str, int] | None = None,
+    scale: Mapping[str, float] | None = None,
+    units: str | Mapping[str, str] | None = None,
+    channel_names: Sequence[str] | None = None,
+    method: str | Methods | None = None,
     scale_factors: ScaleFactors = DEFAULT_MIN_LENGTH,
     chunks: Any = None,
     shards: Any = None,
@@ -88,8 +95,8 @@ def build_pyramid(
     Parameters
     ----------
     source : str, path, NgffImage or array
-        Path or URI of a zarr array, an OME-Zarr image, a TIFF or an ``.npy`` file; or an
-        `NgffImage`; or any array.
+        Path or URI of an image in one of the formats in docs/formats.md, with ``::NAME`` at its
+        end for one of several in a file; or an `NgffImage`; or any array.
     target : str or path
         Path or URI of the pyramid, usually ending in ``.ome.zarr``. The plan and the ledger
         are kept beside it, in ``TARGET.build``.

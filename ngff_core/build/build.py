@@ -124,7 +124,8 @@ class Build:
         with counting_retries(retries), ExitStack() as resources:
             # Closed in reverse: the cluster before the lease goes, so that no worker writes
             # beside another builder, and the source last.
-            opened = resources.enter_context(open_source(source, storage_options))
+            selection = options.selection
+            opened = resources.enter_context(open_source(source, storage_options, selection))
             planned = plan_opened(opened, source, target, options)
             stores = target_stores(planned.target, storage_options)
             session = Session(StoredBuild.begin(*stores, planned.plan), listener)
@@ -141,7 +142,9 @@ class Build:
                 on_cluster = ClusterRunner.of(cluster, planned, opened, uri, storage_options)
                 resources.callback(on_cluster.close)
             runner = _pass_runner(planned, on_cluster, resources)
-            checked = CheckedSource(opened, partial(open_source, source, storage_options))
+            checked = CheckedSource(
+                opened, partial(open_source, source, storage_options, selection)
+            )
             return cls(session, planned, checked, runner, listener, retries, resources)
 
     def __enter__(self) -> Build:
@@ -272,6 +275,7 @@ class Build:
                 seconds=time.monotonic() - self._began,
                 chunks=self._source.chunks,
                 retries_beside=dict(sorted(self._retries.items())),
+                about=self.planned.about,
             ),
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ngff_core.config import config
 from ngff_core.errors import InvalidOptionError
+from ngff_core.kernels.methods import DEFAULT_METHOD, LABEL_METHOD, Methods, kernel_for
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage
 from ngff_core.model.orientation import of_axes
@@ -20,7 +22,7 @@ from ngff_core.plan.projection import Projection, Remote, project
 from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
 from ngff_core.plan.source_cache import needs_cache
 from ngff_core.records.build_folder import folder_of
-from ngff_core.sources import Source, open_source
+from ngff_core.sources import About, Source, open_source
 from ngff_core.storage import StorageOptions, absolute_uri, canonical_uri, is_remote
 
 _TRANSFERS = 4
@@ -42,6 +44,9 @@ class PlannedBuild:
         Regions in flight, memory, requests and bytes.
     cached
         Whether the source is rewritten to a cache first.
+    about
+        What is known of the image that is read: its format, which of several it is, where each
+        value comes from, and notes on all that was assumed, converted or left out.
 
     Examples
     --------
@@ -56,6 +61,7 @@ class PlannedBuild:
     plan: PyramidPlan
     projection: Projection
     cached: bool
+    about: About = field(default_factory=About)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan and its cost as JSON values."""
@@ -66,6 +72,7 @@ class PlannedBuild:
             "digest": self.plan.digest,
             "plan": asdict(self.plan),
             "cached": self.cached,
+            "about": self.about.to_dict(),
             "phases": [phase.to_dict() for phase in cost.phases],
             "objects": cost.objects,
             "requests": cost.requests,
@@ -111,8 +118,9 @@ def plan_pyramid(
     >>> len(planned.plan.digest)
     64
     """
-    with open_source(source, storage_options) as opened:
-        return plan_opened(opened, source, target, options or BuildOptions())
+    options = options or BuildOptions()
+    with open_source(source, storage_options, options.selection) as opened:
+        return plan_opened(opened, source, target, options)
 
 
 def plan_opened(
@@ -127,10 +135,10 @@ def plan_opened(
     image = opened.image
     caller_dims = _caller_dims(source, image)
     plan = make_plan(
-        SourcePin(opened.identity.uri, opened.identity.pins),
-        _image_info(image),
+        SourcePin(opened.identity.uri, opened.identity.pins, opened.about.reading),
+        _image_info(opened),
         source_chunks=opened.read_unit,
-        method=options.method,
+        method=options.method or _default_method(opened),
         scale_factors=options.scale_factors,
         chunks=_by_name(options.chunks, caller_dims),
         shards=_by_name(options.shards, caller_dims),
@@ -148,7 +156,16 @@ def plan_opened(
         stream=not options.on_cluster,
         remote=Remote(is_remote(opened.identity.uri), is_remote(where)),
     )
-    return PlannedBuild(opened.identity.uri, where, plan, projection, cached)
+    return PlannedBuild(opened.identity.uri, where, plan, projection, cached, opened.about)
+
+
+def _default_method(opened: Source) -> Methods:
+    """The method where the caller names none: never one that averages labels."""
+    if not opened.about.labels:
+        return DEFAULT_METHOD
+    dtype = np.dtype(opened.image.data.dtype)
+    usable = kernel_for(LABEL_METHOD).refusal(dtype) is None
+    return LABEL_METHOD if usable else Methods.DASK_IMAGE_NEAREST
 
 
 def _at_once(workers: int, source: str, target: str) -> int:
@@ -193,7 +210,8 @@ def _check_shared(opened: Source, source: Any, target: str, options: BuildOption
             )
 
 
-def _image_info(image: NgffImage) -> ImageInfo:
+def _image_info(opened: Source) -> ImageInfo:
+    image, about = opened.image, opened.about
     units = image.axes_units or {}
     return ImageInfo(
         dims=tuple(image.dims),
@@ -204,6 +222,8 @@ def _image_info(image: NgffImage) -> ImageInfo:
         units=tuple(units.get(d) for d in image.dims),
         name=image.name,
         orientations=_orientations(image),
+        channels=about.channels,
+        metadata=json.dumps(about.metadata, sort_keys=True) if about.metadata else "",
     )
 
 

@@ -11,6 +11,7 @@ from ngff_core.model.axes import SPATIAL
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.verify import Verification
 from ngff_core.records.lease import Holder
+from ngff_core.sources.base import About
 from ngff_core.sources.contract import ChunkCount
 
 
@@ -148,6 +149,8 @@ class RunStatistics:
     retries_beside: Mapping[str, int] = field(default_factory=dict)
     """Retries that belong to no level: of plan, ledger, listings, metadata, verification and
     cache."""
+    about: About = field(default_factory=About)
+    """What is known of the source's image."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,9 @@ class BuildReport:
         What `verify_pyramid` found at the end; None where the build was not verified.
     run
         Time, source chunks and retries of this run.
+    about
+        What is known of the source's image, and notes on all that was assumed, converted, left
+        out or overruled.
     seconds
         Time that this run took.
     source_chunks, absent_chunks
@@ -199,6 +205,10 @@ class BuildReport:
     levels: tuple[LevelReport, ...]
     verification: Verification | None
     run: RunStatistics
+
+    @property
+    def about(self) -> About:
+        return self.run.about
 
     @property
     def method(self) -> str:
@@ -294,6 +304,7 @@ class BuildReport:
             "retries_beside": dict(self.retries_beside),
             "verified": self.verified,
             "retries": self.retries,
+            "about": self.about.to_dict(),
         }
 
 

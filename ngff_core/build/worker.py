@@ -19,6 +19,7 @@ from ngff_core.errors import CallerError, ClusterUnfitError, TargetNotFoundError
 from ngff_core.geometry import Shape
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.memory import release_memory
+from ngff_core.model.selection import Selection
 from ngff_core.plan.pyramid_plan import LevelPlan
 from ngff_core.plan.source_cache import cache_plan
 from ngff_core.pyramid.encoding import LevelEncoder
@@ -28,6 +29,7 @@ from ngff_core.records.halo_files import HaloFiles
 from ngff_core.records.ledger import Receipt
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.sources import Source, open_source
+from ngff_core.sources.detect import split_inside
 from ngff_core.storage import StorageOptions
 
 DECISIVE = ("ngff-flows", "numpy", "zarr", "numcodecs", "numba", "imagecodecs")
@@ -126,9 +128,11 @@ class _Worker:
 
     @cached_property
     def _source(self) -> Source:
-        uri = self._work_order.source.uri
+        # The plan says which image in a file it is, so a name after :: is not needed.
+        uri, _ = split_inside(self._work_order.source.uri)
+        selection = Selection.of_reading(self._build.plan.source.reading)
         try:
-            source = open_source(uri, self._work_order.storage_options)
+            source = open_source(uri, self._work_order.storage_options, selection)
         except CallerError as error:
             raise ClusterUnfitError(f"{_here()} cannot read the source: {error}") from error
         if source.identity.pins != self._build.plan.source.pins:

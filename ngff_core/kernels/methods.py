@@ -51,6 +51,8 @@ class Methods(StrEnum):
 
 
 DEFAULT_METHOD = Methods.ITKWASM_GAUSSIAN
+LABEL_METHOD = Methods.ITKWASM_LABEL_IMAGE
+"""The default for images of labels."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ngff_core.blocks import ArrayLike
 from ngff_core.concurrency import run_bounded
 from ngff_core.errors import NgffError, StoredDataError
 from ngff_core.kernels.methods import kernel_for
+from ngff_core.model.selection import Selection
 from ngff_core.plan.options import resolve_memory_limit, resolve_workers
 from ngff_core.plan.projection import Remote, project
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
@@ -152,7 +153,12 @@ def repair_pyramid(
         build = _finished_build(*stores)
         repairer = _Repairer(
             build,
-            partial(open_source, build.plan.source.uri, storage_options),
+            partial(
+                open_source,
+                build.plan.source.uri,
+                storage_options,
+                Selection.of_reading(build.plan.source.reading),
+            ),
             _Workers(executor, workers, resolve_memory_limit(memory_limit)),
             listener=listener,
             check=lease.check,

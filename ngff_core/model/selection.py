@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ngff_core.errors import InvalidOptionError, StoredDataError
-from ngff_core.model.axes import AXIS_ORDER, check_dims
+from ngff_core.model.axes import AXIS_ORDER, check_dims, spatial_dims
 
 ALL = "all"
 """The value of ``series`` that stands for every image of a source."""
+ALL_SPATIAL = "space"
+"""The key in ``scale`` and ``units`` that stands for every spatial axis the image has."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Selection:
         One position on an axis that no pyramid can have (``{"h": 3}``), or on any other: only
         that position is read, and the axis is left out.
     scale, units
-        Size of a sample, and its UDUNITS name, by axis: they take the place of the source's.
+        Size of a sample, and its UDUNITS name, by axis: they take the place of the source's. The
+        key `ALL_SPATIAL` stands for all spatial axes.
     channel_names
         A name for each channel. None: the source's.
     """
@@ -75,9 +78,21 @@ class Selection:
 
 
 def _check_known(values: Mapping[str, Any], option: str) -> None:
-    unknown = [dim for dim in values if dim not in AXIS_ORDER]
+    unknown = [dim for dim in values if dim not in (*AXIS_ORDER, ALL_SPATIAL)]
     if unknown:
-        raise InvalidOptionError(f"{option}: unknown axis {unknown[0]!r}; the axes are t, c, z, y, x")
+        raise InvalidOptionError(
+            f"{option}: unknown axis {unknown[0]!r}; the axes are t, c, z, y, x"
+        )
+
+
+def by_axis[T](values: Mapping[str, T], dims: Sequence[str]) -> dict[str, T]:
+    """Values by axis, that of `ALL_SPATIAL` given to each spatial axis in ``dims``.
+
+    >>> by_axis({"space": 2.0, "z": 5.0}, "czyx")
+    {'z': 5.0, 'y': 2.0, 'x': 2.0}
+    """
+    common = {d: values[ALL_SPATIAL] for d in spatial_dims(dims) if ALL_SPATIAL in values}
+    return common | {dim: value for dim, value in values.items() if dim != ALL_SPATIAL}
 
 
 def split_dims(text: str | Sequence[str]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from numbers import Integral
@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from ngff_core.config import available_cores, config, parse_size
 from ngff_core.errors import InvalidOptionError
 from ngff_core.kernels.methods import Methods
+from ngff_core.model.selection import ALL_SPATIAL, Selection, split_dims
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH, OmeZarrVersion
 from ngff_core.plan.scale_factors import ScaleFactors
@@ -46,14 +47,25 @@ class Option:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Options of a build. Only the first six decide stored bytes.
+    """Options of a build. Only the first twelve decide stored bytes.
 
     `build_pyramid` takes the same options as keyword arguments, and describes them in full.
 
     Attributes
     ----------
+    series
+        Number or name of the image in a source that holds several; ``"all"`` for `build_series`.
+    dims
+        Names of the source's axes, such as ``"czyx"``.
+    pick
+        One position on each of some axes, such as ``{"h": 0}``.
+    scale, units
+        Size of a sample and its unit by axis, in place of the source's.
+    channel_names
+        A name for each channel, in place of the source's.
     method
-        How samples of the smaller levels are computed. Default: `Methods.ITKWASM_GAUSSIAN`.
+        How samples of the smaller levels are computed. Default: `Methods.ITKWASM_GAUSSIAN`, or
+        `Methods.ITKWASM_LABEL_IMAGE` for a source that says it holds labels.
     scale_factors
         Minimum length in samples, or one factor for each level above 0. Default: 128.
     chunks, shards
@@ -81,18 +93,77 @@ class BuildOptions:
     True
     """
 
+    series: Annotated[
+        int | str | None,
+        Option(
+            "Which image of a source that holds several (scenes, positions, series): its number "
+            "from 0, or its name. `ngff-flows inspect` lists them.",
+            "the only one, the one that the file is about, or else an error that lists them",
+            plain_type=str | None,
+            stored=True,
+        ),
+    ] = None
+    dims: Annotated[
+        str | Sequence[str] | None,
+        Option(
+            "Names of the axes out of t, c, z, y, x, in the order in which `ngff-flows inspect` "
+            "shows them, such as czyx.",
+            "as the source names them; two or three axes without names are yx or zyx",
+            plain_type=str | None,
+            stored=True,
+        ),
+    ] = None
+    pick: Annotated[
+        Mapping[str, int] | None,
+        Option(
+            "Read only one position on an axis, such as h=3; the only way for an axis that no "
+            "pyramid has, beside calling it by another name in dims.",
+            "every position of every axis",
+            plain_type=dict[str, int] | None,
+            stored=True,
+        ),
+    ] = None
+    scale: Annotated[
+        Mapping[str, float] | None,
+        Option(
+            "Size of a sample by axis, such as z=2,y=0.5,x=0.5, in place of the source's.",
+            "as the source says",
+            plain_type=dict[str, float] | None,
+            stored=True,
+        ),
+    ] = None
+    units: Annotated[
+        str | Mapping[str, str] | None,
+        Option(
+            "Unit of these sizes: one for all spatial axes, such as micrometer, or by axis, such "
+            "as t=second,z=micrometer,y=micrometer,x=micrometer.",
+            "as the source says",
+            plain_type=dict[str, str] | str | None,
+            stored=True,
+        ),
+    ] = None
+    channel_names: Annotated[
+        Sequence[str] | None,
+        Option(
+            "A name for each channel, such as DAPI,GFP.",
+            "as the source says",
+            plain_type=list[str] | None,
+            stored=True,
+        ),
+    ] = None
     method: Annotated[
-        str | Methods,
+        str | Methods | None,
         Option(
             "How voxels of the smaller levels are computed: itkwasm_gaussian for intensities, "
             "itkwasm_bin_shrink for fast exact means, itkwasm_label_image for labels, "
             "dask_image_mode for labels and large factors, dask_image_nearest for quick looks. "
             "docs/methods.md describes all nine.",
+            "itkwasm_gaussian, or itkwasm_label_image where the source says that it holds labels",
             title="Method",
-            plain_type=Methods,
+            plain_type=Methods | None,
             stored=True,
         ),
-    ] = Methods.ITKWASM_GAUSSIAN
+    ] = None
     scale_factors: Annotated[
         ScaleFactors,
         Option(
@@ -188,6 +259,19 @@ class BuildOptions:
         return cls(**{name: values[name] for name in option_names() if name in values})
 
     @property
+    def selection(self) -> Selection:
+        """What is read of the source, and what is said of it. Raises InvalidOptionError."""
+        names = self.channel_names
+        return Selection(
+            series=self.series,
+            dims=None if self.dims is None else split_dims(self.dims),
+            pick=dict(self.pick or {}),
+            scale=dict(self.scale or {}),
+            units=_units(self.units),
+            channel_names=None if names is None else tuple(names),
+        )
+
+    @property
     def on_cluster(self) -> bool:
         """Whether a dask cluster does the work."""
         return self.dask_address is not None or self.dask_workers is not None
@@ -196,6 +280,12 @@ class BuildOptions:
     def in_this_process(self) -> bool:
         """Whether the work is done by threads that see this process's memory."""
         return not self.on_cluster or (self.dask_address or "").startswith("inproc://")
+
+
+def _units(given: str | Mapping[str, str] | None) -> Mapping[str, str]:
+    if isinstance(given, str):
+        return {ALL_SPATIAL: given}
+    return dict(given or {})
 
 
 def option_names() -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from ngff_core.geometry import (
     level_scale,
     level_translation,
 )
+from ngff_core.model.channels import Channel
 
 PLAN_FORMAT = 2
 """Raised when plans or ledgers written by an older version can no longer be read. Since 2, the
@@ -50,6 +51,9 @@ class SourcePin:
 
     uri: str
     pins: tuple[tuple[str, str], ...] = ()
+    reading: str = ""
+    """Which image of it is read, and by which axes: `Selection.reading`. Empty for the only
+    image of a source, read as it is."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class ImageInfo:
     name: str = "image"
     orientations: tuple[str | None, ...] = ()
     """Anatomical orientation (RFC-4) of each axis; empty if no axis has one."""
+    channels: tuple[Channel, ...] = ()
+    """One for each position on the axis c; empty if nothing is known of them."""
+    metadata: str = ""
+    """JSON of what else the source says that is worth keeping; empty for nothing."""
 
 
 @dataclass(frozen=True)
@@ -169,14 +177,23 @@ class PyramidPlan:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the plan. Plans with the same digest give the same stored bytes."""
-        deciding = dataclasses.asdict(self)
+        deciding = self._fields()
         del deciding["method_version"]
         canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    def _fields(self) -> dict[str, Any]:
+        """The plan as plain values, without the fields that older plans lack and this one does
+        not use: so the digest of what was planned before they came stays the same."""
+        found = dataclasses.asdict(self)
+        for part, name in _ADDED_LATER:
+            if not found[part][name]:
+                del found[part][name]
+        return found
+
     def to_json(self) -> bytes:
         """The plan as a JSON document with its digest, for `from_json`."""
-        document = {"digest": self.digest, **dataclasses.asdict(self)}
+        document = {"digest": self.digest, **self._fields()}
         return (json.dumps(document, indent=1) + "\n").encode()
 
     @classmethod
@@ -197,6 +214,9 @@ class PyramidPlan:
                 "build the pyramid again with overwrite"
             )
         return plan
+
+
+_ADDED_LATER = (("source", "reading"), ("image", "channels"), ("image", "metadata"))
 
 
 def _check_format(stored: object) -> None:

@@ -22,6 +22,7 @@ from ngff_core.model.metadata import (
     image_attributes,
     image_documents,
 )
+from ngff_core.model.omero import omero_block
 from ngff_core.model.orientation import AnatomicalOrientation, AnatomicalOrientationValues
 from ngff_core.plan.compressors import Compressor
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
@@ -137,7 +138,13 @@ def plan_entry(plan: PyramidPlan) -> ImageEntry:
             DatasetEntry(level.path, plan.scale_of(level), plan.translation_of(level))
             for level in plan.levels
         ),
+        omero=_omero(plan),
     )
+
+
+def _omero(plan: PyramidPlan) -> Mapping[str, Any] | None:
+    lengths = dict(zip(plan.image.dims, plan.image.shape, strict=True))
+    return omero_block(plan.image.channels, plan.dtype, lengths.get("z", 1))
 
 
 def ome_attributes(plan: PyramidPlan) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def array_images(source: Any) -> SourceImages:
         kind="array",
         format="an array",
         images=(_described(image, of_caller=isinstance(source, NgffImage)),),
-        open_image=lambda number: Samples(data, _unit(data)),
+        open_image=lambda _: Samples(data, _unit(data)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,11 +20,13 @@ from ngff_core.model.image import NgffImage
 from ngff_core.sources.chunk_files import ChunkFiles
 from ngff_core.sources.contract import (
     ChunkCount,
+    ImageDescription,
     Note,
     SourceIdentity,
     do_nothing,
 )
 from ngff_core.storage import is_transient, read_region
+
 
 @dataclass(frozen=True)
 class About:
@@ -36,28 +38,50 @@ class About:
         The source's format in words.
     series
         Number of the image in the source, and how many images the source holds.
-    origins
-        Where each value comes from, see `ImageDescription`.
+    described
+        What the reader said of the image; None for what was never opened.
     channels
         One for each position on the axis c, with the caller's names; empty if nothing is known.
-    labels
-        Whether the samples are numbers of objects.
     notes
         All that was assumed, left out, converted, overruled or could not be known.
-    metadata
-        JSON values to keep beside the image.
     reading
         How to open the same samples again: `Selection.reading`.
     """
 
     format: str = "an array"
     series: tuple[int, int] = (0, 1)
-    origins: Mapping[str, str] = field(default_factory=dict)
+    described: ImageDescription | None = None
     channels: tuple[Channel, ...] = ()
-    labels: bool = False
     notes: tuple[Note, ...] = ()
-    metadata: Mapping[str, Any] = field(default_factory=dict)
     reading: str = ""
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Where each value comes from, see `ImageDescription`."""
+        return self.described.origins if self.described else {}
+
+    @property
+    def labels(self) -> bool:
+        """Whether the samples are numbers of objects."""
+        return self.described is not None and self.described.labels
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """JSON values to keep beside the image."""
+        return self.described.metadata if self.described else {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {
+            "format": self.format,
+            "series": self.series[0],
+            "images_in_source": self.series[1],
+            "origins": dict(self.origins),
+            "channels": [asdict(channel) for channel in self.channels],
+            "labels": self.labels,
+            "notes": [asdict(note) for note in self.notes],
+            "metadata": dict(self.metadata),
+        }
 
 
 @dataclass(frozen=True)

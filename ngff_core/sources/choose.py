@@ -76,9 +76,7 @@ def show_image(number: int, image: ImageDescription) -> str:
 def note_others(source: SourceImages, chosen: int) -> tuple[Note, ...]:
     """That the other images of the source are left out; nothing where there is only one."""
     others = [
-        show_image(number, image)
-        for number, image in enumerate(source.images)
-        if number != chosen
+        show_image(number, image) for number, image in enumerate(source.images) if number != chosen
     ]
     if not others:
         return ()

@@ -6,7 +6,12 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from ngff_core.errors import InvalidOptionError, SourceFormatError, SourceNotFoundError, UnlistableError
+from ngff_core.errors import (
+    InvalidOptionError,
+    SourceFormatError,
+    SourceNotFoundError,
+    UnlistableError,
+)
 from ngff_core.model.selection import Selection
 from ngff_core.sources.array import array_images
 from ngff_core.sources.base import Source, as_format_error

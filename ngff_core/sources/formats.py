@@ -65,15 +65,15 @@ class Format:
 
 def begins(*magics: bytes) -> Callable[[bytes, str], bool]:
     """Matches files that begin with one of ``magics``."""
-    return lambda head, name: head.startswith(magics)
+    return lambda head, _: head.startswith(magics)
 
 
 def named(*endings: str) -> Callable[[bytes, str], bool]:
     """Matches files by the end of their name."""
-    return lambda head, name: name.endswith(endings)
+    return lambda _, name: name.endswith(endings)
 
 
-def _dicom(head: bytes, name: str) -> bool:
+def _dicom(head: bytes, _: str) -> bool:
     return head[128:132] == b"DICM"
 
 
@@ -83,7 +83,11 @@ _OLE2 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 FILES: tuple[Format, ...] = (
     # A DICOM's preamble may be a TIFF header, so DICOM goes first.
     Format("a DICOM file", _dicom),
-    Format("an Olympus VSI file", named(".vsi"), remedy="bioformats2raw reads it with the .ets files beside it"),
+    Format(
+        "an Olympus VSI file",
+        named(".vsi"),
+        remedy="bioformats2raw reads it with the .ets files beside it",
+    ),
     Format("a TIFF file", begins(*_TIFF), "ngff_core.sources.tiff"),
     Format("a NumPy file", begins(b"\x93NUMPY"), "ngff_core.sources.npy"),
     Format("a Zeiss CZI file", begins(b"ZISRAWFILE")),

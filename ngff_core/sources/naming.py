@@ -55,7 +55,9 @@ def name_axes(image: ImageDescription, selection: Selection, uri: str) -> NamedA
     Axes of length 1 that are none of t, c, z, y, x are dropped. Raises `SourceFormatError` for
     axes that nobody names, `InvalidOptionError` for names that do not fit.
     """
-    axes = [_Axis(*each) for each in zip(range(len(image.axes)), image.axes, image.shape, strict=True)]
+    axes = [
+        _Axis(*each) for each in zip(range(len(image.axes)), image.axes, image.shape, strict=True)
+    ]
     axes, start, notes = _pick(axes, selection, uri)
     axes = _without_empty(axes)
     if selection.dims is not None:
@@ -166,7 +168,8 @@ def _other_meaning(axis: _Axis, axes: Sequence[_Axis], uri: str) -> str:
 def _check(axes: Sequence[_Axis], dims: tuple[str, ...], uri: str) -> None:
     if len(set(dims)) != len(dims):
         raise SourceFormatError(
-            f"{uri}: the axes {_show(axes)} name one axis twice; say what they are with dims (--dims)"
+            f"{uri}: the axes {_show(axes)} name one axis twice; "
+            "say what they are with dims (--dims)"
         )
     if not spatial_dims(dims):
         raise SourceFormatError(

@@ -136,7 +136,7 @@ def open_images(store: ObjectStore) -> SourceImages:
         kind="npy",
         format="a NumPy file",
         images=(image,),
-        open_image=lambda number: Samples(reader, _unit(store, header)),
+        open_image=lambda _: Samples(reader, _unit(store, header)),
     )
 
 

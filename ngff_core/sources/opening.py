@@ -9,7 +9,7 @@ from ngff_core.errors import InvalidOptionError, SourceFormatError
 from ngff_core.model.axes import AXIS_ORDER, SPATIAL, canonical_order
 from ngff_core.model.channels import Channel
 from ngff_core.model.image import NgffImage, in_canonical_order
-from ngff_core.model.selection import Selection
+from ngff_core.model.selection import Selection, by_axis
 from ngff_core.sources.base import About, PickedArray, Source, sensible_name
 from ngff_core.sources.choose import choose_image, note_others
 from ngff_core.sources.contract import ImageDescription, Note, Placement, SourceImages
@@ -47,11 +47,9 @@ def open_chosen(source: SourceImages, selection: Selection) -> Source:
     about = About(
         format=source.format,
         series=(number, len(source.images)),
-        origins=described.origins,
+        described=described,
         channels=channels,
-        labels=described.labels,
         notes=(*note_others(source, number), *notes),
-        metadata=described.metadata,
         reading=_reading(source, number, selection),
     )
     order = canonical_order(image.dims)
@@ -84,20 +82,22 @@ def _placement(
         return {names[name]: value for name, value in values.items() if name in names}
 
     scale, units = renamed(found.scale), renamed(found.units)
-    for option, given in (("scale", selection.scale), ("units", selection.units)):
+    given_scale = by_axis(selection.scale, axes.dims)
+    given_units = by_axis(selection.units, axes.dims)
+    for option, given in (("scale", given_scale), ("units", given_units)):
         absent = [dim for dim in given if dim not in axes.dims]
         if absent:
             raise InvalidOptionError(
                 f"{option}: the image has no axis {absent[0]!r}; it has {', '.join(axes.dims)}"
             )
     notes = (
-        *_overruled("size of a sample", scale, selection.scale),
-        *_overruled("unit", units, selection.units),
+        *_overruled("size of a sample", scale, given_scale),
+        *_overruled("unit", units, given_units),
     )
     orientations = {d: o for d, o in renamed(found.orientations).items() if d in SPATIAL}
     return Placement(
-        {**scale, **selection.scale},
-        {**units, **selection.units},
+        {**scale, **given_scale},
+        {**units, **given_units},
         renamed(found.translation),
         orientations,
     ), notes
@@ -171,4 +171,3 @@ def _unknown_sizes(image: NgffImage, placement: Placement) -> Sequence[Note]:
         f"scale and units (--scale {unknown[-1]}=…) say otherwise"
     )
     return (Note("unknown", text),)
-

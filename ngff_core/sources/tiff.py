@@ -90,7 +90,7 @@ def _source(
             kind="tiff",
             format="a TIFF file",
             images=(image,),
-            open_image=lambda number: Samples(reader, unit),
+            open_image=lambda _: Samples(reader, unit),
             _close=close,
         )
     except BaseException:

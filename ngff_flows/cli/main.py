@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated, Any, NoReturn
 
@@ -22,11 +22,14 @@ from ngff_core import (
     build_status,
     check_build,
     config,
+    inspect_source,
     repair_pyramid,
     verify_pyramid,
 )
 from ngff_core.build.api import run_build
+from ngff_core.build.series import series_targets
 from ngff_core.errors import CallerError, InvalidOptionError, NgffError, StoredDataError
+from ngff_core.model.selection import ALL
 from ngff_core.plan.pricing import COMPRESSION, THROUGHPUT, price
 from ngff_core.storage import StorageOptions, is_transient
 from ngff_flows.cli.extras import require_prefect
@@ -44,6 +47,7 @@ from ngff_flows.cli.parsing import parse_storage_options
 from ngff_flows.cli.run_flow import run_flow
 from ngff_flows.cli.terminal import (
     listening,
+    show_inspection,
     show_plan,
     show_repair,
     show_report,
@@ -98,21 +102,81 @@ def build(
 ) -> None:
     """Build the pyramid of SOURCE at TARGET, or continue an interrupted build."""
     storage = _storage(storage_options, storage_block)
-    # Before the flow starts, so that mistakes are reported at once and in one line.
-    check_build(source, target, options, storage_options=storage)
-    run = partial(run_flow, storage_options=storage, storage_block=storage_block or ())
-    if no_prefect:
-        with listening() as listener:
-            report = run_build(source, target, options, storage_options=storage, listener=listener)
-    elif sys.stderr.isatty():
-        with listening() as listener:
-            report, _ = run(source, target, options, listener)
-    else:
-        report, _ = run(source, target, options)
+    if options.series == ALL:
+        _build_all(source, target, options, storage, storage_block, no_prefect, as_json=as_json)
+        return
+    report = _build_one(source, target, options, storage, storage_block, no_prefect)
     _print(as_json, report.to_dict, lambda: show_report(report))
     if not report.verified:
         _show_first_finding(report, target)
         raise typer.Exit(1)
+
+
+def _build_one(
+    source: str,
+    target: str,
+    options: BuildOptions,
+    storage: StorageOptions | None,
+    blocks: list[str] | None,
+    no_prefect: bool,
+) -> BuildReport:
+    # Before the flow starts, so that mistakes are reported at once and in one line.
+    check_build(source, target, options, storage_options=storage)
+    run = partial(run_flow, storage_options=storage, storage_block=blocks or ())
+    if no_prefect:
+        with listening() as listener:
+            return run_build(source, target, options, storage_options=storage, listener=listener)
+    if sys.stderr.isatty():
+        with listening() as listener:
+            return run(source, target, options, listener)[0]
+    return run(source, target, options)[0]
+
+
+def _build_all(
+    source: str,
+    folder: str,
+    options: BuildOptions,
+    storage: StorageOptions | None,
+    blocks: list[str] | None,
+    no_prefect: bool,
+    *,
+    as_json: bool,
+) -> None:
+    """Build every image of the source; a refusal of one does not keep the others from it."""
+    reports, failed = [], []
+    for each in series_targets(source, folder, storage):
+        chosen = replace(options, series=each.series)
+        try:
+            report = _build_one(source, each.target, chosen, storage, blocks, no_prefect)
+        except CallerError as error:
+            failed.append(f"series {each.series}: {error}")
+            continue
+        reports.append(report)
+        if not as_json:
+            show_report(report)
+        if not report.verified:
+            failed.append(f"series {each.series}: {each.target} differs from its plan")
+    if as_json:
+        print(json.dumps([report.to_dict() for report in reports], indent=2, default=str))
+    for line in failed:
+        print(line, file=sys.stderr)
+    if failed:
+        _fail(f"{len(failed)} of {len(reports) + len(failed)} images were not built", 1)
+
+
+@app.command(
+    epilog="Examples:\n\n`ngff-flows inspect experiment.czi`\n\n"
+    "`ngff-flows inspect gs://in/plate.ome.tif --json`"
+)
+def inspect(
+    source: Source,
+    storage_options: StorageOptionsText = None,
+    storage_block: Block = None,
+    as_json: Json = False,
+) -> None:
+    """Show the images in SOURCE: axes, sizes, channels, and where each value comes from."""
+    found = inspect_source(source, _storage(storage_options, storage_block))
+    _print(as_json, found.to_dict, lambda: show_inspection(found))
 
 
 @app.command(

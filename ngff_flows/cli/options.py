@@ -13,12 +13,13 @@ import typer
 
 from ngff_core import BuildOptions
 from ngff_core.plan.options import Option, describe_options, option_names
-from ngff_flows.cli.parsing import parse_sizes
+from ngff_flows.cli.parsing import parse_names, parse_pairs, parse_sizes
 
 Source = Annotated[
     str,
     typer.Argument(
-        help="Path or URI of a zarr array, an OME-Zarr image, a TIFF or an .npy file.",
+        help="Path or URI of an image file, a folder of one, a zarr array or an OME-Zarr image; "
+        "with ::NAME at its end for one image in a file.",
         show_default=False,
     ),
 ]
@@ -105,8 +106,14 @@ def _parameter(name: str) -> inspect.Parameter:
 
 def _parsed(name: str, value: Any) -> Any:
     """An option's value from how the command line spells it."""
-    if _is_sizes(describe_options()[name]):
-        return parse_sizes(_flag(name).removeprefix("--"), value)
+    option = describe_options()[name]
+    flag = _flag(name).removeprefix("--")
+    if _is_sizes(option):
+        return parse_sizes(flag, value)
+    if _is_pairs(option):
+        return parse_pairs(flag, value, _value_type(option), alone=_may_be_alone(option))
+    if _is_names(option):
+        return parse_names(value)
     return value
 
 
@@ -117,14 +124,37 @@ def _flag(name: str) -> str:
 def _kind(option: Option) -> Any:
     """The type that typer parses. Names are plain text: `ngff_core` has better errors for them."""
     members = {option.plain_type, *get_args(option.plain_type)}
-    if _is_sizes(option):
+    if _is_sizes(option) or _is_pairs(option) or _is_names(option):
         return str
     return next((kind for kind in (bool, int, float) if kind in members), str)
 
 
 def _is_sizes(option: Option) -> bool:
     """Whether the option takes numbers by axis or by level."""
-    return any(get_origin(each) is list for each in get_args(option.plain_type))
+    return _has(option, lambda each: get_origin(each) is list and get_args(each) != (str,))
+
+
+def _is_names(option: Option) -> bool:
+    """Whether the option takes a list of names."""
+    return _has(option, lambda each: get_origin(each) is list and get_args(each) == (str,))
+
+
+def _is_pairs(option: Option) -> bool:
+    """Whether the option takes values by axis and nothing else, or else one text."""
+    return not _is_sizes(option) and _has(option, lambda each: get_origin(each) is dict)
+
+
+def _has(option: Option, test: Callable[[Any], bool]) -> bool:
+    return any(test(each) for each in get_args(option.plain_type))
+
+
+def _value_type(option: Option) -> Any:
+    pairs = next(each for each in get_args(option.plain_type) if get_origin(each) is dict)
+    return get_args(pairs)[1]
+
+
+def _may_be_alone(option: Option) -> bool:
+    return str in get_args(option.plain_type)
 
 
 def _help(option: Option) -> str:
@@ -136,6 +166,11 @@ def _help(option: Option) -> str:
 def _metavar(option: Option) -> str | None:
     if get_origin(option.plain_type) is Literal:
         return "|".join(get_args(option.plain_type))
-    if isinstance(option.plain_type, type) and issubclass(option.plain_type, Enum):
+    members = (option.plain_type, *get_args(option.plain_type))
+    if any(isinstance(each, type) and issubclass(each, Enum) for each in members):
         return "NAME"
+    if _is_pairs(option):
+        return "AXIS=VALUE,…"
+    if _is_names(option):
+        return "NAME,…"
     return "SIZES" if _is_sizes(option) else None

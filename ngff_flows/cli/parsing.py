@@ -33,6 +33,45 @@ def parse_sizes(option: str, text: str | None) -> Any:
     return parts if "," in text else parts[0]
 
 
+def parse_pairs(option: str, text: str | None, kind: type[Any], *, alone: bool = False) -> Any:
+    """Values by axis, such as ``z=2,y=0.5``; or, if ``alone``, one text for all axes.
+
+    >>> parse_pairs("scale", "z=2,y=0.5", float)
+    {'z': 2.0, 'y': 0.5}
+    >>> parse_pairs("units", "micrometer", str, alone=True)
+    'micrometer'
+    """
+    if text is None:
+        return None
+    if alone and "=" not in text:
+        return text.strip()
+    pairs: dict[str, Any] = {}
+    for part in text.split(","):
+        name, found, value = part.partition("=")
+        try:
+            if not found or name.strip() in pairs:
+                raise ValueError(part)
+            pairs[name.strip()] = kind(value.strip())
+        except ValueError:
+            raise InvalidOptionError(
+                f"--{option} {text!r} is not a list of one value for each axis, such as "
+                f"z={_EXAMPLES[kind]},y={_EXAMPLES[kind]}"
+            ) from None
+    return pairs
+
+
+_EXAMPLES = {float: "0.5", int: "3", str: "micrometer"}
+
+
+def parse_names(text: str | None) -> list[str] | None:
+    """Names that commas separate.
+
+    >>> parse_names("DAPI, GFP")
+    ['DAPI', 'GFP']
+    """
+    return None if text is None else [part.strip() for part in text.split(",")]
+
+
 def parse_storage_options(text: str | None) -> dict[str, Any] | None:
     """Storage options from a JSON object, or from the file named after an ``@``.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from typing import cast
 
 from ngff_core import BuildOptions, BuildReport
 from ngff_core.errors import NgffError
@@ -57,7 +58,7 @@ def run_flow(
             list(storage_block) or None,
             return_state=True,
         )
-    report: BuildReport = state.result()
+    report = cast("BuildReport", state.result())
     return report, str(state.state_details.flow_run_id)
 
 

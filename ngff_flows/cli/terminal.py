@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,12 +19,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ngff_core import BuildReport, BuildStatus, PlannedBuild, Repair
+from ngff_core import BuildReport, BuildStatus, InspectedImage, Inspection, PlannedBuild, Repair
 from ngff_core.build.report import bytes_text, shape_text, voxel_text
 from ngff_core.plan.pricing import Price
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Advanced, Event, Finished, Listener, Message, Started
 from ngff_core.pyramid.verify import Verification
+from ngff_core.sources import Note
 from tasks.reporting.progress import counted
 
 _PLAIN_SECONDS = 2.0
@@ -94,6 +96,73 @@ class PlainLines:
         sys.stderr.flush()
 
 
+def show_inspection(found: Inspection) -> None:
+    """Print the images of a source, what is known of each, and what a build would take."""
+    console = _console()
+    console.print(f"{found.source}: {found.format}", soft_wrap=True, highlight=False)
+    table = _table("series", "name", "shape", "dtype", "voxel size", "channels", "role")
+    for image in found.images:
+        table.add_row(*_inspected_row(image))
+    console.print(table)
+    for image in found.images:
+        for line in _inspected_lines(image):
+            console.print(f"  {image.number}: {line}", soft_wrap=True, highlight=False)
+    if found.reason is not None:
+        console.print(f"build asks which one: {found.reason}", soft_wrap=True, highlight=False)
+    elif len(found.images) > 1:
+        console.print(f"build takes series {found.default} unless --series says otherwise")
+
+
+def _inspected_row(image: InspectedImage) -> tuple[str, ...]:
+    described = image.description
+    placement = described.placement
+    sizes = ", ".join(
+        f"{axis} {size:g} {placement.units.get(axis, '')}".rstrip()
+        for axis, size in placement.scale.items()
+    )
+    channels = ", ".join(
+        f"{channel.name or '?'}{f' #{channel.color}' if channel.color else ''}"
+        for channel in described.channels[:_SHOWN_CHANNELS]
+    )
+    if len(described.channels) > _SHOWN_CHANNELS:
+        channels += ", …"
+    return (
+        str(image.number),
+        described.name or "",
+        shape_text(described.axes, described.shape),
+        str(np.dtype(described.dtype)),
+        sizes or "unknown",
+        channels,
+        "labels" if described.labels else described.role,
+    )
+
+
+def _inspected_lines(image: InspectedImage) -> Iterator[str]:
+    described = image.description
+    origins = ", ".join(f"{what} from {where}" for what, where in described.origins.items())
+    if origins:
+        yield origins
+    if image.dims and image.dims != described.axes:
+        yield f"axes are built as {', '.join(image.dims)}"
+    for position, unit in described.placement.translation.items():
+        if unit:
+            yield f"position on {position}: {unit:g} {described.placement.units.get(position, '')}"
+    for note in described.notes:
+        yield str(note)
+    if image.refusal is not None:
+        yield f"refused: {image.refusal}"
+
+
+_SHOWN_CHANNELS = 6
+
+
+def show_notes(notes: Sequence[Note]) -> None:
+    """Print what was assumed, converted, left out, overruled or could not be known."""
+    console = _console()
+    for note in notes:
+        console.print(str(note), soft_wrap=True, highlight=False)
+
+
 def show_report(report: BuildReport) -> None:
     """Print the levels of a build and the result of its verification."""
     console = _console()
@@ -114,6 +183,7 @@ def show_report(report: BuildReport) -> None:
         if report.fresh
         else "nothing was left to write"
     )
+    show_notes(report.about.notes)
     console.print(f"{report.target}", soft_wrap=True)
     console.print(f"{done} in {report.seconds:.1f} s; {_verdict(report.verification)}")
 
@@ -126,6 +196,7 @@ def show_plan(planned: PlannedBuild, price: Price) -> None:
         f"  {plan.method}, OME-Zarr {plan.ome_zarr_version}, {plan.compressor}, {plan.dtype}, "
         f"plan {plan.digest[:16]}"
     )
+    show_notes(planned.about.notes)
     table = _table("phase", "shape", "chunks", "shards", "regions", "objects", "read", "written")
     for phase in cost.phases:
         layout = _layout(plan, phase.phase)
@@ -216,10 +287,14 @@ def _layout(plan: PyramidPlan, phase: str) -> tuple[str, str, str]:
     return shape_text(dims, level.shape), shape_text(dims, level.chunks), shards
 
 
+_LEFT = ("shape", "phase", "level", "series", "name", "channels", "role")
+"""Columns of text; the others hold numbers."""
+
+
 def _table(*names: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in names:
-        table.add_column(name, justify="left" if name in ("shape", "phase", "level") else "right")
+        table.add_column(name, justify="left" if name in _LEFT else "right")
     return table
 
 

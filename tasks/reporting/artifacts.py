@@ -131,6 +131,7 @@ def report_markdown(
         "Target": f"`{report.target}`",
         "Method": f"`{report.method}`",
         "Options": _options(chosen),
+        "Read as": _read_as(report),
         "Image": f"{shape_text(report.dims, report.levels[0].shape)} {report.dtype}",
         "Format": f"OME-Zarr {report.ome_zarr_version}, {report.compressor}",
         "Bytes": f"{bytes_text(report.stored_bytes)} stored, {bytes_text(report.raw_bytes)} raw, "
@@ -149,13 +150,27 @@ def report_markdown(
     if links:
         facts["View it"] = ", ".join(f"[{name}]({url})" for name, url in links.items())
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    notes = _notes(report)
     name = report.target.rstrip("/").rpartition("/")[2]
     # Markdown has no table without a header row, so the verdict is the header.
     head = f"# {name}\n\n| Verdict | {verdict} |\n|---|---|\n{rows}\n"
-    return f"{head}\n## Levels\n\n{_levels(report)}\n\n{_SIDE_BY_SIDE}\n"
+    return f"{head}\n{notes}## Levels\n\n{_levels(report)}\n\n{_SIDE_BY_SIDE}\n"
 
 
 _SIDE_BY_SIDE = "Levels are written at the same time, so their times overlap."
+
+
+def _read_as(report: BuildReport) -> str:
+    series, images = report.about.series
+    return report.about.format + (f", image {series} of {images}" if images > 1 else "")
+
+
+def _notes(report: BuildReport) -> str:
+    """What whoever uses the pyramid should know of how its source was read."""
+    if not report.about.notes:
+        return ""
+    lines = (f"- **{note.kind}**: {note.text}" for note in report.about.notes)
+    return "## How the source was read\n\n" + "\n".join(lines) + "\n\n"
 
 
 def _options(chosen: Mapping[str, Any] | None) -> str:

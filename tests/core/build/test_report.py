@@ -133,6 +133,7 @@ def test_a_report_is_one_flat_document() -> None:
         *("source", "target", "method", "ome_zarr_version", "dims", "units", "dtype"),
         *("compressor", "plan_digest", "cached", "levels", "verification", "seconds"),
         *("source_chunks", "absent_chunks", "retries_beside", "verified", "retries"),
+        "about",
     ]
     assert list(values["levels"][0]) == [
         *("index", "path", "shape", "chunks", "shards", "factor", "scale", "regions"),

@@ -13,6 +13,7 @@ import pytest
 from ngff_core import build_pyramid
 from ngff_core.config import available_cores, available_memory, config
 from ngff_core.errors import InvalidOptionError
+from ngff_core.model.selection import Selection
 from ngff_core.plan.options import (
     BuildOptions,
     describe_options,
@@ -24,9 +25,9 @@ from ngff_core.plan.options import (
 
 
 def test_defaults_need_no_thought() -> None:
-    """The default Gaussian, OME-Zarr 0.5, doubling levels, chunks by rule."""
+    """The method by what the source holds, OME-Zarr 0.5, doubling levels, chunks by rule."""
     options = BuildOptions()
-    assert options.method == "itkwasm_gaussian"
+    assert options.method is None
     assert options.ome_zarr_version == "0.5"
     assert (options.scale_factors, options.chunks, options.shards) == (128, None, None)
     assert (options.cache, options.overwrite) == ("auto", False)
@@ -125,7 +126,33 @@ def test_every_option_is_documented_where_it_is_used() -> None:
         assert option.default_text is None or f"By default {option.default_text}." in text
 
 
-def test_options_that_decide_stored_bytes_are_the_first_six() -> None:
+def test_options_that_decide_stored_bytes_are_the_first_twelve() -> None:
     """A change of any other option builds nothing again."""
-    assert stored_option_names() == option_names()[:6]
-    assert option_names()[6] == "workers"
+    assert stored_option_names() == option_names()[:12]
+    assert option_names()[12] == "workers"
+
+
+def test_options_of_the_source_become_a_selection() -> None:
+    """Text as the command line and forms give it, or Python's own types."""
+    by_text = BuildOptions(series="2", dims="t,c,y,x", units="micrometer", scale={"space": 0.5})
+    found = by_text.selection
+    assert (found.series, found.dims) == ("2", ("t", "c", "y", "x"))
+    assert (found.units, found.scale) == ({"space": "micrometer"}, {"space": 0.5})
+    by_types = BuildOptions(dims=["y", "x"], pick={"h": 3}, channel_names=("DAPI",))
+    assert by_types.selection == Selection(dims=("y", "x"), pick={"h": 3}, channel_names=("DAPI",))
+    assert BuildOptions().selection == Selection()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dims": "yq"}, "unknown axis 'q'"),
+        ({"dims": "yyx"}, "name one axis twice"),
+        ({"scale": {"z": 0}}, "z=0 is not a positive size"),
+        ({"units": {"w": "meter"}}, "units: unknown axis 'w'"),
+    ],
+)
+def test_a_selection_without_sense_is_refused(options: dict[str, Any], words: str) -> None:
+    """By the name of the option."""
+    with pytest.raises(InvalidOptionError, match=words):
+        _ = BuildOptions(**options).selection

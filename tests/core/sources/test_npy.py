@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ngff_core.errors import SourceFormatError
+from ngff_core.model.selection import Selection
 from ngff_core.sources import open_source
 from tests.support.drawn import slices
 
@@ -30,16 +31,28 @@ def test_every_dtype_and_order_reads_back(tmp_path, stored, pixels, dtype, order
     assert pixels(source).dtype == array.dtype
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3, 4, 5])
-def test_dims_follow_from_the_number_of_axes(tmp_path, stored, pixels, ndim):
-    """Default axis names, brought into t, c, z, y, x order."""
-    dims = {1: "x", 2: "yx", 3: "zyx", 4: "czyx", 5: "tczyx"}[ndim]
-    array = np.random.default_rng(0).integers(0, 99, (3, 4, 5, 6, 2)[-ndim:], "i2")
+@pytest.mark.parametrize(("ndim", "dims"), [(1, "x"), (2, "yx"), (3, "zyx")])
+def test_few_axes_get_the_documented_names(tmp_path, stored, pixels, ndim, dims):
+    """And a note says that they were assumed."""
+    array = np.random.default_rng(0).integers(0, 99, (5, 6, 2)[-ndim:], "i2")
     np.save(tmp_path / "a.npy", array)
     source = open_source(stored(tmp_path / "a.npy"))
     assert source.image.dims == tuple(dims)
-    expected = np.moveaxis(array, -1, ndim - 4) if ndim >= 4 else array
-    np.testing.assert_array_equal(pixels(source), expected)
+    np.testing.assert_array_equal(pixels(source), array)
+    assert [note.kind for note in source.about.notes] == ["assumed", "unknown"]
+
+
+@pytest.mark.parametrize(("ndim", "dims"), [(4, "zyxc"), (5, "tzyxc")])
+def test_more_axes_are_refused_until_they_are_named(tmp_path, stored, pixels, ndim, dims):
+    """Which of them is the channel nobody can tell."""
+    array = np.random.default_rng(0).integers(0, 99, (3, 4, 5, 6, 2)[-ndim:], "i2")
+    np.save(tmp_path / "a.npy", array)
+    where = stored(tmp_path / "a.npy")
+    with pytest.raises(SourceFormatError, match=r"does not name its axes .* --dims"):
+        open_source(where)
+    source = open_source(where, selection=Selection(dims=tuple(dims)))
+    assert source.image.dims == tuple(sorted(dims, key="tczyx".index))
+    np.testing.assert_array_equal(pixels(source), np.moveaxis(array, -1, ndim - 4))
 
 
 def test_a_mapped_file_is_read_by_the_sample_and_a_remote_one_by_the_row(tmp_path, memory):
@@ -101,7 +114,7 @@ def test_a_header_cut_short_is_refused(tmp_path, stored, length):
         (np.zeros(3, "M8[s]"), "not numbers"),
         (np.float32(1), "without dimensions"),
         (np.zeros((3, 0, 2)), "no samples"),
-        (np.zeros((1,) * 6), "6 dimensions"),
+        (np.zeros((1,) * 6), "does not name its axes"),
     ],
 )
 def test_what_is_no_image_is_refused(tmp_path, stored, array, words):
