@@ -20,6 +20,7 @@ from ngff_core.sources.formats import FILES, FOLDERS, HEAD
 from ngff_core.sources.opening import open_chosen
 from ngff_core.sources.zarr_nodes import read_node
 from ngff_core.sources.zarr_store import open_zarr
+from ngff_core.sources.zip_zarr import inside_zip
 from ngff_core.storage import LocalFiles, ObjectStore, StorageOptions, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
@@ -89,9 +90,9 @@ def _open_stored(store: ObjectStore) -> SourceImages:
     if node is not None:
         return open_zarr(store, node)
     # The empty key is the object at the URI itself.
-    if store.info("") is None:
-        return _open_folder(store)
-    return _open_file(store)
+    if store.info("") is not None:
+        return _open_file(store)
+    return inside_zip(store) or _open_folder(store)
 
 
 def _open_file(store: ObjectStore) -> SourceImages:

@@ -92,6 +92,8 @@ FILES: tuple[Format, ...] = (
     Format("a NumPy file", begins(b"\x93NUMPY"), "ngff_core.sources.npy"),
     Format("a Zeiss CZI file", begins(b"ZISRAWFILE")),
     Format("a Nikon ND2 file", begins(b"\xda\xce\xbe\n")),
+    # After all formats whose files are zip files with a name of their own.
+    Format("a zip file", begins(b"PK\3\4", b"PK\5\6"), "ngff_core.sources.zip_zarr"),
 )
 """In the order in which they are tried."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,11 +37,12 @@ from ngff_core.sources.zarr_nodes import (
     group_documents,
     known_dims,
     listed,
+    notes_of_store,
     open_reader,
     read_node,
     stored_pins,
 )
-from ngff_core.storage import ObjectInfo, ObjectStore, both, for_each
+from ngff_core.storage import ObjectStore, both, for_each
 
 _SHOWN = 10
 """Arrays of a group, or names of labels, that a message names at most."""
@@ -196,7 +196,13 @@ class ImageLevel:
             channels=channels,
             labels=labels,
             origins={key: origin for key, there in known.items() if there},
-            notes=(*self.notes, *found.notes, *about_channels, *about_labels),
+            notes=(
+                *self.notes,
+                *found.notes,
+                *about_channels,
+                *about_labels,
+                *notes_of_store(self.store),
+            ),
         )
 
     def _placement(self, names: tuple[str, ...]) -> Placement:
@@ -218,18 +224,17 @@ class ImageLevel:
         text = f"the image is one of labels, but its samples are {dtype}; they are read as numbers"
         return False, (Note("assumed", text),)
 
-    def open(self) -> Samples:
-        """The samples, with the identity of this level alone."""
+    def open(self, uri: str | None = None) -> Samples:
+        """The samples, with the identity of this level alone.
+
+        ``uri`` is the source's where that is not the level's own: a plan opens its source there.
+        """
         (reader, array), objects = both(
             self.store, partial(open_reader, self.store, self.node), partial(listed, self.store)
         )
-        return Samples(
-            reader, array_unit(array), count_chunks(array, objects), self._identity(objects)
-        )
-
-    def _identity(self, objects: Mapping[str, ObjectInfo] | None) -> SourceIdentity:
         documents = self.image.group.documents + self.node.documents
-        return SourceIdentity(self.store.uri, stored_pins(objects, documents))
+        identity = SourceIdentity(uri or self.store.uri, stored_pins(objects, documents))
+        return Samples(reader, array_unit(array), count_chunks(array, objects), identity)
 
 
 def open_ome_zarr(store: ObjectStore, group: Node) -> SourceImages:
@@ -291,7 +296,7 @@ def source_of(
         kind="ome-zarr",
         format=form,
         images=tuple(for_each(store, _described_by_documents, levels)),
-        open_image=lambda number: levels[number].open(),
+        open_image=lambda number: levels[number].open(store.uri),
         main=main,
     )
 

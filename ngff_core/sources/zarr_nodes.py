@@ -18,8 +18,9 @@ from ngff_core.geometry import Shape, grid_shape
 from ngff_core.model.axes import AXIS_ORDER, spatial_dims
 from ngff_core.sources.base import Reader, as_format_error, check_array, clip_unit
 from ngff_core.sources.chunk_files import ChunkFiles
-from ngff_core.sources.contract import UNNAMED, ChunkCount, Pins
+from ngff_core.sources.contract import UNNAMED, ChunkCount, Note, Pins
 from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, ObjectStore, fused_pipeline
+from ngff_core.storage.zarr_backed import ZarrBacked
 from ngff_core.storage.zarr_compat import memory_store
 
 
@@ -137,9 +138,19 @@ def known_dims(dims: Sequence[str]) -> bool:
 def listed(array_store: ObjectStore) -> Mapping[str, ObjectInfo] | None:
     """Every object below an array, by key; None if the store cannot be listed."""
     try:
+        if isinstance(array_store, ZarrBacked):
+            return array_store.identities()
         return array_store.objects()
     except UnlistableError:
         return None
+
+
+def notes_of_store(store: ObjectStore) -> tuple[Note, ...]:
+    """That nobody can notice a change of the source while it is read, where that is so."""
+    if not isinstance(store, ZarrBacked) or store.has_versions:
+        return ()
+    text = f"whether the source changes while it is read: {store.uri} does not say when it does"
+    return (Note("unknown", text),)
 
 
 def count_chunks(

@@ -23,6 +23,7 @@ from ngff_core.sources.zarr_nodes import (
     count_chunks,
     digest_of,
     listed,
+    notes_of_store,
     open_reader,
     stored_pins,
 )
@@ -75,6 +76,7 @@ def _open_plain(store: ObjectStore, node: Node) -> SourceImages:
         shape=reader.shape,
         dtype=reader.dtype.str,
         origins={"axes": "dimension_names"} if set(axes) != {UNNAMED} else {},
+        notes=notes_of_store(store),
     )
     return SourceImages(
         identity=SourceIdentity(store.uri, stored_pins(objects, node.documents)),
