@@ -25,8 +25,9 @@ from ngff_core.storage import LocalFiles, ObjectStore, StorageOptions, open_stor
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
 ACCEPTED = (
-    "a zarr array (v2 or v3), an OME-Zarr image, a file of one of the formats in docs/formats.md "
-    "(TIFF, CZI, LIF, ND2, DICOM, NIfTI, HDF5, MRC and others) or a .npy file"
+    "a zarr array (v2 or v3) or an OME-Zarr image, also in a zip file (.ozx), a file of one of the "
+    "formats in docs/formats.md (TIFF, CZI, LIF, ND2, DICOM, NIfTI, HDF5, MRC and others) or a "
+    ".npy file"
 )
 
 _INSIDE = "::"

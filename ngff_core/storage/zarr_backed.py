@@ -164,7 +164,8 @@ def behind_zarr(store: ZarrStore, path: str) -> ObjectStore | None:
         return LocalFiles(store.root.absolute() / path)
     if isinstance(store, FsspecStore):
         fs = sync_filesystem(store.fs)
-        root = str(PurePosixPath(store.path, path))
+        # A filesystem's own root, such as that of a zip file, has no name.
+        root = "" if (found := str(PurePosixPath(store.path, path))) == "." else found
         return Bucket(fs, root, str(fs.unstrip_protocol(root)))
     return None
 
