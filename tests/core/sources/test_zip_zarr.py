@@ -1,5 +1,6 @@
 """Zip files that hold a zarr hierarchy: read member by member, from any store."""
 
+import os
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -215,6 +216,19 @@ def test_the_identity_follows_the_file(tmp_path, stored):
         archive.writestr("more", b"x")
     with open_source(path) as changed:
         assert changed.identity != first.identity
+
+
+def test_a_member_that_changed_in_place_is_another(tmp_path):
+    """Where the file has the same size and time, by the member's checksum."""
+    found = []
+    for content in ("a", "b"):
+        path = zipped(tmp_path / "i.zip", chunk=content, other="c")
+        os.utime(path, ns=(0, 0))
+        opened = open_zip(LocalFiles(path))
+        found.append(opened.objects())
+        opened.close()
+    assert found[0]["chunk"] != found[1]["chunk"]
+    assert found[0]["other"] == found[1]["other"]
 
 
 @pytest.fixture(scope="module")
