@@ -19,7 +19,8 @@ from ngff_core.lazy.dask_levels import stored_array
 from ngff_core.model.axes import canonical_order
 from ngff_core.model.image import NgffImage
 from ngff_core.sources import Source, open_source
-from ngff_core.sources.zarr_nodes import named_dims, open_reader, read_node
+from ngff_core.sources.contract import UNNAMED
+from ngff_core.sources.zarr_nodes import known_dims, named_dims, open_reader, read_node
 from ngff_core.storage import ObjectStore, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
@@ -71,10 +72,14 @@ def _from_store(store: ObjectStore, data: Any) -> Opened:
     node = read_node(store)
     source = open_source(data)
     image = source.image
-    if node is not None and node.is_array:
+    described = source.about.described
+    if node is not None and node.is_array and described is not None:
         # The axes as stored: the caller may give chunks by position.
-        reader, array = open_reader(store, node)
-        image = NgffImage(reader, named_dims(array) or ())
+        reader, _ = open_reader(store, node)
+        if known_dims(described.axes):
+            image = replace(image, data=reader, dims=described.axes)
+        elif set(described.axes) == {UNNAMED}:
+            image = NgffImage(reader)
     return _opened(image, _in_order_of(image.dims, source), source)
 
 

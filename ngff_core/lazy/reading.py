@@ -24,7 +24,10 @@ def from_ngff_zarr(
     version: str | None = None,
     storage_options: StorageOptions | None = None,
 ) -> NgffMultiscales:
-    """Read an OME-Zarr image (0.4, 0.5 or 0.6) as lazy arrays, with its axes as stored.
+    """Read an OME-Zarr image (0.1 to 0.6) as lazy arrays, with its axes as stored.
+
+    A size that the image does not know is 1. Channels that are incomplete are completed where one
+    of a window's two ranges is there, and left out otherwise.
 
     Parameters
     ----------
@@ -33,7 +36,7 @@ def from_ngff_zarr(
     validate
         Has no effect, as metadata is always validated; code written for ngff-zarr passes it.
     version
-        The OME-Zarr version that the image must have. Default: any of the three.
+        The OME-Zarr version that the image must have. Default: any of these.
     storage_options
         Options of fsspec's filesystem for a URI, such as credentials. Default: none.
 

@@ -81,7 +81,8 @@ class Placement:
     Attributes
     ----------
     scale
-        Distance between neighbouring samples, in ``units``; positive.
+        Distance between neighbouring samples, in ``units``; positive. Where it decides how the
+        image lies, another value of the file is kept: it is refused unless the caller gives one.
     units
         UDUNITS names, such as ``micrometer``; see ``sources.units``.
     translation
@@ -167,11 +168,15 @@ class Samples:
         chunk; a frame with all its channels; a whole gzip stream.
     chunks
         Of a zarr array, if its store can be listed.
+    identity
+        Of what this image alone is stored in, where a source is a folder of many images; None
+        where the identity of the source is that of each image.
     """
 
     data: ArrayLike
     read_unit: Shape
     chunks: ChunkCount | None = None
+    identity: SourceIdentity | None = None
 
 
 @dataclass(frozen=True)

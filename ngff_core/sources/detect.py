@@ -22,12 +22,14 @@ from ngff_core.sources.opening import open_chosen
 from ngff_core.sources.pattern import Pattern, guess_pattern, has_fields, split_pattern
 from ngff_core.sources.zarr_nodes import read_node
 from ngff_core.sources.zarr_store import open_zarr
+from ngff_core.sources.zip_zarr import inside_zip
 from ngff_core.storage import LocalFiles, ObjectStore, StorageOptions, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 
 ACCEPTED = (
-    "a zarr array (v2 or v3), an OME-Zarr image, a file of one of the formats in docs/formats.md "
-    "(TIFF, CZI, LIF, ND2, DICOM, NIfTI, HDF5, MRC and others) or a .npy file"
+    "a zarr array (v2 or v3) or an OME-Zarr image, also in a zip file (.ozx), a file of one of the "
+    "formats in docs/formats.md (TIFF, CZI, LIF, ND2, DICOM, NIfTI, HDF5, MRC and others) or a "
+    ".npy file"
 )
 
 _INSIDE = "::"
@@ -101,9 +103,9 @@ def _open_stored(store: ObjectStore) -> SourceImages:
     if node is not None:
         return open_zarr(store, node)
     # The empty key is the object at the URI itself.
-    if store.info("") is None:
-        return _open_folder(store)
-    return _open_file(store)
+    if store.info("") is not None:
+        return _open_file(store)
+    return inside_zip(store) or _open_folder(store)
 
 
 def _open_file(store: ObjectStore) -> SourceImages:

@@ -301,6 +301,8 @@ FILES: tuple[Format, ...] = (
     Format("a DICOM file", named(".dcm", ".ima"), _DICOM, ("pydicom", "imagecodecs"), "medical"),
     Format("an Analyze or NIfTI file", named(".img", ".img.gz"), _NIFTI, ("nibabel",), "medical"),
     *_UNREAD,
+    # After all formats whose files are zip files with a name of their own.
+    Format("a zip file", begins(b"PK\3\4", b"PK\5\6"), "ngff_core.sources.zip_zarr"),
 )
 """In the order in which they are tried."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ngff_core.errors import InvalidOptionError
+from ngff_core.errors import InvalidOptionError, SourceFormatError
 from ngff_core.model.axes import AXIS_ORDER, SPATIAL, canonical_order
 from ngff_core.model.channels import Channel
 from ngff_core.model.image import NgffImage, in_canonical_order
@@ -28,6 +28,8 @@ def open_chosen(source: SourceImages, selection: Selection) -> Source:
     axes = name_axes(described, selection, uri)
     placement, changed = _placement(described, axes, selection)
     channels, renamed = _channels(described, axes, selection)
+    if source.kind != "array":
+        _check_sizes(placement, uri)
     samples = source.open_image(number)
     data = samples.data
     if len(axes.keep) < len(described.axes):
@@ -57,7 +59,7 @@ def open_chosen(source: SourceImages, selection: Selection) -> Source:
     unit = [samples.read_unit[i] for i in axes.keep]
     return Source(
         image=in_canonical_order(image),
-        identity=source.identity,
+        identity=samples.identity or source.identity,
         read_unit=tuple(unit[i] for i in order),
         kind=source.kind,
         _close=source.close,
@@ -102,6 +104,17 @@ def _placement(
         renamed(found.translation),
         orientations,
     ), notes
+
+
+def _check_sizes(placement: Placement, uri: str) -> None:
+    """Raise `SourceFormatError` for a size that no pyramid can have, such as a flipped axis's."""
+    for dim, size in placement.scale.items():
+        if not 0 < size < float("inf"):
+            raise SourceFormatError(
+                f"{uri}: the size of a sample along {dim} is {size}, which is not a positive "
+                f"number; give the size with scale (--scale {dim}=…), and the samples are read "
+                "in the order in which they are stored"
+            )
 
 
 def _overruled(what: str, found: Mapping[str, object], given: Mapping[str, object]) -> list[Note]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ngff_core.model.axes import AXIS_ORDER
 from ngff_core.sources.contract import UNNAMED
-from ngff_core.sources.tiff_sizes import unit_name
+from ngff_core.sources.units import unit_name
 
 _SHOWN = 10
 """Names that a note has at most."""

@@ -18,8 +18,10 @@ from ngff_core.geometry import Shape, grid_shape
 from ngff_core.model.axes import AXIS_ORDER, spatial_dims
 from ngff_core.sources.base import Reader, as_format_error, check_array, clip_unit
 from ngff_core.sources.chunk_files import ChunkFiles
-from ngff_core.sources.contract import ChunkCount, Pins
+from ngff_core.sources.contract import UNNAMED, ChunkCount, Note, Pins
 from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, ObjectStore, fused_pipeline
+from ngff_core.storage.zarr_backed import ZarrBacked
+from ngff_core.storage.zarr_compat import memory_store
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,42 @@ class Node:
     """The stored bytes, which are part of the source's identity."""
 
 
-def read_node(store: ObjectStore) -> Node | None:
-    """The node at the prefix of ``store``; None if no zarr document is stored there.
+_DOCUMENTS = ("zarr.json", ".zarray", ".zgroup")
+
+
+def array_documents(zarr_format: int) -> tuple[str, ...]:
+    """Names of the document that makes a folder an array of this format."""
+    return ("zarr.json",) if zarr_format == 3 else (".zarray",)
+
+
+def group_documents(zarr_format: int) -> tuple[str, ...]:
+    """Names of the document that makes a folder a group of this format."""
+    return ("zarr.json",) if zarr_format == 3 else (".zgroup",)
+
+
+def read_node(store: ObjectStore, documents: Sequence[str] = _DOCUMENTS) -> Node | None:
+    """The node at the prefix of ``store``; None if none of ``documents`` is stored there.
 
     Raises `SourceFormatError` for documents that are not JSON, or not zarr metadata.
     """
-    v3 = store.read("zarr.json")
-    if v3 is not None:
-        return _node_v3(v3, store.uri)
-    for name in (".zarray", ".zgroup"):
-        v2 = store.read(name)
-        if v2 is not None:
-            return _node_v2(v2, store.read(".zattrs"), name == ".zarray", store.uri)
+    for name in documents:
+        found = store.read(name)
+        if found is not None and name == "zarr.json":
+            return _node_v3(found, store.uri)
+        if found is not None:
+            return _node_v2(found, store.read(".zattrs"), name == ".zarray", store.uri)
     return None
+
+
+def documented_array(node: Node, uri: str) -> tuple[Shape, np.dtype[Any]]:
+    """Shape and dtype of an array by its documents alone."""
+    names = ("zarr.json",) if node.zarr_format == 3 else (".zarray", ".zattrs")
+    documents = {name: d for name, d in zip(names, node.documents, strict=True) if d}
+    with as_format_error(f"{uri}: cannot be opened as a zarr array"):
+        array = zarr.open_array(memory_store(documents), mode="r", zarr_format=node.zarr_format)
+        dtype = np.dtype(array.dtype)
+    check_array(array.shape, dtype, uri)
+    return tuple(array.shape), dtype
 
 
 def open_reader(store: ObjectStore, node: Node) -> tuple[Reader, zarr.Array[Any]]:
@@ -76,9 +101,15 @@ def array_unit(array: zarr.Array[Any]) -> Shape:
 
 
 def named_dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
-    """Axis names from zarr v3's ``dimension_names`` or xarray's attribute.
+    """The axes of `array_axes`; None if they are not t, c, z, y, x, or some of these."""
+    axes = array_axes(array)
+    return axes if known_dims(axes) else None
 
-    None if the array has none, or has other names than t, c, z, y, x.
+
+def array_axes(array: zarr.Array[Any]) -> tuple[str, ...]:
+    """Axis names from zarr v3's ``dimension_names`` or xarray's attribute, in lower case.
+
+    `UNNAMED` for axes without a name, and for all where the names do not fit the array.
     """
     candidates = (
         getattr(array.metadata, "dimension_names", None),
@@ -86,10 +117,13 @@ def named_dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
     )
     for names in candidates:
         if isinstance(names, list | tuple) and len(names) == array.ndim:
-            dims = tuple(str(n).lower() for n in names)
-            if known_dims(dims):
-                return dims
-    return None
+            return tuple(_axis_name(name) for name in names)
+    return (UNNAMED,) * array.ndim
+
+
+def _axis_name(name: object) -> str:
+    text = name.strip().lower() if isinstance(name, str) else ""
+    return text or UNNAMED
 
 
 def known_dims(dims: Sequence[str]) -> bool:
@@ -104,9 +138,19 @@ def known_dims(dims: Sequence[str]) -> bool:
 def listed(array_store: ObjectStore) -> Mapping[str, ObjectInfo] | None:
     """Every object below an array, by key; None if the store cannot be listed."""
     try:
+        if isinstance(array_store, ZarrBacked):
+            return array_store.identities()
         return array_store.objects()
     except UnlistableError:
         return None
+
+
+def notes_of_store(store: ObjectStore) -> tuple[Note, ...]:
+    """That nobody can notice a change of the source while it is read, where that is so."""
+    if not isinstance(store, ZarrBacked) or store.has_versions:
+        return ()
+    text = f"whether the source changes while it is read: {store.uri} does not say when it does"
+    return (Note("unknown", text),)
 
 
 def count_chunks(

@@ -18,11 +18,12 @@ from ngff_core.sources.contract import (
 )
 from ngff_core.sources.zarr_nodes import (
     Node,
+    array_axes,
     array_unit,
     count_chunks,
     digest_of,
     listed,
-    named_dims,
+    notes_of_store,
     open_reader,
     stored_pins,
 )
@@ -32,12 +33,20 @@ from ngff_core.storage.zarr_compat import objects_of_store, read_object
 
 
 def open_zarr(store: ObjectStore, node: Node) -> SourceImages:
-    """The zarr array, or level 0 of the OME-Zarr image, at ``store``; ``node`` is its metadata."""
-    if node.is_array:
-        return _open_plain(store, node)
-    from ngff_core.sources.ome_zarr import open_ome_zarr
+    """The zarr array, or the OME-Zarr images, at ``store``; ``node`` is its metadata.
 
-    return open_ome_zarr(store, node)
+    An array that an image above it names as a level has the meaning that the image gives it.
+    """
+    from ngff_core.sources.ome_metadata import ome_attributes
+    from ngff_core.sources.ome_zarr import open_level, open_ome_zarr
+
+    if node.is_array:
+        return open_level(store, node) or _open_plain(store, node)
+    if "multiscales" in ome_attributes(node):
+        return open_ome_zarr(store, node)
+    from ngff_core.sources.ome_collections import open_collection
+
+    return open_collection(store, node)
 
 
 def zarr_array_identity(array: zarr.Array[Any], name: str) -> SourceIdentity:
@@ -60,13 +69,14 @@ def _open_plain(store: ObjectStore, node: Node) -> SourceImages:
     (reader, array), objects = both(
         store, partial(open_reader, store, node), partial(listed, store)
     )
-    dims = named_dims(array)
+    axes = array_axes(array)
     image = ImageDescription(
         name=None,
-        axes=dims or (UNNAMED,) * array.ndim,
+        axes=axes,
         shape=reader.shape,
         dtype=reader.dtype.str,
-        origins={"axes": "dimension_names"} if dims else {},
+        origins={"axes": "dimension_names"} if set(axes) != {UNNAMED} else {},
+        notes=notes_of_store(store),
     )
     return SourceImages(
         identity=SourceIdentity(store.uri, stored_pins(objects, node.documents)),

@@ -197,7 +197,8 @@ class Bucket(ObjectStore):
         options = {} if self._scheme in ("gs", "s3") else {"on_error": _unless_absent}
         with self._listing(prefix):
             listing = self._fs.find(self._path(prefix), detail=True, **options)
-        skip = len(self.root.lstrip("/")) + 1
+        root = self.root.lstrip("/")
+        skip = len(root) + 1 if root else 0
         found = {path.lstrip("/")[skip:]: info_of(info) for path, info in listing.items()}
         return dict(sorted(found.items()))
 

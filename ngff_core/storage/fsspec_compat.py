@@ -55,7 +55,8 @@ def info_of(info: Mapping[str, Any]) -> ObjectInfo:
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    for name in ("generation", "ETag", "etag", "mtime", "created", "LastModified"):
+    # CRC is that of a member of a zip file.
+    for name in ("generation", "ETag", "etag", "mtime", "created", "LastModified", "CRC"):
         value = info.get(name)
         if isinstance(value, datetime):
             # fsspec's memory filesystem has a datetime in `info`, and seconds in `find`.

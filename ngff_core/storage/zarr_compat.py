@@ -17,7 +17,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.buffer.cpu import NDBuffer
 from zarr.core.indexing import morton_order_coords
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, MemoryStore
+from zarr.storage import FsspecStore, MemoryStore, WrapperStore
 
 from ngff_core.memory import region_memory
 
@@ -34,6 +34,7 @@ __all__ = [
     "run_sync",
     "shard_order",
     "to_buffer",
+    "wrapped_store",
 ]
 
 _pipeline_lock = threading.Lock()
@@ -113,6 +114,11 @@ def objects_of_store(store: ZarrStore, prefix: str) -> list[str]:
         return [key async for key in store.list_prefix(f"{prefix}/" if prefix else "")]
 
     return sorted(sync(listed()))
+
+
+def wrapped_store(store: WrapperStore[Any]) -> ZarrStore:
+    """The store that another one is wrapped around."""
+    return cast(ZarrStore, store._store)
 
 
 def names_in_store(store: ZarrStore) -> list[str]:

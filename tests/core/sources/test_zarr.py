@@ -15,6 +15,7 @@ from pydantic_zarr.v3 import ArraySpec as SpecV3
 
 from ngff_core import build_pyramid
 from ngff_core.errors import SourceFormatError
+from ngff_core.model.selection import Selection
 from ngff_core.sources import open_source
 from tasks.reporting.artifacts import report_markdown
 from tests.support.drawn import slices
@@ -76,11 +77,34 @@ def test_names_of_axes_come_from_the_array(tmp_path, pixels, names):
         np.testing.assert_array_equal(pixels(source), expected)
 
 
-@pytest.mark.parametrize("names", [("lat", "y", "x"), ("x", "x", "y"), (None, "y", "x")])
-def test_unknown_names_of_axes_give_the_default(tmp_path, names):
-    """Names that mean nothing here are as good as none."""
-    write(tmp_path / "a", ARRAY, (5, 30, 40), dimension_names=names)
-    assert open_source(tmp_path / "a").image.dims == ("z", "y", "x")
+def test_an_axis_without_a_name_beside_y_and_x_is_z(tmp_path):
+    """The documented default, which is noted."""
+    write(tmp_path / "a", ARRAY, (5, 30, 40), dimension_names=(None, "y", "x"))
+    source = open_source(tmp_path / "a")
+    assert source.image.dims == ("z", "y", "x")
+    assert any("? 5, y 30, x 40 is read as z, y, x" in str(note) for note in source.about.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("lat", "y", "x"), "the axis 'lat' of length 5 is none of"),
+        (("x", "x", "y"), "name one axis twice"),
+        (("time", "lat", "lon"), "the axis 'time' of length 5 is none of"),
+    ],
+)
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_axes_of_another_meaning_are_refused_until_they_are_named(
+    tmp_path, names, words, zarr_format
+):
+    """Under the names that the array has for them."""
+    attributes = {"_ARRAY_DIMENSIONS": list(names)} if zarr_format == 2 else {}
+    options = {} if zarr_format == 2 else {"dimension_names": names}
+    write(tmp_path / "a", ARRAY, (5, 30, 40), zarr_format, attributes=attributes, **options)
+    with pytest.raises(SourceFormatError, match=words):
+        open_source(tmp_path / "a")
+    source = open_source(tmp_path / "a", selection=Selection(dims=("t", "y", "x")))
+    assert source.image.dims == ("t", "y", "x")
 
 
 def test_an_array_of_six_axes_is_refused(tmp_path):

@@ -58,6 +58,11 @@ def test_only_one_file_uses_the_private_parts_of_a_library(private: str, owners:
 # zarr
 
 
+def test_a_wrapper_store_gives_what_it_wraps() -> None:
+    inner = MemoryStore()
+    assert zarr_compat.wrapped_store(zarr.storage.LoggingStore(inner)) is inner
+
+
 def test_the_fused_pipeline_is_bound_when_an_array_is_opened() -> None:
     """And stays bound afterwards, when the setting is back at its default."""
     before = zarr.config.get("codec_pipeline.path")

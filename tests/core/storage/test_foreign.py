@@ -10,8 +10,9 @@ import zarr
 from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from ngff_core.errors import UnlistableError
-from ngff_core.storage import Bucket, LocalFiles, ObjectStore
+from ngff_core.storage import Bucket, LocalFiles, ObjectStore, zarr_backed
 from ngff_core.storage.foreign import BufferMapping, foreign_store, is_foreign
+from ngff_core.storage.zarr_backed import ZarrBacked
 
 KINDS = ["mapping", "memory", "below", "local", "local below", "bucket"]
 
@@ -120,10 +121,19 @@ def test_a_path_in_a_store_has_siblings_and_its_root_has_none() -> None:
         foreign_store({}).sibling(".build")
 
 
-def test_an_unknown_store_never_claims_that_an_object_is_unchanged() -> None:
+class OfNobody(MemoryStore):
+    """A store that is none of zarr's own kinds, as far as anybody can see."""
+
+
+@pytest.fixture
+def of_nobody(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
+    monkeypatch.setattr(zarr_backed, "MemoryStore", type("Nothing", (), {}), raising=True)
+    return OfNobody()
+
+
+def test_an_unknown_store_never_claims_that_an_object_is_unchanged(of_nobody: MemoryStore) -> None:
     """Two views of it give two versions; one view gives one, and the size."""
-    behind = zarr.storage.LoggingStore(MemoryStore(), log_level="ERROR")
-    one, other = foreign_store(behind), foreign_store(behind)
+    one, other = foreign_store(of_nobody), foreign_store(of_nobody)
     one.write("key", b"123")
     first, second = one.info("key"), other.info("key")
     assert first is not None
@@ -131,6 +141,62 @@ def test_an_unknown_store_never_claims_that_an_object_is_unchanged() -> None:
     assert first == one.info("key")
     assert (first.size, second.size) == (3, 3)
     assert first.version != second.version
+
+
+def test_an_unknown_store_is_recognised_as_long_as_it_lives(of_nobody: MemoryStore) -> None:
+    """As a source: by its keys, and by being that store and no other."""
+    one, other = foreign_store(of_nobody), foreign_store(of_nobody)
+    assert isinstance(one, ZarrBacked)
+    assert isinstance(other, ZarrBacked)
+    assert not one.has_versions
+    one.write("key", b"123")
+    before = one.identities()
+    assert before == other.identities()
+    another = foreign_store(OfNobody())
+    another.write("key", b"123")
+    assert isinstance(another, ZarrBacked)
+    assert another.identities() != before
+    one.write("more", b"1")
+    assert other.identities() != before
+
+
+@pytest.mark.parametrize("kind", ["memory", "local", "bucket", "twice"])
+def test_a_wrapper_has_the_versions_of_what_it_wraps(
+    kind: str, tmp_path: Path, memory_filesystem: Any
+) -> None:
+    """Two views of it agree, and see a change."""
+    kinds: dict[str, Any] = {
+        "memory": MemoryStore,
+        "local": lambda: LocalStore(tmp_path / "s"),
+        "bucket": lambda: zarr.storage.FsspecStore.from_url("memory://foreign/s"),
+        "twice": lambda: zarr.storage.LoggingStore(MemoryStore(), log_level="ERROR"),
+    }
+    wrapper = zarr.storage.LoggingStore(kinds[kind](), log_level="ERROR")
+    one, other = foreign_store(wrapper), foreign_store(wrapper)
+    assert isinstance(one, ZarrBacked)
+    assert isinstance(other, ZarrBacked)
+    one.write("a/key", b"123")
+    before = one.identities()
+    assert one.has_versions
+    assert before == other.identities() == one.objects()
+    one.write("a/key", b"4567")
+    assert other.identities() != before
+
+
+@pytest.mark.parametrize("kind", ["MemoryStore", "LocalStore"])
+def test_objects_of_obstore_have_its_versions(kind: str, tmp_path: Path) -> None:
+    """Its entity tags and times."""
+    module = pytest.importorskip("obstore.store")
+    inner = module.MemoryStore() if kind == "MemoryStore" else module.LocalStore(str(tmp_path))
+    store = zarr.storage.ObjectStore(inner)
+    one, other = foreign_store(store), foreign_store(store)
+    assert isinstance(one, ZarrBacked)
+    assert isinstance(other, ZarrBacked)
+    one.write("a/key", b"123")
+    before = one.identities()
+    assert before == other.identities() == one.objects()
+    one.write("a/key", b"4567")
+    assert other.identities() != before
 
 
 def test_a_mapping_gets_and_gives_plain_bytes() -> None:
