@@ -191,3 +191,41 @@ def test_a_region_that_kills_its_workers_is_named(monkeypatch: pytest.MonkeyPatc
     cluster, writer = FakeCluster({1: ["error"]}), FakeWriter()
     with pytest.raises(ClusterError, match=r"region 1 was started on 4 workers.*memory_limit"):
         pass_over(2, cluster, writer).run()
+
+
+def test_the_level_of_a_region_that_failed_is_named() -> None:
+    """The driver ends that level, and the cache pass as level 0."""
+    for level, named in ((2, 2), (0, 0), (None, 0)):
+        cluster: Any = FakeCluster({0: ["error"]})
+        writer: Any = FakeWriter()
+        order: Any = None
+        over = ClusterPass(cluster, order, writer, level, iter(range(1)), check=lambda: None)
+        with pytest.raises(LevelFailedError) as caught:
+            over.run()
+        assert caught.value.level == named
+
+
+def test_regions_that_never_end_are_cancelled_after_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ends within that time is still recorded."""
+    now = [0.0]
+
+    class SlowCluster(FakeCluster):
+        def wait(self, seconds: float) -> list[FakeFuture]:
+            now[0] += 20
+            return super().wait(seconds)
+
+        def gather(self, futures: list[FakeFuture]) -> list[Receipt]:
+            gathered.extend((now[0], future.region) for future in futures)
+            return super().gather(futures)
+
+    gathered: list[tuple[float, int]] = []
+    monkeypatch.setattr(cluster_pass.time, "monotonic", lambda: now[0])
+    cluster = SlowCluster({0: ["error"], 1: ["pending"] * 2, 2: ["pending"] * 99})
+    writer = FakeWriter()
+    with pytest.raises(LevelFailedError):
+        pass_over(3, cluster, writer).run()
+    assert writer.recorded == [1]
+    assert cluster.cancelled == [2]
+    assert now[0] == 80.0
