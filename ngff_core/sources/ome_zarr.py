@@ -335,8 +335,9 @@ def _says_labels(store: ObjectStore, group: Node) -> bool:
 def _named_by_parent(store: ObjectStore, node: Node) -> ImageLevel | None:
     above, path = store, ""
     for _ in range(_DEPTH):
+        # What is called .zarr is a hierarchy of its own, and no level of one: nothing to ask for.
         parent = above.parent()
-        if parent.uri == above.uri:
+        if parent.uri == above.uri or above.uri.endswith(".zarr"):
             return None
         path = f"{above.uri.rpartition('/')[2]}/{path}".rstrip("/")
         above = parent

@@ -39,10 +39,7 @@ def open_chosen(source: SourceImages, selection: Selection) -> Source:
         dims=axes.dims,
         scale=placement.scale,
         translation=placement.translation,
-        # What the caller called it is judged by the plan, and refused rather than changed.
-        name=(described.name or "image")
-        if source.kind == "array"
-        else sensible_name(described.name),
+        name=_name(source, described),
         axes_units=placement.units or None,
         axes_orientations=placement.orientations,
     )
@@ -66,6 +63,13 @@ def open_chosen(source: SourceImages, selection: Selection) -> Source:
         chunks=samples.chunks,
         about=about,
     )
+
+
+def _name(source: SourceImages, described: ImageDescription) -> str:
+    # What a caller called an array is judged by the plan, and refused rather than changed.
+    if source.kind == "array" and described.name is not None:
+        return described.name
+    return sensible_name(described.name)
 
 
 def _reading(source: SourceImages, number: int, selection: Selection) -> str:
