@@ -71,7 +71,9 @@ def _is_digital_micrograph(page: TiffPage) -> bool:
 
 
 _VENDORS: tuple[_Vendor, ...] = (
-    _Vendor("Aperio SVS", lambda p: p.is_svs or p.is_motic or p.is_mikroscan, svs),
+    _Vendor(
+        "Aperio SVS", lambda p: p.is_svs or getattr(p, "is_motic", False) or p.is_mikroscan, svs
+    ),
     _Vendor("Hamamatsu NDPI", lambda p: p.is_ndpi, ndpi),
     _Vendor("PerkinElmer QPTIFF", lambda p: p.is_qpi, qptiff),
     _Vendor("Leica SCN", lambda p: p.parent.is_scn, scn),
