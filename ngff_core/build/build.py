@@ -28,8 +28,10 @@ from ngff_core.build.source_check import CheckedSource
 from ngff_core.build.takeover import inspect_target
 from ngff_core.errors import StoredDataError, UnlistableError
 from ngff_core.kernels.methods import kernel_for
+from ngff_core.model.omero import Windows
 from ngff_core.plan.options import BuildOptions
 from ngff_core.progress import Listener, silent
+from ngff_core.pyramid.display import keep_windows, measured_windows
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.pyramid.publish import publish
 from ngff_core.pyramid.thumbnail import thumbnail
@@ -100,6 +102,7 @@ class Build:
         self._retries = retries
         self._began = time.monotonic()
         self._verification: Verification | None = None
+        self._windows: Windows = ()
         self._cache = CachePhase(session, source, runner, retries)
         self._driver = Driver(session, planned, source, runner, listener, retries)
         resources.callback(self._driver.stop)
@@ -221,7 +224,10 @@ class Build:
         # Objects of an earlier run were compared with the ledger when the target was taken.
         if self.report().fresh:
             self._check_objects()
-        publish(self._stored.target, self.plan)
+        files = self._driver.summaries
+        self._windows = () if files is None else measured_windows(self._stored, files)
+        keep_windows(self._stored.beside, self.plan, self._windows)
+        publish(self._stored.target, self.plan, self._windows)
 
     def _check_objects(self) -> None:
         """Raise StoredDataError where an object that the ledger records is not in the store."""
@@ -242,12 +248,18 @@ class Build:
             workers=self.planned.projection.in_flight,
             memory_limit=self.planned.projection.memory_limit,
             listener=listener or self._listener,
+            windows=self._windows,
         )
         return self._verification
 
     @_counting_own_retries
     def clean(self) -> None:
-        """Remove the cache, and halo files that an earlier run left; plan and ledger stay."""
+        """Remove the cache, summaries of samples, and halo files that an earlier run left.
+
+        The plan, the ledger, and the windows in which channels are shown stay.
+        """
+        if self._driver.summaries is not None and not self._session.finished:
+            self._driver.summaries.remove()
         if self._session.begun_here and not self.planned.cached and not self._driver.wrote_halos:
             return
         # An earlier run may have begun this build with a cache, or with halo files, that this

@@ -31,6 +31,7 @@ from ngff_core.records.build_folder import (
     CACHE_DOCUMENT,
     LEDGERS,
     PLAN_KEY,
+    WINDOWS_KEY,
     cache_chunk_key,
     parse_plan,
 )
@@ -38,6 +39,7 @@ from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
 from ngff_core.records.replaceable import check_replaceable, end_replacing, mark_replacing
 from ngff_core.records.stored_build import StoredBuild
+from ngff_core.records.summary_files import remove_summaries
 from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
 TargetKind = Literal["free", "resumable", "finished", "other"]
@@ -135,6 +137,8 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     delete_below(target, "", lambda: _keys_of(plan) if plan else ())
     remove_cache(beside)
     remove_halos(beside, plan)
+    remove_summaries(beside, plan)
+    retrying(beside.delete, WINDOWS_KEY)
     retrying(beside.delete, PLAN_KEY)
     if plan is None:
         end_replacing(target, beside)
