@@ -219,7 +219,7 @@ def _inspect(
 
 
 def _leftover_of(build: StoredBuild) -> Leftover:
-    """What a build left: cache, halo files and summaries beside a complete pyramid, else all of it."""
+    """What a build left: cache, halo files, summaries beside a complete pyramid, else all."""
     beside = retrying(build.beside.objects)
     if build.complete or _has_document(build):
         left = {k: v for k, v in beside.items() if is_cache(k) or is_halo(k) or is_summary(k)}

@@ -33,16 +33,16 @@ def test_a_level_reads_its_own_halo_files_and_writes_those_of_its_children(
     halos: dict[int, HaloFiles],
 ) -> None:
     first, middle, last = (LevelFiles.of(halos, index) for index in (0, 1, 2))
-    assert (first.read, first.written) == (None, [halos[1]])
-    assert (middle.read, middle.written) == (halos[1], [halos[2]])
-    assert (last.read, last.written) == (halos[2], [])
+    assert (first.halos, first.written) == (None, [halos[1]])
+    assert (middle.halos, middle.written) == (halos[1], [halos[2]])
+    assert (last.halos, last.written) == (halos[2], [])
 
 
 def test_no_halo_files_are_written_for_a_complete_child(halos: dict[int, HaloFiles]) -> None:
     """Nothing will read them; a level's own are still read."""
-    found = LevelFiles.of(halos, 1, {2}.__contains__)
-    assert (found.read, found.written) == (halos[1], [])
-    assert LevelFiles.of(halos, 1, {1}.__contains__).written == [halos[2]]
+    found = LevelFiles.of(halos, 1, None, {2}.__contains__)
+    assert (found.halos, found.written) == (halos[1], [])
+    assert LevelFiles.of(halos, 1, None, {1}.__contains__).written == [halos[2]]
 
 
 def test_without_halo_files_none_are_read_or_written() -> None:

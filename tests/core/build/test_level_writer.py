@@ -72,7 +72,7 @@ class Level:
             PhaseCount(progress, self.retries),
             check=self._check,
             on_complete=self._complete,
-            halos=LevelFiles(files if self.read else None, [files] if self.written else []),
+            files=LevelFiles(files if self.read else None, [files] if self.written else []),
         )
 
     def _open(self) -> Any:
