@@ -125,7 +125,10 @@ def _finite(samples: Block) -> Block:
     """The samples without NaN and infinities."""
     if samples.dtype.kind != "f" or not samples.size:
         return samples
-    # The sum of the extremes is not finite where any sample is not; no other pass is needed.
+    if samples.dtype.itemsize == 2:
+        # numpy works on float16 one by one: this is ten times as fast.
+        samples = samples.astype(np.float32)
+    # The extremes are not finite where any sample is not.
     if np.isfinite(samples.min()) and np.isfinite(samples.max()):
         return samples
     return samples[np.isfinite(samples)]
