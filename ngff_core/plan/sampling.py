@@ -30,6 +30,9 @@ MOST_OF_A_REGION = 2**20
 LEAST_OF_A_CHANNEL = 2**12
 """Samples counted of a channel in a region of many channels; if it has so many."""
 
+_ROW = 16
+"""A row may have so many times the samples that are taken along another axis."""
+
 _LABEL_METHODS = frozenset({Methods.ITKWASM_LABEL_IMAGE.value, Methods.DASK_IMAGE_MODE.value})
 
 _GOLDEN = 2654435769
@@ -94,7 +97,7 @@ class Sampling:
         """Of the samples that are counted, per axis from the start of a region.
 
         They are odd where they are not 1: patterns of cameras and tiles often repeat at even
-        distances.
+        distances. Rows are left out before samples of a row are: memory is read by the row.
         """
         axis = _channel_axis(self.plan)
         shape = tuple(map(min, self.level.block, self.level.shape))
@@ -102,11 +105,11 @@ class Sampling:
         most = min(MOST_OF_A_REGION, MOST_SAMPLES // len(self.regions)) // channels
         most, strides = max(most, LEAST_OF_A_CHANNEL), [1] * len(shape)
         while math.prod(map(ceil_div, shape, strides)) > most * channels:
-            lengths = [
-                0 if at == axis else ceil_div(n, k)
-                for at, (n, k) in enumerate(zip(shape, strides, strict=True))
-            ]
-            strides[lengths.index(max(lengths))] += 2
+            weights = [ceil_div(n, k) for n, k in zip(shape, strides, strict=True)]
+            weights[-1] //= _ROW
+            if axis is not None:
+                weights[axis] = 0
+            strides[weights.index(max(weights))] += 2
         return tuple(strides)
 
     def channels(self, region: int) -> range:
