@@ -61,15 +61,14 @@ class Summary:
     counts: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, dtype: np.dtype[Any], blocks: Iterable[Block]) -> Self:
-        """The summary of the samples of real ``dtype`` in several arrays, in native byte order."""
+    def of(cls, samples: Block) -> Self:
+        """The summary of real samples, in native byte order."""
         low, high, counts = math.inf, -math.inf, np.zeros(_BINS, np.int64)
-        for block in blocks:
-            finite = _finite(np.ascontiguousarray(block).reshape(-1))
-            if finite.size:
-                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-                _count(finite, counts)
-        return cls._sparse(dtype, low, high, _ordered(counts, dtype))
+        finite = _finite(samples.reshape(-1))
+        if finite.size:
+            low, high = float(finite.min()), float(finite.max())
+            _count(finite, counts)
+        return cls._sparse(samples.dtype, low, high, _ordered(counts, samples.dtype))
 
     @classmethod
     def merged(cls, dtype: np.dtype[Any], summaries: Iterable[Summary]) -> Self:

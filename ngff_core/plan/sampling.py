@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from ngff_core.blocks import Block, BlockedArray
 from ngff_core.geometry import Shape, ceil_div, grid_shape, number, position
 from ngff_core.kernels.methods import Methods
@@ -22,15 +24,15 @@ from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 MOST_REGIONS = 64
 """Regions of the level that are looked at."""
 
-MOST_SAMPLES = 2**22
-"""Samples that are counted of all these regions: less than 0.1 s of work, and a coarsest level
+MOST_SAMPLES = 2**21
+"""Samples that are counted of all these regions: some 0.05 s of work, and a coarsest level
 has rarely more."""
 
 MOST_OF_A_REGION = 2**20
 LEAST_OF_A_CHANNEL = 2**12
 """Samples counted of a channel in a region of many channels; if it has so many."""
 
-_ROW = 16
+_ROW = 64
 """A row may have so many times the samples that are taken along another axis."""
 
 _LABEL_METHODS = frozenset({Methods.ITKWASM_LABEL_IMAGE.value, Methods.DASK_IMAGE_MODE.value})
@@ -119,9 +121,10 @@ class Sampling:
 
     def summaries(self, region: int, samples: BlockedArray) -> list[Summary]:
         """Of each of its channels, from all samples of a region, in the plan's dtype."""
-        dtype = self.plan.dtype
+        # One array of each channel: samples may come in a thousand small ones.
         return [
-            Summary.of(dtype, self._counted(samples, channel)) for channel in self.channels(region)
+            Summary.of(np.concatenate(list(self._counted(samples, channel))))
+            for channel in self.channels(region)
         ]
 
     def _counted(self, samples: BlockedArray, channel: int) -> Iterator[Block]:
@@ -133,7 +136,7 @@ class Sampling:
                     continue
                 at = channel - box.start[axis]
                 cut[axis] = slice(at, at + 1)
-            yield block[tuple(cut)]
+            yield block[tuple(cut)].reshape(-1)
 
 
 def _every(origin: int, start: int, stride: int) -> slice:

@@ -17,10 +17,6 @@ EXACT = ("u1", "i1", "u2", "i2")
 WIDE = ("u4", "i4", "u8", "i8", "f2", "f4", "f8")
 
 
-def of(samples: Any) -> Summary:
-    return Summary.of(samples.dtype, [samples])
-
-
 def content(summary: Summary) -> Any:
     return summary.low, summary.high, summary.bins.tolist(), summary.counts.tolist()
 
@@ -30,14 +26,13 @@ def test_a_merge_in_any_order_is_the_summary_of_the_whole(data: Any, dtype: str)
     """Of any cut, with merges of merges, and with what is not finite."""
     samples = data.draw(arrays(np.dtype(dtype), st.integers(0, 60)))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(samples)), max_size=4)))
-    parts = [of(part) for part in np.split(samples, cuts)]
+    parts = [Summary.of(part) for part in np.split(samples, cuts)]
     ordered = data.draw(st.permutations(parts))
     at = data.draw(st.integers(0, len(ordered)))
     halves = [Summary.merged(samples.dtype, some) for some in (ordered[:at], ordered[at:])]
     merged = Summary.merged(samples.dtype, halves)
-    assert content(merged) == content(of(samples))
-    assert content(Summary.of(samples.dtype, np.split(samples, cuts))) == content(merged)
-    assert merged.window() == of(samples).window()
+    assert content(merged) == content(Summary.of(samples))
+    assert merged.window() == Summary.of(samples).window()
 
 
 @given(st.data(), st.sampled_from(EXACT + WIDE))
@@ -46,7 +41,7 @@ def test_bins_keep_the_order_of_numbers(data: Any, dtype: str) -> None:
     have bins of their own."""
     elements = {"allow_nan": False, "allow_infinity": False} if dtype[0] == "f" else None
     pair = np.sort(data.draw(arrays(np.dtype(dtype), 2, elements=elements)))
-    (low,), (high,) = (of(pair[i : i + 1]).bins.tolist() for i in (0, 1))
+    (low,), (high,) = (Summary.of(pair[i : i + 1]).bins.tolist() for i in (0, 1))
     assert low <= high
     if dtype in EXACT:
         assert (low == high) == (pair[0] == pair[1])
@@ -58,7 +53,7 @@ def test_windows_of_exact_bins_are_numpys_percentiles(data: Any, dtype: str) -> 
     # For round numbers of samples, numpy's answer depends on how 99.9 is rounded.
     sizes = st.integers(1, 4000).filter(lambda n: n % 100)
     samples = data.draw(arrays(np.dtype(dtype), sizes))
-    window = of(samples).window()
+    window = Summary.of(samples).window()
     low, high = np.percentile(samples, [1, 99.9], method="inverted_cdf")
     assert window is not None
     if low < high:
@@ -73,7 +68,7 @@ def test_windows_of_other_dtypes_are_within_a_bin(dtype: str) -> None:
     if dtype[0] in "if":
         samples = samples - np.dtype(dtype).type(100)
     low, high = np.percentile(samples.astype("f8"), [1, 99.9], method="inverted_cdf")
-    window = of(samples).window()
+    window = Summary.of(samples).window()
     assert window is not None
     assert low - abs(low) / 100 <= window.start <= low
     assert high <= window.end <= high + abs(high) / 100
@@ -84,7 +79,7 @@ def test_windows_of_other_dtypes_are_within_a_bin(dtype: str) -> None:
 def test_every_window_has_a_width(data: Any, dtype: str) -> None:
     """Finite numbers in order; none only where no sample is finite."""
     samples = data.draw(arrays(np.dtype(dtype), array_shapes(max_dims=3, max_side=5)))
-    window = of(samples).window()
+    window = Summary.of(samples).window()
     finite = samples[np.isfinite(samples)]
     assert (window is None) == (finite.size == 0)
     if window is not None:
@@ -96,15 +91,15 @@ def test_every_window_has_a_width(data: Any, dtype: str) -> None:
 
 def test_what_is_not_finite_is_left_out() -> None:
     samples = np.array([np.nan, 1, np.inf, 2, -np.inf, np.nan], "f4")
-    assert content(of(samples)) == content(of(np.array([1, 2], "f4")))
-    assert of(np.array([np.nan], "f8")).window() is None
+    assert content(Summary.of(samples)) == content(Summary.of(np.array([1, 2], "f4")))
+    assert Summary.of(np.array([np.nan], "f8")).window() is None
 
 
 def test_few_bright_spots_are_shown() -> None:
     """Where more than 99.9 % are background, the window reaches up to the brightest sample."""
     samples = np.zeros(100_000, "u2")
     samples[:20] = 900
-    assert of(samples).window() == Window(0.0, 900.0, 0.0, 900.0)
+    assert Summary.of(samples).window() == Window(0.0, 900.0, 0.0, 900.0)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +114,7 @@ def test_few_bright_spots_are_shown() -> None:
 )
 def test_an_image_of_one_value_gets_a_window(dtype: str, value: float, window: Any) -> None:
     """Of whole numbers inside the dtype; relative to a large number."""
-    found = of(np.full(10, value, dtype)).window()
+    found = Summary.of(np.full(10, value, dtype)).window()
     assert found == Window(*window, *window)
 
 
