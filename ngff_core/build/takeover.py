@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Literal
 
@@ -23,7 +23,7 @@ from ngff_core.pyramid.publish import (
     ARRAY_DOCUMENT,
     array_documents,
     group_documents,
-    is_published,
+    published_document,
     unpublish,
 )
 from ngff_core.records.build_folder import (
@@ -58,6 +58,8 @@ class TargetState:
     """The stored plan, if the wanted build is there."""
     build: StoredBuild | None = None
     """The build with its ledgers loaded, if it is finished."""
+    published: Mapping[str, bytes] = field(default_factory=dict)
+    """The document that makes it an image, if it is finished."""
 
 
 def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
@@ -89,10 +91,11 @@ def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
             return TargetState("other")
         raise
     if existing.digest == wanted.plan.digest:
-        if is_published(target, existing):
+        published = published_document(target, existing)
+        if published:
             build = StoredBuild.load(target, beside, existing)
             if build.complete:
-                return TargetState("finished", existing, build)
+                return TargetState("finished", existing, build, published)
         return TargetState("resumable", existing)
     if overwrite:
         return TargetState("other")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import asdict
+from functools import cache, partial
 
-from ngff_core.blocks import BlockedArray
+from ngff_core.blocks import ArrayLike, BlockedArray
 from ngff_core.model.display import Summary, Window
 from ngff_core.model.omero import Windows
 from ngff_core.plan.pyramid_plan import PyramidPlan
-from ngff_core.plan.sampling import channels_of
+from ngff_core.plan.sampling import Sampling, channels_of
 from ngff_core.pyramid.level_io import open_level, stored_samples
 from ngff_core.records.build_folder import WINDOWS_KEY
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.records.summary_files import SummaryFiles
-from ngff_core.storage import ObjectStore, for_each, retrying
+from ngff_core.storage import for_each, retrying
 
 
 def kept_windows(build: StoredBuild) -> Windows:
@@ -27,12 +28,28 @@ def kept_windows(build: StoredBuild) -> Windows:
     return measured_windows(build, files) if kept is None else kept
 
 
-def keep_windows(beside: ObjectStore, plan: PyramidPlan, windows: Windows) -> None:
-    """Keep windows in the build folder, for a repair; a plan without windows keeps nothing."""
-    if windows:
-        shown = [None if window is None else asdict(window) for window in windows]
-        document = json.dumps({"digest": plan.digest, "windows": shown}, indent=1) + "\n"
-        retrying(beside.write, WINDOWS_KEY, document.encode())
+def publishing_windows(
+    build: StoredBuild, files: SummaryFiles | None, *, begun_here: bool
+) -> Windows:
+    """The windows with which a complete build is published, kept in the build folder.
+
+    A run that has not ``begun_here`` may have been killed after it kept them.
+    """
+    if files is None:
+        return ()
+    if not begun_here:
+        kept = _parsed(retrying(build.beside.read, WINDOWS_KEY), build.plan)
+        if kept is not None:
+            return kept
+    windows = measured_windows(build, files)
+    _keep(build, windows)
+    return windows
+
+
+def _keep(build: StoredBuild, windows: Windows) -> None:
+    shown = [None if window is None else asdict(window) for window in windows]
+    document = json.dumps({"digest": build.plan.digest, "windows": shown}, indent=1) + "\n"
+    retrying(build.beside.write, WINDOWS_KEY, document.encode())
 
 
 def _parsed(document: bytes | None, plan: PyramidPlan) -> Windows | None:
@@ -54,9 +71,10 @@ def measured_windows(build: StoredBuild, files: SummaryFiles) -> Windows:
     """
     sampling = files.sampling
     by_channel: dict[int, list[Summary]] = defaultdict(list)
+    array = cache(partial(open_level, build.target, build.plan, sampling.level))
     found = for_each(build.beside, files.read, sampling.regions)
     for region, summaries in zip(sampling.regions, found, strict=True):
-        counted = _counted_again(build, files, region) if summaries is None else summaries
+        counted = _counted_again(array(), sampling, region) if summaries is None else summaries
         for channel, summary in zip(sampling.channels(region), counted, strict=True):
             by_channel[channel].append(summary)
     dtype = build.plan.dtype
@@ -67,8 +85,6 @@ def measured_windows(build: StoredBuild, files: SummaryFiles) -> Windows:
     return tuple(merged[c].window() if c in merged else rest for c in range(count))
 
 
-def _counted_again(build: StoredBuild, files: SummaryFiles, region: int) -> list[Summary]:
-    level = files.sampling.level
-    box = level.region(region)
-    samples = stored_samples(open_level(build.target, build.plan, level), box)
-    return files.sampling.summaries(region, BlockedArray.of(box, samples))
+def _counted_again(array: ArrayLike, sampling: Sampling, region: int) -> list[Summary]:
+    box = sampling.level.region(region)
+    return sampling.summaries(region, BlockedArray.of(box, stored_samples(array, box)))

@@ -51,8 +51,17 @@ def publish(store: ObjectStore, plan: PyramidPlan, windows: Windows = ()) -> Non
 
 def is_published(store: ObjectStore, plan: PyramidPlan) -> bool:
     """Whether the store is an image, with the metadata of this plan."""
+    return bool(published_document(store, plan))
+
+
+def published_document(store: ObjectStore, plan: PyramidPlan) -> Mapping[str, bytes]:
+    """The document that makes the store an image, by its key, as it is stored.
+
+    Empty where there is none, or one with other metadata than those of this plan.
+    """
     key, document = list(group_documents(plan).items())[-1]
-    return same_but_display(retrying(store.read, key), document)
+    stored = retrying(store.read, key)
+    return {key: stored} if stored is not None and same_but_display(stored, document) else {}
 
 
 def unpublish(store: ObjectStore) -> None:

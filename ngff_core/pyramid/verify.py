@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import crc32c
@@ -17,7 +18,6 @@ import zarr
 from ngff_core.blocks import BlockedArray
 from ngff_core.concurrency import run_bounded
 from ngff_core.errors import MemoryLimitError, UnlistableError
-from ngff_core.model.omero import Windows
 from ngff_core.plan.projection import PROCESS_BYTES, mebibytes
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress
@@ -71,7 +71,7 @@ def verify_build(
     workers: int,
     memory_limit: int,
     listener: Listener,
-    windows: Windows = (),
+    seen: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Verification:
     """Check what is stored at the target against plan and ledgers.
 
@@ -82,9 +82,9 @@ def verify_build(
     and no more than fit into ``memory_limit`` bytes. Raises MemoryLimitError, with the bytes
     needed, where not even one fits.
 
-    How channels are shown (``omero``) is the user's to change, and not compared. ``windows`` are
-    those that were published, if they are known: a document that a listing shows to have the
-    expected bytes is not read.
+    How channels are shown (``omero``) is the user's to change, and not compared. ``seen`` are
+    documents of the group as they were read or written before, by key: one that a listing shows
+    to have the same bytes still is not read again.
 
     Where the target cannot be listed, each object is looked up by its key, and other objects
     there are not seen.
@@ -96,7 +96,7 @@ def verify_build(
     except UnlistableError:
         objects, listed = look_up(build.target, _known(build)), False
     findings = [
-        *_documents(build, objects, windows),
+        *_documents(build, objects, seen),
         *find_missing(build, objects),
         *_strays(build, objects),
     ]
@@ -117,12 +117,12 @@ def verify_build(
 
 
 def _documents(
-    build: StoredBuild, objects: Mapping[str, ObjectInfo], windows: Windows
+    build: StoredBuild, objects: Mapping[str, ObjectInfo], seen: Mapping[str, bytes]
 ) -> Iterator[Finding]:
-    plan, of_group = build.plan, group_documents(build.plan, windows)
+    plan, of_group = build.plan, group_documents(build.plan)
     stored: dict[str, bytes] = {}
     for key, expected in {**array_documents(plan), **of_group}.items():
-        document = _document(build.target, key, expected, objects.get(key))
+        document = _document(build.target, key, seen.get(key, expected), objects.get(key))
         if document is None:
             yield Finding(key, "missing")
             continue
@@ -134,12 +134,12 @@ def _documents(
 
 
 def _document(
-    store: ObjectStore, key: str, expected: bytes, listed: ObjectInfo | None
+    store: ObjectStore, key: str, likely: bytes, listed: ObjectInfo | None
 ) -> bytes | None:
-    """A document as it is stored; not read where the listing has the expected checksum."""
-    known = hashlib.md5(expected, usedforsecurity=False).hexdigest()
+    """A document as it is stored; not read where the listing has the checksum of the likely one."""
+    known = hashlib.md5(likely, usedforsecurity=False).hexdigest()
     if listed is not None and listed.md5 == known:
-        return expected
+        return likely
     return retrying(store.read, key)
 
 

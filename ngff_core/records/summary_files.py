@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,7 +20,7 @@ from ngff_core.blocks import BlockedArray
 from ngff_core.model.display import Summary
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.plan.sampling import Sampling
-from ngff_core.records.build_folder import SUMMARIES, summary_key
+from ngff_core.records.build_folder import SUMMARIES, is_summary, summary_key
 from ngff_core.storage import ObjectStore, delete_below, retrying
 
 _CRC_BYTES = 4
@@ -84,12 +84,16 @@ class SummaryFiles:
         return checksum.to_bytes(_CRC_BYTES, "little") + packed
 
 
-def remove_summaries(beside: ObjectStore, plan: PyramidPlan | None) -> None:
+def remove_summaries(
+    beside: ObjectStore, plan: PyramidPlan | None, listed: Collection[str] | None = None
+) -> None:
     """Remove all summaries that a build left.
 
-    Where the build folder cannot be listed, the ``plan`` says what may be there; without a plan
-    nothing is removed then.
+    ``listed`` are the keys of the build folder, if they are known already. Where it cannot be
+    listed, the ``plan`` says what may be there; without a plan nothing is removed then.
     """
+    if listed is not None and not any(map(is_summary, listed)):
+        return
     sampling = None if plan is None else Sampling.of(plan)
     regions = () if sampling is None else sampling.regions
     delete_below(beside, SUMMARIES, lambda: map(summary_key, regions))

@@ -132,7 +132,8 @@ class Builders:
         assert run.result["verified"]
         assert run.result["findings"] == []
         ledgers = {f"ledger/{i}/complete.jsonl" for i in range(len(run.result["fresh_by_level"]))}
-        assert set(records(target)) == {"plan.json", *ledgers}, "no cache, nothing left over"
+        kept = {"plan.json", "windows.json", *ledgers}
+        assert set(records(target)) == kept, "no cache, nothing left over"
         return Undisturbed(target, run, files(target), records(target), job)
 
     def close(self) -> None:
