@@ -268,8 +268,9 @@ class Build:
         listed = _listed(self._stored.beside)
         self._cache.remove(listed)
         if not self._session.finished:
-            # Without a lease, these files could be another builder's.
+            # Without a lease, the halo files could be another builder's.
             remove_halos(self._stored.beside, self.plan, listed)
+        if listed is not None or not self._session.finished:
             remove_summaries(self._stored.beside, self.plan, listed)
 
     def thumbnail(self) -> str:
