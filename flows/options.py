@@ -49,7 +49,8 @@ class PyramidOptions(_OptionsOfTheCore):  # type: ignore[misc]
     def from_core(cls, options: BuildOptions) -> PyramidOptions:
         """The form filled in with ``options``."""
         values = {name: getattr(options, name) for name in option_names()}
-        limit, names = options.memory_limit, options.channel_names
+        limit = options.memory_limit
+        names, colors = options.channel_names, options.channel_colors
         plain = {
             "chunks": _plain(options.chunks),
             "shards": _plain(options.shards),
@@ -57,6 +58,7 @@ class PyramidOptions(_OptionsOfTheCore):  # type: ignore[misc]
             "series": None if options.series is None else str(options.series),
             "dims": None if options.dims is None else ",".join(split_dims(options.dims)),
             "channel_names": None if names is None else list(names),
+            "channel_colors": None if colors is None else list(colors),
         }
         form: PyramidOptions = cls.model_validate(values | plain)
         return form

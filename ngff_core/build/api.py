@@ -73,6 +73,7 @@ def build_pyramid(
     scale: Mapping[str, float] | None = None,
     units: str | Mapping[str, str] | None = None,
     channel_names: Sequence[str] | None = None,
+    channel_colors: Sequence[str] | None = None,
     method: str | Methods | None = None,
     scale_factors: ScaleFactors = DEFAULT_MIN_LENGTH,
     chunks: Any = None,

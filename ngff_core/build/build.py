@@ -30,13 +30,15 @@ from ngff_core.errors import StoredDataError, UnlistableError
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.options import BuildOptions
 from ngff_core.progress import Listener, silent
+from ngff_core.pyramid.display import publishing_windows
 from ngff_core.pyramid.inventory import find_lost
-from ngff_core.pyramid.publish import publish
+from ngff_core.pyramid.publish import group_documents, publish
 from ngff_core.pyramid.thumbnail import thumbnail
 from ngff_core.pyramid.verify import Verification, stored_bytes, verify_build
 from ngff_core.records.build_folder import target_stores
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.stored_build import StoredBuild
+from ngff_core.records.summary_files import remove_summaries
 from ngff_core.sources import open_source
 from ngff_core.storage import ObjectStore, StorageOptions, retrying
 from ngff_core.storage.retry import counting_retries
@@ -100,6 +102,7 @@ class Build:
         self._retries = retries
         self._began = time.monotonic()
         self._verification: Verification | None = None
+        self._published = session.published
         self._cache = CachePhase(session, source, runner, retries)
         self._driver = Driver(session, planned, source, runner, listener, retries)
         resources.callback(self._driver.stop)
@@ -221,7 +224,11 @@ class Build:
         # Objects of an earlier run were compared with the ledger when the target was taken.
         if self.report().fresh:
             self._check_objects()
-        publish(self._stored.target, self.plan)
+        windows = publishing_windows(
+            self._stored, self._driver.summaries, begun_here=self._session.begun_here
+        )
+        publish(self._stored.target, self.plan, windows)
+        self._published = group_documents(self.plan, windows)
 
     def _check_objects(self) -> None:
         """Raise StoredDataError where an object that the ledger records is not in the store."""
@@ -242,13 +249,19 @@ class Build:
             workers=self.planned.projection.in_flight,
             memory_limit=self.planned.projection.memory_limit,
             listener=listener or self._listener,
+            seen=self._published,
         )
         return self._verification
 
     @_counting_own_retries
     def clean(self) -> None:
-        """Remove the cache, and halo files that an earlier run left; plan and ledger stay."""
+        """Remove the cache, summaries of samples, and halo files that an earlier run left.
+
+        The plan, the ledger, and the windows in which channels are shown stay.
+        """
         if self._session.begun_here and not self.planned.cached and not self._driver.wrote_halos:
+            if self._driver.summaries is not None:
+                self._driver.summaries.remove()
             return
         # An earlier run may have begun this build with a cache, or with halo files, that this
         # run did not need.
@@ -257,6 +270,8 @@ class Build:
         if not self._session.finished:
             # Without a lease, the halo files could be another builder's.
             remove_halos(self._stored.beside, self.plan, listed)
+        if listed is not None or not self._session.finished:
+            remove_summaries(self._stored.beside, self.plan, listed)
 
     def thumbnail(self) -> str:
         """A picture of the coarsest level, as a ``data:`` URI."""

@@ -8,7 +8,7 @@ from functools import partial
 
 from ngff_core.blocks import ArrayLike
 from ngff_core.build.finishing import LevelFinisher, settling
-from ngff_core.build.level_inputs import LevelHaloFiles, open_parent
+from ngff_core.build.level_inputs import LevelFiles, open_parent
 from ngff_core.build.level_progress import LevelProgress
 from ngff_core.build.level_writer import LevelWriter
 from ngff_core.build.pass_runner import PassRunner
@@ -23,6 +23,7 @@ from ngff_core.plan.source_cache import cache_plan
 from ngff_core.progress import Listener
 from ngff_core.pyramid.publish import create_arrays
 from ngff_core.records.halo_files import HaloFiles
+from ngff_core.records.summary_files import SummaryFiles
 from ngff_core.storage.retry import counting_retries
 
 
@@ -54,6 +55,8 @@ class Driver:
         self.wrote_halos = False
         """Whether this run wrote halo files."""
         self._halos = HaloFiles.of(build.beside, build.plan, planned.projection.streamed)
+        self.summaries = SummaryFiles.of(build.beside, build.plan)
+        """The summaries of samples that decide how channels are shown; None if there are none."""
         self._levels = LevelFutures(self._write_levels, self.is_complete)
         self._finisher = LevelFinisher(
             build,
@@ -136,7 +139,7 @@ class Driver:
             self.progress.start(level.index),
             check=self._session.check,
             on_complete=partial(self._finisher.start, level),
-            halos=LevelHaloFiles.of(self._halos, level.index, self.is_complete),
+            files=LevelFiles.of(self._halos, level.index, self.summaries, self.is_complete),
         )
 
     def _source_array(self) -> ArrayLike:

@@ -1,41 +1,67 @@
-"""What the regions of a level are computed from: the array of its parent, and halo files."""
+"""What the regions of a level are computed from, and what is kept of them beside the target."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from ngff_core.blocks import ArrayLike
+from ngff_core.blocks import ArrayLike, BlockedArray
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.pyramid.level_io import open_level
 from ngff_core.records.halo_files import HaloFiles
 from ngff_core.records.stored_build import StoredBuild
+from ngff_core.records.summary_files import SummaryFiles
+
+
+class KeptFiles(Protocol):
+    """Files in the build folder that keep something of each region."""
+
+    def keep(self, region: int, samples: BlockedArray) -> None:
+        """Keep it of a region with these samples."""
+        ...
 
 
 @dataclass(frozen=True)
-class LevelHaloFiles:
-    """The halo files of one level: those it reads, and those it writes for its children."""
+class LevelFiles:
+    """The files in the build folder that one level uses beside its ledger.
 
-    read: HaloFiles | None = None
-    written: Sequence[HaloFiles] = ()
+    Attributes
+    ----------
+    halos
+        The halo files that it reads.
+    written
+        What it writes with each region: halo files for its children, summaries of samples.
+    """
+
+    halos: HaloFiles | None = None
+    written: Sequence[KeptFiles] = ()
 
     @classmethod
     def of(
         cls,
         halos: Mapping[int, HaloFiles],
         level: int,
+        summaries: SummaryFiles | None = None,
         is_complete: Callable[[int], bool] = lambda _child: False,
-    ) -> LevelHaloFiles:
-        """Those of a level, out of all of a build by the level that reads them.
+    ) -> LevelFiles:
+        """Those of a level, out of all of a build: ``halos`` by the level that reads them.
 
-        None is written for a child that is complete.
+        No halo file is written for a child that is complete.
         """
-        written = [
+        written: list[KeptFiles] = [
             files
             for child, files in halos.items()
             if files.parent == level and not is_complete(child)
         ]
+        if summaries is not None and summaries.level == level:
+            written.append(summaries)
         return cls(halos.get(level), written)
+
+    def keep(self, region: int, samples: BlockedArray) -> None:
+        """Keep what is wanted of a region, before it is stored."""
+        for files in self.written:
+            files.keep(region, samples)
 
 
 def open_parent(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 from ngff_core.blocks import ArrayLike, BlockedArray
-from ngff_core.build.level_inputs import LevelHaloFiles
+from ngff_core.build.level_inputs import LevelFiles
 from ngff_core.build.level_progress import PhaseCount
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.pyramid_plan import LevelPlan
@@ -32,8 +32,8 @@ class LevelWriter:
     that its regions are computed from: the level's parent, or for level 0 the source or the
     cache. ``count`` reports progress and counts retries. ``check`` is called before each
     write and before each receipt, and raises where the work must stop. ``on_complete`` is
-    called when the last region is recorded. ``halos`` are the halo files that the level
-    reads and writes.
+    called when the last region is recorded. ``files`` are those in the build
+    folder that the level reads and writes.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class LevelWriter:
         *,
         check: Callable[[], None],
         on_complete: Callable[[], None],
-        halos: LevelHaloFiles = LevelHaloFiles(),  # noqa: B008 - frozen
+        files: LevelFiles = LevelFiles(),  # noqa: B008 - frozen
     ) -> None:
         self._store = build.target
         self._plan = build.plan
@@ -55,7 +55,7 @@ class LevelWriter:
         self._count = count
         self._check = check
         self._on_complete = on_complete
-        self._halos = halos
+        self._files = files
         self._encoder = LevelEncoder(build.plan, level)
         self._kernel = None if level.parent is None else kernel_for(build.plan.method)
 
@@ -68,7 +68,7 @@ class LevelWriter:
         """Samples of a region that is not stored, in the plan's dtype."""
         with self._work("reading", region):
             samples = region_samples(
-                self._parent, self._level, region, self._kernel, self._halos.read
+                self._parent, self._level, region, self._kernel, self._files.halos
             )
             return samples.astype(self._plan.dtype)
 
@@ -79,11 +79,10 @@ class LevelWriter:
             return BlockedArray.of(box, stored_samples(self._own, box))
 
     def store(self, region: int, samples: BlockedArray) -> Receipt:
-        """Encode and store a region, after the halo strips that its neighbours will read."""
+        """Encode and store a region, after what the build folder keeps of it."""
         self._check()
         with self._work("storing", region):
-            for files in self._halos.written:
-                files.keep(region, samples)
+            self._files.keep(region, samples)
             return store_region(self._store, self._encoder, self._level, region, samples)
 
     def record(self, receipt: Receipt) -> None:

@@ -224,6 +224,7 @@ def _image_info(opened: Source) -> ImageInfo:
         orientations=_orientations(image),
         channels=about.channels,
         metadata=json.dumps(about.metadata, sort_keys=True) if about.metadata else "",
+        labels=about.labels,
     )
 
 

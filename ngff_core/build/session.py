@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -30,7 +30,8 @@ class Session:
     ``stored`` is the wanted build until `take`, which replaces it with the build as it is
     stored: the plan may name other package versions, and the ledgers are loaded.
     ``recorded`` is the number of receipts that were found for each level. ``finished`` says
-    that an earlier run finished the build, ``begun_here`` that this run began it.
+    that an earlier run finished the build, ``begun_here`` that this run began it. ``published``
+    is the document that makes a finished build an image, by its key, as it was read.
     """
 
     def __init__(self, wanted: StoredBuild, listener: Listener) -> None:
@@ -38,6 +39,7 @@ class Session:
         self.recorded: tuple[int, ...] = ()
         self.finished = False
         self.begun_here = False
+        self.published: Mapping[str, bytes] = {}
         self._listener = listener
         self._lease: Lease | None = None
         self._discarded = False
@@ -54,6 +56,8 @@ class Session:
             self.finished = True
         else:
             state = self._take_over(state, self._lock(state), overwrite)
+        if self.finished:
+            self.published = state.published
         plan = state.plan or read_plan(wanted.target, wanted.beside)
         # A plan that was just written has no receipts to load.
         if not (self.begun_here and plan is wanted.plan):

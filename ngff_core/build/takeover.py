@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Literal
 
@@ -23,7 +23,7 @@ from ngff_core.pyramid.publish import (
     ARRAY_DOCUMENT,
     array_documents,
     group_documents,
-    is_published,
+    published_document,
     unpublish,
 )
 from ngff_core.records.build_folder import (
@@ -31,6 +31,7 @@ from ngff_core.records.build_folder import (
     CACHE_DOCUMENT,
     LEDGERS,
     PLAN_KEY,
+    WINDOWS_KEY,
     cache_chunk_key,
     parse_plan,
 )
@@ -38,6 +39,7 @@ from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.ledger import Ledger
 from ngff_core.records.replaceable import check_replaceable, end_replacing, mark_replacing
 from ngff_core.records.stored_build import StoredBuild
+from ngff_core.records.summary_files import remove_summaries
 from ngff_core.storage import ObjectStore, delete_below, for_each, retrying
 
 TargetKind = Literal["free", "resumable", "finished", "other"]
@@ -56,6 +58,8 @@ class TargetState:
     """The stored plan, if the wanted build is there."""
     build: StoredBuild | None = None
     """The build with its ledgers loaded, if it is finished."""
+    published: Mapping[str, bytes] = field(default_factory=dict)
+    """The document that makes it an image, if it is finished."""
 
 
 def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
@@ -87,10 +91,11 @@ def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
             return TargetState("other")
         raise
     if existing.digest == wanted.plan.digest:
-        if is_published(target, existing):
+        published = published_document(target, existing)
+        if published:
             build = StoredBuild.load(target, beside, existing)
             if build.complete:
-                return TargetState("finished", existing, build)
+                return TargetState("finished", existing, build, published)
         return TargetState("resumable", existing)
     if overwrite:
         return TargetState("other")
@@ -135,6 +140,8 @@ def remove(target: ObjectStore, beside: ObjectStore) -> None:
     delete_below(target, "", lambda: _keys_of(plan) if plan else ())
     remove_cache(beside)
     remove_halos(beside, plan)
+    remove_summaries(beside, plan)
+    retrying(beside.delete, WINDOWS_KEY)
     retrying(beside.delete, PLAN_KEY)
     if plan is None:
         end_replacing(target, beside)

@@ -14,7 +14,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 
 from ngff_core.blocks import ArrayLike
-from ngff_core.build.level_inputs import LevelHaloFiles, open_parent
+from ngff_core.build.level_inputs import LevelFiles, open_parent
 from ngff_core.errors import CallerError, ClusterUnfitError, TargetNotFoundError
 from ngff_core.geometry import Shape
 from ngff_core.kernels.methods import kernel_for
@@ -28,6 +28,7 @@ from ngff_core.records.build_folder import PLAN_KEY, read_plan, target_stores
 from ngff_core.records.halo_files import HaloFiles
 from ngff_core.records.ledger import Receipt
 from ngff_core.records.stored_build import StoredBuild
+from ngff_core.records.summary_files import SummaryFiles
 from ngff_core.sources import Source, open_source
 from ngff_core.sources.detect import split_inside
 from ngff_core.storage import StorageOptions
@@ -169,7 +170,7 @@ class _Worker:
         cache = cache_plan(self._build.plan, self._work_order.source.read_unit)
         if level is None:
             stored = StoredBuild.begin(self._build.beside, self._build.beside, cache)
-            return _LevelWorker(stored, cache.levels[0], self._source_array(), LevelHaloFiles())
+            return _LevelWorker(stored, cache.levels[0], self._source_array(), LevelFiles())
         level_plan = self._build.plan.levels[level]
         parent = open_parent(
             self._build,
@@ -177,8 +178,8 @@ class _Worker:
             cache if self._work_order.source.cached else None,
             self._source_array,
         )
-        halos = LevelHaloFiles.of(self._halos, level)
-        return _LevelWorker(self._build, level_plan, parent, halos)
+        files = LevelFiles.of(self._halos, level, self._summaries)
+        return _LevelWorker(self._build, level_plan, parent, files)
 
     def _source_array(self) -> ArrayLike:
         return self._source.image.data
@@ -188,28 +189,31 @@ class _Worker:
         # No level is streamed on a cluster.
         return HaloFiles.of(self._build.beside, self._build.plan, streamed=())
 
+    @cached_property
+    def _summaries(self) -> SummaryFiles | None:
+        return SummaryFiles.of(self._build.beside, self._build.plan)
+
 
 class _LevelWorker:
     """Builds the regions of one level, from its parent's array to its own store."""
 
     def __init__(
-        self, build: StoredBuild, level: LevelPlan, parent: ArrayLike, halos: LevelHaloFiles
+        self, build: StoredBuild, level: LevelPlan, parent: ArrayLike, files: LevelFiles
     ) -> None:
         self._store = build.target
         self._dtype = build.plan.dtype
         self._level = level
         self._parent = parent
         self._encoder = LevelEncoder(build.plan, level)
-        self._halos = halos
+        self._files = files
         self._kernel = None if level.parent is None else kernel_for(build.plan.method)
 
     def build(self, region: int) -> Receipt:
         with work_on(f"building region {region} of {self._level.path} at {self._store.uri}"):
             samples = region_samples(
-                self._parent, self._level, region, self._kernel, self._halos.read
+                self._parent, self._level, region, self._kernel, self._files.halos
             ).astype(self._dtype)
-            for files in self._halos.written:
-                files.keep(region, samples)
+            self._files.keep(region, samples)
             return store_region(self._store, self._encoder, self._level, region, samples)
 
 

@@ -20,6 +20,7 @@ from ngff_core.records.build_folder import (
     is_cache,
     is_halo,
     is_lease,
+    is_summary,
     ledger_folder,
     target_stores,
 )
@@ -27,6 +28,7 @@ from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.lease import Lease, current_holder
 from ngff_core.records.replaceable import remove_build_folder
 from ngff_core.records.stored_build import StoredBuild
+from ngff_core.records.summary_files import remove_summaries
 from ngff_core.storage import (
     ObjectInfo,
     ObjectStore,
@@ -193,6 +195,7 @@ def _remove(target: ObjectStore, beside: ObjectStore, kind: Kind) -> None:
         retrying(beside.delete_tree, CACHE)
         retrying(beside.delete_tree, ledger_folder(CACHE))
         remove_halos(beside, plan=None)
+        remove_summaries(beside, plan=None)
 
 
 def _inspect(
@@ -216,10 +219,10 @@ def _inspect(
 
 
 def _leftover_of(build: StoredBuild) -> Leftover:
-    """What a build left: cache and halo files beside a complete pyramid, else all of it."""
+    """What a build left: cache, halo files, summaries beside a complete pyramid, else all."""
     beside = retrying(build.beside.objects)
     if build.complete or _has_document(build):
-        left = {k: v for k, v in beside.items() if is_cache(k) or is_halo(k)}
+        left = {k: v for k, v in beside.items() if is_cache(k) or is_halo(k) or is_summary(k)}
         return _measured(build, "cache", left) if left else Leftover(build.target.uri)
     objects = retrying(build.target.objects)
     # Inspecting a target writes leases too, so they do not show the age of the build.

@@ -26,10 +26,16 @@ from ngff_core.plan.options import resolve_memory_limit, resolve_workers
 from ngff_core.plan.projection import Remote, project
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 from ngff_core.progress import Listener, PhaseProgress, silent
+from ngff_core.pyramid.display import kept_windows
 from ngff_core.pyramid.encoding import LevelEncoder
 from ngff_core.pyramid.inventory import Finding
 from ngff_core.pyramid.level_io import open_level, region_samples, store_region
-from ngff_core.pyramid.publish import array_documents, group_documents, same_document
+from ngff_core.pyramid.publish import (
+    array_documents,
+    group_documents,
+    same_but_display,
+    same_document,
+)
 from ngff_core.pyramid.verify import STRAY, Verification, verify_build
 from ngff_core.records.build_folder import REPLACED, target_stores
 from ngff_core.records.lease import Lease
@@ -216,29 +222,47 @@ class _Repairer:
         self._left: list[Unrepaired] = []
 
     def run(self, findings: Collection[Finding] | None) -> Repair:
-        # Documents first: an array cannot be opened without its own.
-        self._repair_documents()
+        # Documents of arrays first: an array cannot be opened without its own.
+        for key, document in array_documents(self._plan).items():
+            self._repair_document(key, document, same_document)
         if findings is None:
             findings = self._verify(deep=True).findings
         self._repair_regions(findings)
+        self._repair_group()
         now = self._verify_again()
         return Repair(self._target.uri, tuple(self._repaired), tuple(self._left), now)
 
-    def _repair_documents(self) -> None:
-        for key, document in {
-            **array_documents(self._plan),
-            **group_documents(self._plan),
-        }.items():
-            found = retrying(self._target.read, key)
-            if same_document(found, document):
-                continue
-            self._check()
-            if found is not None:
-                # It may contain something that a user added on purpose.
-                retrying(self._build.beside.write, f"{REPLACED}/{key}", found)
-            retrying(self._target.write, key, document)
-            fault = "missing" if found is None else "not the plan's metadata"
-            self._repaired.append(Finding(key, fault))
+    def _repair_document(
+        self, key: str, document: bytes, same: Callable[[bytes | None, bytes], bool]
+    ) -> None:
+        """Write a document again unless the stored one is the ``same``."""
+        found = retrying(self._target.read, key)
+        if same(found, document):
+            return
+        self._check()
+        if found is not None:
+            # It may contain something that a user added on purpose.
+            retrying(self._build.beside.write, f"{REPLACED}/{key}", found)
+        retrying(self._target.write, key, document)
+        self._repaired.append(Finding(key, _fault(found)))
+
+    def _repair_group(self) -> None:
+        """Repair the documents of the group, whose windows may have to be measured again."""
+        damaged = {
+            key: found
+            for key, document in group_documents(self._plan).items()
+            if not same_but_display(found := retrying(self._target.read, key), document)
+        }
+        if not damaged:
+            return
+        try:
+            windows = kept_windows(self._build)
+        except StoredDataError as error:
+            for key, found in damaged.items():
+                self._left.append(Unrepaired(Finding(key, _fault(found)), str(error)))
+            return
+        for key, document in group_documents(self._plan, windows).items():
+            self._repair_document(key, document, same_but_display)
 
     def _repair_regions(self, findings: Collection[Finding]) -> None:
         damaged = {
@@ -360,6 +384,10 @@ class _Repairer:
 
 _WHY = {STRAY: "a repair deletes nothing; remove it yourself if nobody needs it"}
 _FOUND_LATE = "it was found after the repair; run the repair again"
+
+
+def _fault(found: bytes | None) -> str:
+    return "missing" if found is None else "not the plan's metadata"
 
 
 def _name_of(level: LevelPlan, plan: PyramidPlan) -> str:

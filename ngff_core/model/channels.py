@@ -40,6 +40,39 @@ class Channel:
             )
 
 
+_NAMED = {
+    "red": "FF0000",
+    "green": "00FF00",
+    "blue": "0000FF",
+    "cyan": "00FFFF",
+    "magenta": "FF00FF",
+    "yellow": "FFFF00",
+    "orange": "FF8000",
+    "purple": "8000FF",
+    "white": "FFFFFF",
+    "gray": "808080",
+    "grey": "808080",
+}
+
+
+def parse_color(text: str) -> str:
+    """A color as `Channel` has it, from a common name or six hexadecimal digits.
+
+    Raises InvalidOptionError for anything else.
+
+    >>> parse_color("Magenta"), parse_color("#00ff7f")
+    ('FF00FF', '00FF7F')
+    """
+    word = text.strip().lower()
+    color = _NAMED.get(word, word.removeprefix("#").upper())
+    if not _COLOR.fullmatch(color):
+        raise InvalidOptionError(
+            f"channel_colors: {text!r} is neither six hexadecimal digits, such as 00FF00, nor one "
+            f"of {', '.join(_NAMED)}"
+        )
+    return color
+
+
 RGB = (Channel("red", "FF0000"), Channel("green", "00FF00"), Channel("blue", "0000FF"))
 """The samples of a color image."""
 ALPHA = Channel("alpha", "FFFFFF")

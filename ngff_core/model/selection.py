@@ -36,6 +36,8 @@ class Selection:
         key `ALL_SPATIAL` stands for all spatial axes.
     channel_names
         A name for each channel. None: the source's.
+    channel_colors
+        A color for each channel, as `Channel.color`. None: the source's.
     """
 
     series: int | str | None = None
@@ -44,6 +46,7 @@ class Selection:
     scale: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     channel_names: tuple[str, ...] | None = None
+    channel_colors: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.dims is not None:

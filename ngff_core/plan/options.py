@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from ngff_core.config import available_cores, config, parse_size
 from ngff_core.errors import InvalidOptionError
 from ngff_core.kernels.methods import Methods
+from ngff_core.model.channels import parse_color
 from ngff_core.model.selection import ALL_SPATIAL, Selection, split_dims
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
 from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH, OmeZarrVersion
@@ -47,7 +48,7 @@ class Option:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Options of a build. Only the first twelve decide stored bytes.
+    """Options of a build. Only the first thirteen decide stored bytes.
 
     `build_pyramid` takes the same options as keyword arguments, and describes them in full.
 
@@ -63,6 +64,8 @@ class BuildOptions:
         Size of a sample and its unit by axis, in place of the source's.
     channel_names
         A name for each channel, in place of the source's.
+    channel_colors
+        A color for each channel, such as ``["cyan", "FF8000"]``, in place of the source's.
     method
         How samples of the smaller levels are computed. Default: `Methods.ITKWASM_GAUSSIAN`, or
         `Methods.ITKWASM_LABEL_IMAGE` for a source that says it holds labels.
@@ -147,6 +150,16 @@ class BuildOptions:
         Option(
             "A name for each channel, such as DAPI,GFP.",
             "as the source says",
+            plain_type=list[str] | None,
+            stored=True,
+        ),
+    ] = None
+    channel_colors: Annotated[
+        Sequence[str] | None,
+        Option(
+            "A color for each channel, such as blue,00FF00: red, green, blue, cyan, magenta, "
+            "yellow, orange, purple, white, gray, or six hexadecimal digits.",
+            "as the source says, or else white for one channel and a series of colors for several",
             plain_type=list[str] | None,
             stored=True,
         ),
@@ -261,7 +274,7 @@ class BuildOptions:
     @property
     def selection(self) -> Selection:
         """What is read of the source, and what is said of it. Raises InvalidOptionError."""
-        names = self.channel_names
+        names, colors = self.channel_names, self.channel_colors
         return Selection(
             series=self.series,
             dims=None if self.dims is None else split_dims(self.dims),
@@ -269,6 +282,7 @@ class BuildOptions:
             scale=dict(self.scale or {}),
             units=_units(self.units),
             channel_names=None if names is None else tuple(names),
+            channel_colors=None if colors is None else tuple(map(parse_color, colors)),
         )
 
     @property

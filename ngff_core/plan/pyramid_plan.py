@@ -76,6 +76,9 @@ class ImageInfo:
     """One for each position on the axis c; empty if nothing is known of them."""
     metadata: str = ""
     """JSON of what else the source says that is worth keeping; empty for nothing."""
+    labels: bool = False
+    """Whether the source says that samples are numbers of objects. It is not part of the digest:
+    it changes no sample, and follows from the source, whose identity is."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,7 @@ class PyramidPlan:
         """SHA-256 of the plan. Plans with the same digest give the same stored bytes."""
         deciding = self._fields()
         del deciding["method_version"]
+        deciding["image"].pop("labels", None)
         canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -216,7 +220,12 @@ class PyramidPlan:
         return plan
 
 
-_ADDED_LATER = (("source", "reading"), ("image", "channels"), ("image", "metadata"))
+_ADDED_LATER = (
+    ("source", "reading"),
+    ("image", "channels"),
+    ("image", "metadata"),
+    ("image", "labels"),
+)
 
 
 def _check_format(stored: object) -> None:

@@ -22,10 +22,11 @@ from ngff_core.model.metadata import (
     image_attributes,
     image_documents,
 )
-from ngff_core.model.omero import omero_block
+from ngff_core.model.omero import Windows, omero_block
 from ngff_core.model.orientation import AnatomicalOrientation, AnatomicalOrientationValues
 from ngff_core.plan.compressors import Compressor
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
+from ngff_core.plan.sampling import channels_of, is_labels
 from ngff_core.storage import ObjectStore, for_each, fused_pipeline, retrying
 from ngff_core.storage.zarr_compat import documents_written
 
@@ -39,16 +40,28 @@ def create_arrays(store: ObjectStore, plan: PyramidPlan) -> None:
     for_each(store, put, array_documents(plan).items())
 
 
-def publish(store: ObjectStore, plan: PyramidPlan) -> None:
-    """Write the documents of the group; the one that makes it an image is last."""
-    for key, document in group_documents(plan).items():
+def publish(store: ObjectStore, plan: PyramidPlan, windows: Windows = ()) -> None:
+    """Write the documents of the group; the one that makes it an image is last.
+
+    ``windows`` are those in which the channels are shown.
+    """
+    for key, document in group_documents(plan, windows).items():
         retrying(store.write, key, document)
 
 
 def is_published(store: ObjectStore, plan: PyramidPlan) -> bool:
     """Whether the store is an image, with the metadata of this plan."""
+    return bool(published_document(store, plan))
+
+
+def published_document(store: ObjectStore, plan: PyramidPlan) -> Mapping[str, bytes]:
+    """The document that makes the store an image, by its key, as it is stored.
+
+    Empty where there is none, or one with other metadata than those of this plan.
+    """
     key, document = list(group_documents(plan).items())[-1]
-    return same_document(retrying(store.read, key), document)
+    stored = retrying(store.read, key)
+    return {key: stored} if stored is not None and same_but_display(stored, document) else {}
 
 
 def unpublish(store: ObjectStore) -> None:
@@ -70,6 +83,31 @@ def same_document(stored: bytes | None, expected: bytes) -> bool:
         return stored is not None and bool(json.loads(stored) == json.loads(expected))
     except ValueError:
         return False
+
+
+def same_but_display(stored: bytes | None, expected: bytes) -> bool:
+    """`same_document` for a document of the group, whose block ``omero`` may be any or none.
+
+    How channels are shown is the user's to change, in a viewer for instance.
+    """
+    return stored is not None and same_document(without_display(stored), without_display(expected))
+
+
+def without_display(document: bytes) -> bytes:
+    """A document of the group without its block ``omero``; as it is if it cannot be read."""
+    try:
+        found = json.loads(document)
+    except ValueError:
+        return document
+    if not isinstance(found, dict):
+        return document
+    # OME-Zarr 0.4 has it at the top of .zattrs, later versions have it below "ome" in zarr.json.
+    attributes = found.get("attributes")
+    ome = attributes.get("ome") if isinstance(attributes, dict) else found
+    if not isinstance(ome, dict) or "omero" not in ome:
+        return document
+    del ome["omero"]
+    return json.dumps(found).encode()
 
 
 @lru_cache(maxsize=4)
@@ -122,8 +160,8 @@ def _create(store: MemoryStore, plan: PyramidPlan, level: LevelPlan) -> zarr.Arr
         )
 
 
-def plan_entry(plan: PyramidPlan) -> ImageEntry:
-    """The metadata of the pyramid of a plan."""
+def plan_entry(plan: PyramidPlan, windows: Windows = ()) -> ImageEntry:
+    """The metadata of the pyramid of a plan, shown in these windows."""
     image = plan.image
     terms = image.orientations or (None,) * len(image.dims)
     return ImageEntry(
@@ -138,13 +176,15 @@ def plan_entry(plan: PyramidPlan) -> ImageEntry:
             DatasetEntry(level.path, plan.scale_of(level), plan.translation_of(level))
             for level in plan.levels
         ),
-        omero=_omero(plan),
+        omero=_omero(plan, windows),
     )
 
 
-def _omero(plan: PyramidPlan) -> Mapping[str, Any] | None:
+def _omero(plan: PyramidPlan, windows: Windows) -> Mapping[str, Any] | None:
+    if is_labels(plan):
+        return None
     lengths = dict(zip(plan.image.dims, plan.image.shape, strict=True))
-    return omero_block(plan.image.channels, plan.dtype, lengths.get("z", 1))
+    return omero_block(channels_of(plan), plan.dtype, lengths.get("z", 1), windows)
 
 
 def ome_attributes(plan: PyramidPlan) -> dict[str, Any]:
@@ -155,18 +195,19 @@ def ome_attributes(plan: PyramidPlan) -> dict[str, Any]:
     return image_attributes(plan_entry(plan), plan.ome_zarr_version)
 
 
-def group_documents(plan: PyramidPlan) -> Mapping[str, bytes]:
+def group_documents(plan: PyramidPlan, windows: Windows = ()) -> Mapping[str, bytes]:
     """The documents of the root group by key, in the order in which they must be written.
 
-    The last one makes the store an image.
+    The last one makes the store an image. Without the measured ``windows`` its block ``omero`` is
+    another one, which `same_but_display` does not compare.
     """
-    return _group_documents(plan, plan.method_version)
+    return _group_documents(plan, windows, plan.method_version)
 
 
 @lru_cache(maxsize=4)
-def _group_documents(plan: PyramidPlan, _: str) -> Mapping[str, bytes]:
+def _group_documents(plan: PyramidPlan, windows: Windows, _: str) -> Mapping[str, bytes]:
     """Cached by the version of the method too: plans that differ only in it are equal."""
-    return MappingProxyType(image_documents(plan_entry(plan), plan.ome_zarr_version))
+    return MappingProxyType(image_documents(plan_entry(plan, windows), plan.ome_zarr_version))
 
 
 def _orientation(term: str | None) -> AnatomicalOrientation | None:

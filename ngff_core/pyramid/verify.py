@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import crc32c
@@ -27,7 +28,9 @@ from ngff_core.pyramid.publish import (
     ARRAY_DOCUMENT,
     array_documents,
     group_documents,
+    same_but_display,
     same_document,
+    without_display,
 )
 from ngff_core.records.ledger import Ledger, Receipt, StoredObject
 from ngff_core.records.stored_build import StoredBuild
@@ -68,6 +71,7 @@ def verify_build(
     workers: int,
     memory_limit: int,
     listener: Listener,
+    seen: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Verification:
     """Check what is stored at the target against plan and ledgers.
 
@@ -77,6 +81,10 @@ def verify_build(
     decoded and checked against the checksum of its samples: up to ``workers`` regions at a time,
     and no more than fit into ``memory_limit`` bytes. Raises MemoryLimitError, with the bytes
     needed, where not even one fits.
+
+    How channels are shown (``omero``) is the user's to change, and not compared. ``seen`` are
+    documents of the group as they were read or written before, by key: one that a listing shows
+    to have the same bytes still is not read again.
 
     Where the target cannot be listed, each object is looked up by its key, and other objects
     there are not seen.
@@ -88,7 +96,7 @@ def verify_build(
     except UnlistableError:
         objects, listed = look_up(build.target, _known(build)), False
     findings = [
-        *_documents(build, objects),
+        *_documents(build, objects, seen),
         *find_missing(build, objects),
         *_strays(build, objects),
     ]
@@ -108,27 +116,30 @@ def verify_build(
     return Verification(deep, regions, len(objects), tuple(findings), listed)
 
 
-def _documents(build: StoredBuild, objects: Mapping[str, ObjectInfo]) -> Iterator[Finding]:
-    plan = build.plan
+def _documents(
+    build: StoredBuild, objects: Mapping[str, ObjectInfo], seen: Mapping[str, bytes]
+) -> Iterator[Finding]:
+    plan, of_group = build.plan, group_documents(build.plan)
     stored: dict[str, bytes] = {}
-    for key, expected in {**array_documents(plan), **group_documents(plan)}.items():
-        document = _document(build.target, key, expected, objects.get(key))
+    for key, expected in {**array_documents(plan), **of_group}.items():
+        document = _document(build.target, key, seen.get(key, expected), objects.get(key))
         if document is None:
             yield Finding(key, "missing")
             continue
-        stored[key] = document
-        if not same_document(document, expected):
+        stored[key] = without_display(document) if key in of_group else document
+        same = same_but_display if key in of_group else same_document
+        if not same(document, expected):
             yield Finding(key, "not the plan's metadata")
     yield from _validity(stored, plan)
 
 
 def _document(
-    store: ObjectStore, key: str, expected: bytes, listed: ObjectInfo | None
+    store: ObjectStore, key: str, likely: bytes, listed: ObjectInfo | None
 ) -> bytes | None:
-    """A document as it is stored; not read where the listing has the expected checksum."""
-    known = hashlib.md5(expected, usedforsecurity=False).hexdigest()
+    """A document as it is stored; not read where the listing has the checksum of the likely one."""
+    known = hashlib.md5(likely, usedforsecurity=False).hexdigest()
     if listed is not None and listed.md5 == known:
-        return expected
+        return likely
     return retrying(store.read, key)
 
 

@@ -9,6 +9,8 @@ A build keeps beside its target what it needs to resume, to verify and to repair
     ledger/PHASE/segments/000000.jsonl           receipts of an unfinished phase
     ledger/PHASE/segments.json                   names of the segments, for stores that do not list
     cache/                                       the cached source, a zarr array
+    display/000000                               summaries of samples, by region of the last level
+    windows.json                                 how channels are shown: measured from these
     halos-LEVEL/begun.json, halos-LEVEL/Z/Y/X    halo strips for a level, by region of its parent
     replacing.json                               mark of a replacement that is under way
     replaced/KEY                                 documents that a repair has replaced
@@ -41,6 +43,12 @@ REPLACED = "replaced"
 
 CACHE_DOCUMENT = f"{CACHE}/zarr.json"
 """Key of the metadata of the cached source."""
+
+SUMMARIES = "display"
+"""Folder of the summaries of samples."""
+
+WINDOWS_KEY = "windows.json"
+"""Key of the windows in which the channels are shown."""
 
 _HALOS = "halos-"
 # The name of these folders in builds of older versions: clean-up removes them, nothing reads them.
@@ -147,6 +155,16 @@ def halo_key(level: int, position: Shape) -> str:
 def is_halo(key: str) -> bool:
     """Whether an object of the build folder has halo strips, of an older version too."""
     return key.startswith((_HALOS, _OLD_HALOS))
+
+
+def summary_key(region: int) -> str:
+    """Key of the summaries of the samples of one region of the coarsest level."""
+    return f"{SUMMARIES}/{region:06}"
+
+
+def is_summary(key: str) -> bool:
+    """Whether an object of the build folder has summaries of samples."""
+    return key.startswith(f"{SUMMARIES}/")
 
 
 def target_stores(

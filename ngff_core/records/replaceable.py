@@ -17,6 +17,8 @@ from ngff_core.records.build_folder import (
     PLAN_KEY,
     REPLACED,
     REPLACING_KEY,
+    SUMMARIES,
+    WINDOWS_KEY,
     is_halo,
 )
 from ngff_core.storage import DOCUMENTS, ObjectStore, is_remote, retrying
@@ -24,8 +26,8 @@ from ngff_core.storage import DOCUMENTS, ObjectStore, is_remote, retrying
 _MARK_INSIDE = ".ngff-flows-replacing.json"
 """The mark of a store that has nothing beside it: a mapping, or a zarr store in memory."""
 
-_OWN_FOLDERS = frozenset({CACHE, LEDGERS, LEASES})
-_OWN_FILES = frozenset({PLAN_KEY, REPLACING_KEY})
+_OWN_FOLDERS = frozenset({CACHE, LEDGERS, LEASES, SUMMARIES})
+_OWN_FILES = frozenset({PLAN_KEY, REPLACING_KEY, WINDOWS_KEY})
 _MOST_NAMED = 3
 
 

@@ -134,19 +134,31 @@ def _channels(
 ) -> tuple[tuple[Channel, ...], tuple[Note, ...]]:
     count = described.shape[axes.keep[axes.dims.index("c")]] if "c" in axes.dims else 1
     channels = _of_axis(described, axes)
-    names = selection.channel_names
-    if names is None:
-        return channels, ()
-    if len(names) != count:
-        raise InvalidOptionError(f"channel_names: {len(names)} names for {count} channels")
-    channels = channels or (Channel(),) * count
-    changed = [
-        f"{channel.name!r} is given as {name!r}"
-        for channel, name in zip(channels, names, strict=True)
-        if channel.name not in (None, name)
-    ]
-    notes = (Note("overruled", f"names of channels: {'; '.join(changed)}"),) if changed else ()
-    return tuple(replace(c, name=n) for c, n in zip(channels, names, strict=True)), notes
+    names, colors = selection.channel_names, selection.channel_colors
+    for option, given in (("channel_names", names), ("channel_colors", colors)):
+        if given is not None and len(given) != count:
+            raise InvalidOptionError(f"{option}: {len(given)} of them for {count} channels")
+    found = channels or (Channel(),) * count
+    named = found if names is None else tuple(map(_named, found, names))
+    colored = named if colors is None else tuple(map(_colored, named, colors))
+    notes = (
+        *_changed("names", [(a.name, b.name) for a, b in zip(found, colored, strict=True)]),
+        *_changed("colors", [(a.color, b.color) for a, b in zip(found, colored, strict=True)]),
+    )
+    return (channels if names is None and colors is None else colored), notes
+
+
+def _named(channel: Channel, name: str) -> Channel:
+    return replace(channel, name=name)
+
+
+def _colored(channel: Channel, color: str) -> Channel:
+    return replace(channel, color=color)
+
+
+def _changed(what: str, pairs: Sequence[tuple[str | None, str | None]]) -> tuple[Note, ...]:
+    changed = [f"{old!r} is given as {new!r}" for old, new in pairs if old not in (None, new)]
+    return (Note("overruled", f"{what} of channels: {'; '.join(changed)}"),) if changed else ()
 
 
 def _of_axis(described: ImageDescription, axes: NamedAxes) -> tuple[Channel, ...]:

@@ -116,7 +116,7 @@ def test_one_image_that_fails_keeps_no_other_from_being_built(
         ("--pick", "h=1", "has no axis 'h'"),
         ("--series", "7", "there is no '7'"),
         ("--dims", "zyq", "unknown axis 'q'"),
-        ("--channel-names", "a,b,c", "3 names for 1 channels"),
+        ("--channel-names", "a,b,c", "channel_names: 3 of them for 1 channels"),
     ],
 )
 def test_what_does_not_fit_is_refused(

@@ -134,7 +134,7 @@ def test_through_a_cache(place, source_at, undisturbed):
     assert report.cached
     assert_same(stored(target), undisturbed)
     beside = {key.partition("/")[0] for key in keys(f"{target}.build")}
-    assert beside == {"plan.json", "lease", "ledger"}
+    assert beside == {"plan.json", "windows.json", "lease", "ledger"}
 
 
 def test_an_interrupted_build_continues(place, source, undisturbed, monkeypatch):

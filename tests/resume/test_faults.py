@@ -119,6 +119,8 @@ def test_transient_errors_are_retried(source, whole, faults, tmp_path, passing):
         "plan.json",
         "scale1/image/zarr.json",
         "zarr.json",
+        "display/000000",
+        "windows.json",
         "ledger/0/segments/000000.jsonl",
         "ledger/1/complete.jsonl",
         "lease/000001.json",

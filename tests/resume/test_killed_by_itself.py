@@ -47,10 +47,14 @@ MOMENTS: dict[str, list[Moment]] = {
     "later levels": [
         ("write target:scale1/image/c/", 0, "torn"),
         ("create beside:ledger/1/segments/", 4, "before"),
+        ("write beside:display/", 0, "torn"),
+        ("write beside:display/", -1, "after"),
         ("write target:scale2/image/c/", -1, "after"),
         ("write beside:ledger/2/complete.jsonl", 0, "unnamed"),
     ],
     "publishing": [
+        ("write beside:windows.json", 0, "torn"),
+        ("write beside:windows.json", 0, "after"),
         ("write target:zarr.json", 0, "before"),
         ("write target:zarr.json", 0, "torn"),
         ("write target:zarr.json", 0, "unnamed"),
@@ -58,6 +62,7 @@ MOMENTS: dict[str, list[Moment]] = {
     ],
     "clean-up": [
         ("delete_tree beside:cache", 0, "half"),
+        ("delete_tree beside:display", 0, "half"),
         ("delete_tree beside:ledger/cache", -1, "half"),
         ("write beside:lease/000001.json", 0, "before"),
     ],

@@ -25,6 +25,7 @@ VALUES: dict[str, Any] = {
     "scale": {"x": 0.5},
     "units": "micrometer",
     "channel_names": ["DAPI"],
+    "channel_colors": ["blue"],
     "method": "itkwasm_bin_shrink",
     "scale_factors": [3],
     "chunks": 5,

@@ -357,13 +357,14 @@ def test_layout_does_not_follow_from_the_machine(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_build_leaves_image_plan_and_ledger(tmp_path: Path) -> None:
-    """The cache is gone; every sample's receipt is there, and adds up."""
+    """And the windows. The cache is gone; every sample's receipt is there, and adds up."""
     target = tmp_path / "image.ome.zarr"
     report = build_pyramid(VOLUME, target, **SMALL, cache="always")
     beside = tmp_path / "image.ome.zarr.build"
     found = {str(p.relative_to(beside)) for p in beside.rglob("*") if p.is_file()}
     assert {k for k in found if not k.startswith("lease/")} == {
         "plan.json",
+        "windows.json",
         "ledger/0/complete.jsonl",
         "ledger/1/complete.jsonl",
     }

@@ -343,8 +343,8 @@ def test_a_lease_lost_in_mid_pass_writes_no_receipt(
 
 
 def halo_requests(place: Place, kind: str) -> list[str]:
-    """Requests for halo files: for all that is neither plan, lease nor ledger."""
-    known = ("plan.json", "lease/*", "ledger*", "cache*", "")
+    """Requests for halo files: for all that is neither plan, lease, ledger nor summary."""
+    known = ("plan.json", "lease/*", "ledger*", "cache*", "display/*", "")
     found = [request.split(" ", 1) for request in place.beside.asked]
     return [key for k, key in found if k == kind and not any(fnmatch(key, p) for p in known)]
 
@@ -360,7 +360,7 @@ def test_levels_that_are_read_back_keep_halo_files_for_as_long(
     assert len([key for key in halo_requests(place, "write") if key.endswith("begun.json")]) == 2
     run.driver.stop()
     left = {key.partition("/")[0] for key in files(place.beside.root)}
-    assert left == {"ledger", "lease", "plan.json"}
+    assert left == {"display", "ledger", "lease", "plan.json"}
 
 
 def test_streamed_levels_keep_none(place: Place, run_on: Callable[..., Run]) -> None:

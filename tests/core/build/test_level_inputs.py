@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ngff_core.blocks import ArrayLike
-from ngff_core.build.level_inputs import LevelHaloFiles, open_parent
+from ngff_core.build.level_inputs import LevelFiles, open_parent
 from ngff_core.plan.source_cache import cache_plan
 from ngff_core.pyramid.publish import create_arrays
 from ngff_core.records.halo_files import HaloFiles
@@ -32,22 +32,22 @@ def halos(tmp_path: Path) -> dict[int, HaloFiles]:
 def test_a_level_reads_its_own_halo_files_and_writes_those_of_its_children(
     halos: dict[int, HaloFiles],
 ) -> None:
-    first, middle, last = (LevelHaloFiles.of(halos, index) for index in (0, 1, 2))
-    assert (first.read, first.written) == (None, [halos[1]])
-    assert (middle.read, middle.written) == (halos[1], [halos[2]])
-    assert (last.read, last.written) == (halos[2], [])
+    first, middle, last = (LevelFiles.of(halos, index) for index in (0, 1, 2))
+    assert (first.halos, first.written) == (None, [halos[1]])
+    assert (middle.halos, middle.written) == (halos[1], [halos[2]])
+    assert (last.halos, last.written) == (halos[2], [])
 
 
 def test_no_halo_files_are_written_for_a_complete_child(halos: dict[int, HaloFiles]) -> None:
     """Nothing will read them; a level's own are still read."""
-    found = LevelHaloFiles.of(halos, 1, {2}.__contains__)
-    assert (found.read, found.written) == (halos[1], [])
-    assert LevelHaloFiles.of(halos, 1, {1}.__contains__).written == [halos[2]]
+    found = LevelFiles.of(halos, 1, None, {2}.__contains__)
+    assert (found.halos, found.written) == (halos[1], [])
+    assert LevelFiles.of(halos, 1, None, {1}.__contains__).written == [halos[2]]
 
 
 def test_without_halo_files_none_are_read_or_written() -> None:
-    assert LevelHaloFiles.of({}, 1) == LevelHaloFiles(None, [])
-    assert list(LevelHaloFiles().written) == []
+    assert LevelFiles.of({}, 1) == LevelFiles(None, [])
+    assert list(LevelFiles().written) == []
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -13,7 +13,7 @@ import pytest
 import tenacity
 
 from ngff_core.blocks import BlockedArray
-from ngff_core.build.level_inputs import LevelHaloFiles
+from ngff_core.build.level_inputs import LevelFiles
 from ngff_core.build.level_progress import PhaseCount
 from ngff_core.build.level_writer import LevelWriter
 from ngff_core.config import config
@@ -72,7 +72,7 @@ class Level:
             PhaseCount(progress, self.retries),
             check=self._check,
             on_complete=self._complete,
-            halos=LevelHaloFiles(files if self.read else None, [files] if self.written else []),
+            files=LevelFiles(files if self.read else None, [files] if self.written else []),
         )
 
     def _open(self) -> Any:

@@ -76,6 +76,18 @@ def test_targets_are_found_in_buckets(memory_filesystem: object) -> None:
     assert abs(info.modified - time.time()) < 600
 
 
+def test_summaries_that_a_killed_build_left_are_removed(published: Path) -> None:
+    """The windows made from them stay."""
+    beside = published.with_name(f"{published.name}.build")
+    (beside / "display").mkdir()
+    (beside / "display/000000").write_bytes(b"counts")
+    age(published, 3)
+    found = clean_build(published, older_than_days=1, dry_run=False)
+    assert (found.kind, found.objects, found.removed) == ("cache", 1, True)
+    assert not (beside / "display/000000").exists()
+    assert (beside / "windows.json").exists()
+
+
 def test_a_dry_run_removes_nothing(half: Path) -> None:
     """It says what would be removed, and how much."""
     age(half, 30)

@@ -241,6 +241,43 @@ def test_documents_are_restored_and_what_was_there_is_kept(
     assert kept.read_text() == edited
 
 
+def group_document(target: Path) -> Path:
+    older = target / ".zattrs"
+    return older if older.exists() else target / "zarr.json"
+
+
+def test_how_channels_are_shown_is_not_repaired(target: Path) -> None:
+    """It is the user's; a document that is damaged otherwise is restored with the windows kept."""
+    path = group_document(target)
+    whole = path.read_bytes()
+    edited = whole.replace(b"FFFFFF", b"123456")
+    path.write_bytes(edited)
+    assert repair_pyramid(target).repaired == ()
+    assert path.read_bytes() == edited != whole
+    path.unlink()
+    assert [finding.what for finding in repair_pyramid(target).repaired] == ["missing"]
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("kept", ["absent", "damaged", "of another plan"])
+def test_windows_that_are_lost_are_measured_again(target: Path, kept: str) -> None:
+    """From the coarsest level, after its own damage is repaired."""
+    path, windows = group_document(target), target.parent / f"{target.name}.build/windows.json"
+    whole = path.read_bytes()
+    path.write_text("{}")
+    flip(objects(target, 1)[0])
+    if kept == "absent":
+        windows.unlink()
+    elif kept == "damaged":
+        windows.write_text(windows.read_text()[:-9])
+    else:
+        windows.write_text(json.dumps({**json.loads(windows.read_bytes()), "digest": "other"}))
+    repair = repair_pyramid(target)
+    assert repair.ok
+    assert len(repair.repaired) == 2
+    assert path.read_bytes() == whole
+
+
 def test_strays_are_left_and_named(target: Path) -> None:
     """A repair deletes nothing that may be somebody's."""
     (target / "notes.txt").write_text("do not lose me")

@@ -126,10 +126,10 @@ def test_every_option_is_documented_where_it_is_used() -> None:
         assert option.default_text is None or f"By default {option.default_text}." in text
 
 
-def test_options_that_decide_stored_bytes_are_the_first_twelve() -> None:
+def test_options_that_decide_stored_bytes_are_the_first_thirteen() -> None:
     """A change of any other option builds nothing again."""
-    assert stored_option_names() == option_names()[:12]
-    assert option_names()[12] == "workers"
+    assert stored_option_names() == option_names()[:13]
+    assert option_names()[13] == "workers"
 
 
 def test_options_of_the_source_become_a_selection() -> None:
@@ -140,6 +140,8 @@ def test_options_of_the_source_become_a_selection() -> None:
     assert (found.units, found.scale) == ({"space": "micrometer"}, {"space": 0.5})
     by_types = BuildOptions(dims=["y", "x"], pick={"h": 3}, channel_names=("DAPI",))
     assert by_types.selection == Selection(dims=("y", "x"), pick={"h": 3}, channel_names=("DAPI",))
+    colors = BuildOptions(channel_colors=["Cyan", " 00ff7f", "#FF8000"]).selection.channel_colors
+    assert colors == ("00FFFF", "00FF7F", "FF8000")
     assert BuildOptions().selection == Selection()
 
 
@@ -150,6 +152,7 @@ def test_options_of_the_source_become_a_selection() -> None:
         ({"dims": "yyx"}, "name one axis twice"),
         ({"scale": {"z": 0}}, "z=0 is not a positive size"),
         ({"units": {"w": "meter"}}, "units: unknown axis 'w'"),
+        ({"channel_colors": ["pinkish"]}, "channel_colors: 'pinkish' is neither six hexadecimal"),
     ],
 )
 def test_a_selection_without_sense_is_refused(options: dict[str, Any], words: str) -> None:

@@ -169,6 +169,41 @@ def test_changed_metadata_of_the_group_is_named(target: Path, is_v2: bool, deep:
 
 
 @every_depth
+@pytest.mark.parametrize("edit", ["color", "removed", "incomplete"])
+def test_how_channels_are_shown_is_the_users_to_change(
+    target: Path, is_v2: bool, deep: bool, edit: str
+) -> None:
+    """In a viewer, also in one that writes less than OME-Zarr asks for; no field beside it."""
+    path = target / (".zattrs" if is_v2 else "zarr.json")
+    document = json.loads(path.read_bytes())
+    attributes = document if is_v2 else document["attributes"]["ome"]
+    if edit == "color":
+        attributes["omero"]["channels"][0]["color"] = "123456"
+    elif edit == "removed":
+        del attributes["omero"]
+    else:
+        attributes["omero"] = {"channels": [{"color": "red"}]}
+    path.write_text(json.dumps(document))
+    assert findings(target, deep) == ()
+    attributes["omeros"] = {}
+    path.write_text(json.dumps(document))
+    assert findings(target, deep) == (Finding(path.name, "not the plan's metadata"),)
+
+
+def test_an_array_has_no_such_block(target: Path, is_v2: bool) -> None:
+    """In its document, something of that name is a change as any other."""
+    path = target / "scale0/image" / (".zarray" if is_v2 else "zarr.json")
+    document = json.loads(path.read_bytes())
+    if is_v2:
+        document["omero"] = {}
+    else:
+        document["attributes"]["ome"] = {"omero": {}}
+    path.write_text(json.dumps(document))
+    (found,) = findings(target, deep=False)
+    assert found.what == "not the plan's metadata"
+
+
+@every_depth
 def test_a_missing_group_document_is_named(target: Path, is_v2: bool, deep: bool) -> None:
     """And that the store is no image without it."""
     key = ".zattrs" if is_v2 else "zarr.json"

@@ -117,11 +117,20 @@ def test_the_caller_overrules_sizes_units_and_names() -> None:
     assert "names of channels: 'DAPI' is given as 'a'" in source.about.notes[-1].text
 
 
+def test_the_caller_overrules_colors() -> None:
+    """A color that the source has is noted, one that it lacks is only filled in."""
+    source = opened(channel_colors=("FF00FF", "00FF00"))
+    assert [channel.color for channel in source.about.channels] == ["FF00FF", "00FF00"]
+    assert [channel.name for channel in source.about.channels] == [c.name for c in CHANNELS]
+    assert "colors of channels: '0000FF' is given as 'FF00FF'" in source.about.notes[-1].text
+
+
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
         ({"scale": {"t": 1.0}}, "scale: the image has no axis 't'"),
-        ({"channel_names": ("a",)}, "1 names for 2 channels"),
+        ({"channel_names": ("a",)}, "channel_names: 1 of them for 2 channels"),
+        ({"channel_colors": ("FF0000",) * 3}, "channel_colors: 3 of them for 2 channels"),
         ({"series": "all"}, "one pyramid is of one image"),
     ],
 )
