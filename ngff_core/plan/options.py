@@ -175,8 +175,8 @@ class BuildOptions:
         Option(
             "One number is the minimum length: the spatial axes are halved from level to level "
             "while the image is large compared with its chunks, y and x together. A list has one "
-            "factor for each smaller level, relative to the full image, as a number for all spatial axes or "
-            'by axis, such as [2, 4] or [{"z": 1, "y": 2, "x": 2}].',
+            "factor for each smaller level, relative to the full image, as a number for all "
+            'spatial axes or by axis, such as [2, 4] or [{"z": 1, "y": 2, "x": 2}].',
             plain_type=int | list[int | dict[str, int]],
             stored=True,
         ),

@@ -80,7 +80,7 @@ def test_one_of_several_images_is_chosen(run: Command, two_images: str, target: 
     answer = run("build", two_images, target, "--no-prefect", *SMALL, "--series", "B")
     assert answer.status == 0
     assert "left out: the other image of the source: 0 'A'" in answer.out
-    found = np.asarray(zarr.open_group(target, mode="r")["scale0/B"])
+    found = np.asarray(zarr.open_group(target, mode="r")["0"])
     np.testing.assert_array_equal(found, STACK[:, 0] + ord("B"))
 
 
