@@ -16,7 +16,7 @@ import pytest
 from ngff_core.plan.earlier import earlier_plans
 from ngff_core.plan.make import make_plan
 from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
-from ngff_core.plan.scale_factors import factors_from_min_length as ONE_BY_ONE
+from ngff_core.plan.scale_factors import factors_from_min_length
 
 IMAGES = {
     "plane": ImageInfo(("y", "x"), (5000, 7001), "<u2", (1.0, 1.0), (0.0, 0.0), (None, None)),
@@ -229,7 +229,8 @@ def test_digest_and_document_stay_as_they_were(image: str, options: str) -> None
 @pytest.mark.parametrize(("image", "options"), NAMED_AND_HALVED_ONE_BY_ONE)
 def test_what_earlier_versions_planned_is_among_the_earlier_plans(image: str, options: str) -> None:
     """To the byte, and without the plan of this version."""
-    plan, one_by_one = plan_of(image, options), plan_of(image, options, halving=ONE_BY_ONE)
+    plan = plan_of(image, options)
+    one_by_one = plan_of(image, options, halving=factors_from_min_length)
     found = earlier_plans(plan, (plan, one_by_one), IMAGES[image].name)
     documents = [(each.digest, hashlib.sha256(each.to_json()).hexdigest()) for each in found]
     assert NAMED_AND_HALVED_ONE_BY_ONE[image, options] in documents

@@ -413,7 +413,9 @@ def test_a_folder_that_happens_to_be_called_labels_means_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
-@pytest.mark.parametrize("paths", [("0", "1"), ("0", "1"), ("a/b/0", "a/b/1")])
+@pytest.mark.parametrize(
+    "paths", [("0", "1"), ("scale0/image", "scale1/image"), ("a/b/0", "a/b/1")]
+)
 def test_an_array_named_inside_an_image_has_its_meaning(
     tmp_path, stored, pixels, zarr_format, paths
 ):
