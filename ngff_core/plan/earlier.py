@@ -18,8 +18,9 @@ def earlier_plans(
 ) -> tuple[PyramidPlan, ...]:
     """What earlier versions made of the arguments of ``plan``, without ``plan`` itself.
 
-    Until 0.1 levels were at ``scale0/NAME``, where NAME was the image's ``name`` as it is given
-    here; and y and x were halved one by one, which is one of the plans of the ``same_arguments``.
+    Before levels were at numbers they were at ``scale0/NAME``, where NAME was the image's ``name``
+    as it is given here; and y and x were halved one by one, which is one of the plans of the
+    ``same_arguments``.
     """
     found = {}
     for each in same_arguments:

@@ -213,7 +213,8 @@ def test_help_shows_every_option_of_a_build(
         option = describe_options()[each.name]
         assert f"--{each.name.replace('_', '-')} " in shown
         assert option.help in shown
-        default = option.default_text or each.default
+        switched_on = each.default is True
+        default = option.default_text or ("on" if switched_on else each.default)
         assert default in (None, False) or f"[default: {default}]" in shown
 
 

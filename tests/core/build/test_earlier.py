@@ -26,7 +26,7 @@ TOGETHER = [(250, 320), (125, 160), (62, 80)]
 
 
 def planned_by_earlier_version(*args: Any, **options: Any) -> PyramidPlan:
-    """`make_plan` as it was until 0.1, whose paths had the name as it is."""
+    """`make_plan` as it was when paths had the name as it is."""
     options |= {"halving": factors_from_min_length}
     plan = make_plan(*args, **options)
     paths = [f"scale{level.index}/{plan.image.name}" for level in plan.levels]

@@ -59,7 +59,7 @@ def plan_of(image: str, options: str, **more: Any) -> PyramidPlan:
 
 
 NAMED_AND_HALVED_ONE_BY_ONE = {
-    # (image, options): (digest, SHA-256 of the document), as they were until 0.1
+    # (image, options): (digest, SHA-256 of the document), as earlier versions made them
     ("plane", "defaults"): (
         "b199a2d4881fb7aa6c8914cbe80a6d69fe6b38f63f62a0971e338d26c7d8b7a3",
         "8a6d61fd7291467856de9913dd36d9619456a323852f32b09066e329799a6f2c",
