@@ -72,6 +72,8 @@ def _plain(sizes: Any) -> Any:
     """Sizes with one number for each axis: the first where dask's form lists every chunk."""
     if isinstance(sizes, Mapping):
         return {dim: _first(size) for dim, size in sizes.items()}
+    if isinstance(sizes, str):
+        return sizes
     return [_first(size) for size in sizes] if isinstance(sizes, Sequence) else sizes
 
 

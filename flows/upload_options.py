@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.options import PyramidOptions
 from ngff_core.kernels.methods import DEFAULT_METHOD
-from ngff_core.plan.options import stored_option_names
+from ngff_core.plan.options import BuildOptions, stored_option_names
 from ngff_core.uploads.decisions import Decision, Policy
 from ngff_core.uploads.inbox import Inbox
 from ngff_core.uploads.patterns import Names, digest
@@ -106,8 +107,11 @@ def decisive(options: Mapping[str, Any]) -> dict[str, Any]:
     alone builds nothing again.
     """
     found = {name: options[name] for name in stored_option_names()}
+    plain = asdict(BuildOptions())
     kept = {
-        name: value for name, value in found.items() if name in _ALWAYS_COUNTED or value is not None
+        name: value
+        for name, value in found.items()
+        if name in _ALWAYS_COUNTED or value not in (None, plain[name])
     }
     return kept | {"method": found["method"] or DEFAULT_METHOD.value}
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ngff_core.build.build import Build
-from ngff_core.build.planning import PlannedBuild, plan_pyramid
+from ngff_core.build.planning import PlannedBuild, continued, plan_opened
 from ngff_core.build.report import BuildReport
 from ngff_core.build.takeover import inspect_target
 from ngff_core.kernels.methods import Methods
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
+from ngff_core.plan.layout import LevelPaths
 from ngff_core.plan.options import BuildOptions, documents_options
 from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH
 from ngff_core.plan.scale_factors import ScaleFactors
@@ -19,6 +20,7 @@ from ngff_core.plan.source_cache import CacheMode
 from ngff_core.progress import Listener, silent
 from ngff_core.records.build_folder import target_stores
 from ngff_core.records.stored_build import StoredBuild
+from ngff_core.sources import open_source
 from ngff_core.storage import StorageOptions
 
 
@@ -56,10 +58,12 @@ def check_build(
     ((512, 512), False)
     """
     options = options or BuildOptions()
-    planned = plan_pyramid(source, target, options, storage_options=storage_options)
-    stores = target_stores(planned.target, storage_options)
-    inspect_target(StoredBuild.begin(*stores, planned.plan), options.overwrite)
-    return planned
+    with open_source(source, storage_options, options.selection) as opened:
+        planned = plan_opened(opened, source, target, options)
+        stores = target_stores(planned.target, storage_options)
+        wanted = StoredBuild.begin(*stores, planned.plan, planned.earlier)
+        stored = inspect_target(wanted, options.overwrite).plan
+        return planned if stored is None else continued(planned, stored, opened, options)
 
 
 @documents_options
@@ -80,6 +84,8 @@ def build_pyramid(
     shards: Any = None,
     compressor: str = DEFAULT_COMPRESSOR,
     ome_zarr_version: str = "0.5",
+    level_paths: LevelPaths = "flat",
+    checksums: bool = True,
     workers: int | None = None,
     memory_limit: int | str | None = None,
     cache: CacheMode = "auto",

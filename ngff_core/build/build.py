@@ -21,7 +21,7 @@ from ngff_core.build.cluster import Cluster
 from ngff_core.build.cluster_pass import ClusterRunner
 from ngff_core.build.driver import Driver
 from ngff_core.build.pass_runner import PassRunner
-from ngff_core.build.planning import PlannedBuild, plan_opened, planned_for_cluster
+from ngff_core.build.planning import PlannedBuild, continued, plan_opened, planned_for_cluster
 from ngff_core.build.report import BuildReport, LevelReport, LevelResult, RunStatistics
 from ngff_core.build.session import Session
 from ngff_core.build.source_check import CheckedSource
@@ -29,7 +29,7 @@ from ngff_core.build.takeover import inspect_target
 from ngff_core.errors import StoredDataError, UnlistableError
 from ngff_core.kernels.methods import kernel_for
 from ngff_core.plan.options import BuildOptions
-from ngff_core.progress import Listener, silent
+from ngff_core.progress import Listener, Message, silent
 from ngff_core.pyramid.display import publishing_windows
 from ngff_core.pyramid.inventory import find_lost
 from ngff_core.pyramid.publish import group_documents, publish
@@ -39,7 +39,7 @@ from ngff_core.records.build_folder import target_stores
 from ngff_core.records.halo_files import remove_halos
 from ngff_core.records.stored_build import StoredBuild
 from ngff_core.records.summary_files import remove_summaries
-from ngff_core.sources import open_source
+from ngff_core.sources import Source, open_source
 from ngff_core.storage import ObjectStore, StorageOptions, retrying
 from ngff_core.storage.retry import counting_retries
 
@@ -79,7 +79,7 @@ class Build:
     ...     build.publish()
     ...     verified = build.verify().ok
     >>> [report.path for report in reports], verified
-    (['scale0/image', 'scale1/image'], True)
+    (['0', '1'], True)
     """
 
     def __init__(
@@ -131,14 +131,16 @@ class Build:
             opened = resources.enter_context(open_source(source, storage_options, selection))
             planned = plan_opened(opened, source, target, options)
             stores = target_stores(planned.target, storage_options)
-            session = Session(StoredBuild.begin(*stores, planned.plan), listener)
+            wanted = StoredBuild.begin(*stores, planned.plan, planned.earlier)
+            session = Session(wanted, listener)
             resources.callback(session.release)
             cluster = _connect(options, session.stored, resources)
-            if cluster is not None:
-                planned = planned_for_cluster(
-                    planned, opened, cluster.at_once, cluster.memory_limit
-                )
+            planned = _for_cluster(planned, opened, cluster)
             session.take(overwrite=options.overwrite)
+            if session.stored.plan.digest != planned.plan.digest:
+                listener(Message(f"continuing {planned.target} as an earlier version planned it"))
+                planned = continued(planned, session.stored.plan, opened, options)
+                planned = _for_cluster(planned, opened, cluster)
             on_cluster = None
             if cluster is not None:
                 uri = os.fspath(source)
@@ -327,6 +329,13 @@ def _connect(options: BuildOptions, wanted: StoredBuild, resources: ExitStack) -
     cluster = Cluster.connect(options)
     resources.callback(cluster.close)
     return cluster
+
+
+def _for_cluster(planned: PlannedBuild, opened: Source, cluster: Cluster | None) -> PlannedBuild:
+    """The build as the cluster's workers do it; as it is without one."""
+    if cluster is None:
+        return planned
+    return planned_for_cluster(planned, opened, cluster.at_once, cluster.memory_limit)
 
 
 def _pass_runner(

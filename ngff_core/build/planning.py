@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from ngff_core.build.limits import limits_of
 from ngff_core.config import config
-from ngff_core.errors import InvalidOptionError
+from ngff_core.errors import CallerError, InvalidOptionError
 from ngff_core.kernels.methods import DEFAULT_METHOD, LABEL_METHOD, Methods, kernel_for
 from ngff_core.model.axes import default_dims
 from ngff_core.model.image import NgffImage
 from ngff_core.model.orientation import of_axes
+from ngff_core.plan.earlier import earlier_plans
 from ngff_core.plan.make import make_plan
 from ngff_core.plan.options import BuildOptions, resolve_share
 from ngff_core.plan.projection import Projection, Remote, project
 from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
+from ngff_core.plan.scale_factors import (
+    HalvingRule,
+    factors_from_min_length,
+    factors_with_equal_yx,
+)
 from ngff_core.plan.source_cache import needs_cache
 from ngff_core.records.build_folder import folder_of
 from ngff_core.sources import About, Source, open_source
+from ngff_core.sources.base import sensible_name
 from ngff_core.storage import StorageOptions, absolute_uri, canonical_uri, is_remote
 
 _TRANSFERS = 4
@@ -46,7 +55,11 @@ class PlannedBuild:
         Whether the source is rewritten to a cache first.
     about
         What is known of the image that is read: its format, which of several it is, where each
-        value comes from, and notes on all that was assumed, converted or left out.
+        value comes from, and notes on all that was assumed, converted or left out, or that some
+        readers of the pyramid cannot do.
+    earlier
+        Plans that earlier versions made of the same arguments. A target with one of these is
+        continued.
 
     Examples
     --------
@@ -62,6 +75,7 @@ class PlannedBuild:
     projection: Projection
     cached: bool
     about: About = field(default_factory=About)
+    earlier: tuple[PyramidPlan, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan and its cost as JSON values."""
@@ -132,31 +146,72 @@ def plan_opened(
     if options.on_cluster:
         _check_shared(opened, source, where, options)
     _check_apart(opened.identity.uri, where)
-    image = opened.image
-    caller_dims = _caller_dims(source, image)
-    plan = make_plan(
-        SourcePin(opened.identity.uri, opened.identity.pins, opened.about.reading),
-        _image_info(opened),
-        source_chunks=opened.read_unit,
-        method=options.method or _default_method(opened),
-        scale_factors=options.scale_factors,
-        chunks=_by_name(options.chunks, caller_dims),
-        shards=_by_name(options.shards, caller_dims),
-        compressor=options.compressor,
-        ome_zarr_version=options.ome_zarr_version,
-    )
+    plan, *earlier = _plans(opened, source, options)
+    planned = _projected(plan, opened, where, options)
+    return replace(planned, earlier=earlier_plans(plan, (plan, *earlier), _earlier_name(opened)))
+
+
+def continued(
+    planned: PlannedBuild, stored: PyramidPlan, opened: Source, options: BuildOptions
+) -> PlannedBuild:
+    """The same build by the plan that is stored at its target; by its own if they are equal."""
+    if stored.digest == planned.plan.digest:
+        return planned
+    return _projected(stored, opened, planned.target, options)
+
+
+def _plans(opened: Source, source: Any, options: BuildOptions) -> list[PyramidPlan]:
+    """The plan of the image by each rule of halving, this version's first."""
+    caller_dims = _caller_dims(source, opened.image)
+
+    def by_rule(halving: HalvingRule) -> PyramidPlan:
+        return make_plan(
+            SourcePin(opened.identity.uri, opened.identity.pins, opened.about.reading),
+            _image_info(opened),
+            source_chunks=opened.read_unit,
+            method=options.method or _default_method(opened),
+            scale_factors=options.scale_factors,
+            chunks=_by_name(options.chunks, caller_dims),
+            shards=_by_name(options.shards, caller_dims),
+            compressor=options.compressor,
+            ome_zarr_version=options.ome_zarr_version,
+            level_paths=options.level_paths,
+            checksums=options.checksums,
+            halving=halving,
+        )
+
+    plans = [by_rule(factors_with_equal_yx)]
+    # The method may not take the samples of a level that only the earlier rule makes.
+    with suppress(CallerError):
+        plans.append(by_rule(factors_from_min_length))
+    return plans
+
+
+def _earlier_name(opened: Source) -> str:
+    """What versions whose levels' paths held the name called the image."""
+    described = opened.about.described
+    if opened.kind == "array" or described is None:
+        return opened.image.name
+    return sensible_name(described.name)
+
+
+def _projected(
+    plan: PyramidPlan, opened: Source, target: str, options: BuildOptions
+) -> PlannedBuild:
+    """What a build by ``plan`` does on this machine."""
     cached = needs_cache(plan, opened.read_unit, options.cache)
     workers, memory_limit = resolve_share(options)
     projection = project(
         plan,
         opened.read_unit,
         cached=cached,
-        workers=_at_once(workers, opened.identity.uri, where),
+        workers=_at_once(workers, opened.identity.uri, target),
         memory_limit=memory_limit,
         stream=not options.on_cluster,
-        remote=Remote(is_remote(opened.identity.uri), is_remote(where)),
+        remote=Remote(is_remote(opened.identity.uri), is_remote(target)),
     )
-    return PlannedBuild(opened.identity.uri, where, plan, projection, cached, opened.about)
+    about = replace(opened.about, notes=(*opened.about.notes, *limits_of(plan)))
+    return PlannedBuild(opened.identity.uri, target, plan, projection, cached, about)
 
 
 def _default_method(opened: Source) -> Methods:

@@ -65,6 +65,9 @@ class TargetState:
 def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
     """What is at the target of the wanted build, whose ledgers are not used.
 
+    A plan that an earlier version made of the same arguments is the wanted build too, unless it
+    is to be overwritten.
+
     Raises TargetExistsError or SourceChangedError where something else is there and
     ``overwrite`` is False, and StoredDataError where its plan cannot be read.
     """
@@ -90,7 +93,7 @@ def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
         if overwrite:
             return TargetState("other")
         raise
-    if existing.digest == wanted.plan.digest:
+    if existing.digest == wanted.plan.digest or (not overwrite and _is_earlier(existing, wanted)):
         published = published_document(target, existing)
         if published:
             build = StoredBuild.load(target, beside, existing)
@@ -99,7 +102,11 @@ def inspect_target(wanted: StoredBuild, overwrite: bool) -> TargetState:
         return TargetState("resumable", existing)
     if overwrite:
         return TargetState("other")
-    raise _mismatch(target.uri, existing, wanted.plan)
+    raise _mismatch(target.uri, existing, wanted)
+
+
+def _is_earlier(existing: PyramidPlan, wanted: StoredBuild) -> bool:
+    return any(existing.digest == plan.digest for plan in wanted.earlier)
 
 
 def begin(wanted: StoredBuild, kind: TargetKind) -> bool:
@@ -227,8 +234,10 @@ def drop_missing(build: StoredBuild) -> int:
     return sum(map(len, lost.values()))
 
 
-def _mismatch(target: str, existing: PyramidPlan, wanted: PyramidPlan) -> NgffError:
-    if replace(existing, source=wanted.source).digest == wanted.digest:
+def _mismatch(target: str, existing: PyramidPlan, build: StoredBuild) -> NgffError:
+    wanted = build.plan
+    plans = (wanted, *build.earlier)
+    if any(replace(existing, source=wanted.source).digest == plan.digest for plan in plans):
         if existing.source.uri == wanted.source.uri:
             return SourceChangedError(
                 f"{wanted.source.uri} has changed since {target} was begun "
@@ -239,9 +248,11 @@ def _mismatch(target: str, existing: PyramidPlan, wanted: PyramidPlan) -> NgffEr
             f"{target} was built from {existing.source.uri}, not from {wanted.source.uri}; "
             "choose another target, or overwrite it"
         )
-    changed = _differences(_choices(existing), _choices(wanted))
+    # Of the plan that is most like it, so that only what the caller chose is named.
+    changed = min((_changes(existing, plan) for plan in plans), key=len)
     return TargetExistsError(
-        f"{target} holds a build with other options ({changed}); "
+        f"{target} holds a build with other options "
+        f"({'; '.join(changed) or _NOTHING_CHOSEN}); "
         "give the same options to continue it, choose another target, or overwrite it"
     )
 
@@ -259,14 +270,26 @@ def _choices(plan: PyramidPlan) -> dict[str, object]:
         "scale_factors": tuple(level.factor for level in plan.levels[1:]),
         "chunks": base.chunks,
         "shards": base.shards,
+        "level_paths": "named" if "/" in base.path else "flat",
+        "checksums": plan.checksums,
         "algorithm": plan.algorithm,
     }
 
 
+_NOTHING_CHOSEN = "the image's description differs"
+
+
+def _changes(existing: PyramidPlan, wanted: PyramidPlan) -> list[str]:
+    return _named_differences(_choices(existing), _choices(wanted))
+
+
 def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    changed = [
+    return "; ".join(_named_differences(before, now)) or _NOTHING_CHOSEN
+
+
+def _named_differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    return [
         f"{name}: {before.get(name)} there, {now.get(name)} now"
         for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
-    return "; ".join(changed) or "the image's description differs"

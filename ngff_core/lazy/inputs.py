@@ -19,6 +19,7 @@ from ngff_core.lazy.dask_levels import stored_array
 from ngff_core.model.axes import canonical_order
 from ngff_core.model.image import NgffImage
 from ngff_core.sources import Source, open_source
+from ngff_core.sources.base import sensible_name
 from ngff_core.sources.contract import UNNAMED
 from ngff_core.sources.zarr_nodes import known_dims, named_dims, open_reader, read_node
 from ngff_core.storage import ObjectStore, open_store
@@ -71,8 +72,10 @@ def as_stored(data: Any) -> Opened:
 def _from_store(store: ObjectStore, data: Any) -> Opened:
     node = read_node(store)
     source = open_source(data)
-    image = source.image
     described = source.about.described
+    # The name becomes part of the levels' paths, unless the caller gives another one.
+    name = sensible_name(None if described is None else described.name)
+    image = replace(source.image, name=name)
     if node is not None and node.is_array and described is not None:
         # The axes as stored: the caller may give chunks by position.
         reader, _ = open_reader(store, node)

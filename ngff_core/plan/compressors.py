@@ -62,8 +62,8 @@ class Compressor:
                 return cls("blosc", _level(spelling, "blosc", level), codec, shuffle)
         raise InvalidOptionError(f"compressor: {spelling!r} is none of these: {_FORMS}")
 
-    def v3_codecs(self) -> list[Any]:
-        """The codecs after ``bytes`` of a zarr v3 array: the compressor, then crc32c.
+    def v3_codecs(self, *, checksums: bool = True) -> list[Any]:
+        """The codecs after ``bytes`` of a zarr v3 array: the compressor, then crc32c if wanted.
 
         Of 300 single flipped bits, blosc alone did not notice 289; with the checksum after it
         every one is noticed, for 4 bytes per chunk.
@@ -78,7 +78,7 @@ class Compressor:
             "gzip": lambda: [_gzip_v3(self.level)],
             "none": list,
         }
-        return [*codecs[self.kind](), Crc32cCodec()]
+        return [*codecs[self.kind](), *([Crc32cCodec()] if checksums else [])]
 
     def encoder(self, dtype: np.dtype[Any]) -> Callable[[Block, memoryview], int]:
         """A function ``encode(chunk, out)`` that compresses a chunk of ``dtype``.

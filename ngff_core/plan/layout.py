@@ -8,9 +8,10 @@ of about that size. Sizes are in samples; ``dims`` are axis names in array order
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Shape, ceil_div
@@ -20,6 +21,12 @@ BLOCK_BYTES = 32 * 2**20
 """Shards and blocks are doubled until they have this many uncompressed bytes. So they have
 between one and two times as many, unless the level is smaller or a single chunk is larger."""
 
+LevelPaths = Literal["flat", "named"]
+LEVEL_PATHS: tuple[LevelPaths, ...] = ("flat", "named")
+NO_SHARDS = "none"
+"""What the option ``shards`` is for arrays without shards; 0 means the same."""
+
+_LONGEST_NAME = 200
 _GROWTH_ORDER = ("x", "y", "z", "c", "t")
 
 
@@ -132,6 +139,40 @@ def check_shards(shards: Shape, chunks: Shape, dims: Sequence[str], shape: Shape
                 f"give {c}, {2 * c}, {3 * c} …"
             )
     return shards
+
+
+def wants_no_shards(shards: Any) -> bool:
+    """Whether the option ``shards`` asks for arrays without shards.
+
+    >>> wants_no_shards("none"), wants_no_shards(0), wants_no_shards(None), wants_no_shards(256)
+    (True, True, False, False)
+    """
+    if isinstance(shards, str):
+        return shards.strip().lower() == NO_SHARDS
+    return not isinstance(shards, bool) and isinstance(shards, Integral) and shards == 0
+
+
+def check_level_paths(paths: str) -> LevelPaths:
+    """``paths`` if it is one of `LEVEL_PATHS`, else an InvalidOptionError that lists them."""
+    for known in LEVEL_PATHS:
+        if paths == known:
+            return known
+    raise InvalidOptionError(f"level_paths: {paths!r} is none of {', '.join(LEVEL_PATHS)}")
+
+
+def level_path(index: int, name: str, paths: LevelPaths) -> str:
+    """The path of a level's array: a number, or with the image's name, in either case URL-safe.
+
+    >>> level_path(1, "Field #1", "flat"), level_path(1, "Field #1", "named")
+    ('1', 'scale1/Field_1')
+    """
+    return str(index) if paths == "flat" else f"scale{index}/{_url_safe(name)}"
+
+
+def _url_safe(name: str) -> str:
+    """The name with what a URL or a path could take for something else replaced."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:_LONGEST_NAME]
+    return safe if safe.strip("_") and safe != "zarr.json" else "image"
 
 
 def _size(option: str, dim: str, value: Any) -> int:

@@ -11,16 +11,20 @@ import numpy as np
 from ngff_core.errors import InvalidOptionError
 from ngff_core.geometry import Shape, level_shape
 from ngff_core.kernels.methods import Methods, check_dtype, method_info, parse_method
-from ngff_core.model.axes import SPATIAL, is_sound_name
+from ngff_core.model.axes import SPATIAL
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR, Compressor
 from ngff_core.plan.layout import (
+    LevelPaths,
+    check_level_paths,
     check_shards,
     default_chunks,
     default_shards,
     grow_block,
     level_chunks,
+    level_path,
     level_shards,
     resolve_sizes,
+    wants_no_shards,
 )
 from ngff_core.plan.pyramid_plan import (
     DEFAULT_MIN_LENGTH,
@@ -31,7 +35,13 @@ from ngff_core.plan.pyramid_plan import (
     PyramidPlan,
     SourcePin,
 )
-from ngff_core.plan.scale_factors import ScaleFactors, parent_of, resolve_factors
+from ngff_core.plan.scale_factors import (
+    HalvingRule,
+    ScaleFactors,
+    factors_with_equal_yx,
+    parent_of,
+    resolve_factors,
+)
 
 
 def make_plan(
@@ -45,8 +55,13 @@ def make_plan(
     shards: Any = None,
     compressor: str | Compressor = DEFAULT_COMPRESSOR,
     ome_zarr_version: str = "0.5",
+    level_paths: str = "flat",
+    checksums: bool = True,
+    halving: HalvingRule = factors_with_equal_yx,
 ) -> PyramidPlan:
     """The plan of a pyramid of ``image``.
+
+    ``halving`` makes the factors where ``scale_factors`` is a minimum length.
 
     ``source_chunks`` is the shape of the source's own chunks or tiles, which the default
     chunks take into account. Shapes, and ``chunks`` or ``shards`` given as sequences, are in
@@ -58,10 +73,16 @@ def make_plan(
     version = check_version(ome_zarr_version)
     defaults = default_chunks(image.dims, image.shape, source_chunks)
     sizes = resolve_sizes("chunks", chunks, image.dims, defaults)
-    factors = _factors(scale_factors, image, sizes)
+    factors = _factors(scale_factors, image, sizes, halving)
     if len(factors) > 1:
         check_dtype(method, np.dtype(image.dtype))
-    cut = _Cut(image, version, sizes, _given_shards(shards, version, image, sizes))
+    cut = _Cut(
+        image,
+        check_level_paths(level_paths),
+        sizes,
+        _given_shards(shards, version, image, sizes),
+        sharded=version != "0.4" and not wants_no_shards(shards),
+    )
     return PyramidPlan(
         source=source,
         image=image,
@@ -70,6 +91,8 @@ def make_plan(
         compressor=str(Compressor.parse(compressor)),
         levels=tuple(_level_plan(index, factors, cut) for index in range(len(factors))),
         method_version=method_info(method).version,
+        # zarr v2 has none in any case.
+        checksums=checksums or version == "0.4",
     )
 
 
@@ -78,11 +101,13 @@ class _Cut:
     """The options that decide how levels are cut into chunks and shards."""
 
     image: ImageInfo
-    version: OmeZarrVersion
+    level_paths: LevelPaths
     chunk_sizes: dict[str, int]
     """Chunks of level 0, by axis."""
     shards: Shape | None
     """Shards of level 0 as the caller gave them, per axis."""
+    sharded: bool
+    """Whether there are shards, given or by default."""
 
     @property
     def chunks(self) -> Shape:
@@ -90,11 +115,13 @@ class _Cut:
         return tuple(self.chunk_sizes[d] for d in self.image.dims)
 
 
-def _factors(scale_factors: ScaleFactors, image: ImageInfo, chunks: dict[str, int]) -> list[Shape]:
+def _factors(
+    scale_factors: ScaleFactors, image: ImageInfo, chunks: dict[str, int], halving: HalvingRule
+) -> list[Shape]:
     """Factors of all levels, per axis; those of level 0 are 1."""
     spatial = {d: n for d, n in zip(image.dims, image.shape, strict=True) if d in SPATIAL}
     clipped = {d: min(chunks[d], n) for d, n in spatial.items()}
-    above_0 = resolve_factors(scale_factors, spatial, clipped)
+    above_0 = resolve_factors(scale_factors, spatial, clipped, halving)
     return [tuple(factor.get(d, 1) for d in image.dims) for factor in ({}, *above_0)]
 
 
@@ -106,13 +133,13 @@ def _level_plan(index: int, factors: list[Shape], cut: _Cut) -> LevelPlan:
     shards = None
     if cut.shards is not None:
         shards = level_shards(cut.shards, cut.chunks, chunks, shape)
-    elif cut.version != "0.4":
+    elif cut.sharded:
         shards = default_shards(dims, shape, chunks, itemsize)
     parent = parent_of(factors, index) if index else None
     parent_factor = factors[parent] if parent is not None else factor
     return LevelPlan(
         index=index,
-        path=f"scale{index}/{cut.image.name}",
+        path=level_path(index, cut.image.name, cut.level_paths),
         shape=shape,
         chunks=chunks,
         shards=shards,
@@ -126,7 +153,7 @@ def _level_plan(index: int, factors: list[Shape], cut: _Cut) -> LevelPlan:
 def _given_shards(
     shards: Any, version: OmeZarrVersion, image: ImageInfo, chunks: dict[str, int]
 ) -> Shape | None:
-    if shards is None:
+    if shards is None or wants_no_shards(shards):
         return None
     if version == "0.4":
         raise InvalidOptionError(
@@ -155,8 +182,6 @@ def check_version(version: str) -> OmeZarrVersion:
 
 def check_image(image: ImageInfo) -> None:
     """Raise InvalidOptionError for an image that OME-Zarr cannot represent; it says why."""
-    if not is_sound_name(image.name):
-        raise InvalidOptionError(f"name: {image.name!r} cannot be part of a path; choose another")
     if any(n == 0 for n in image.shape):
         raise InvalidOptionError(f"the image is empty: its shape is {image.shape}")
     if sum(d in SPATIAL for d in image.dims) < 2:

@@ -22,6 +22,7 @@ from ngff_core.kernels.methods import Methods
 from ngff_core.model.channels import parse_color
 from ngff_core.model.selection import ALL_SPATIAL, Selection, split_dims
 from ngff_core.plan.compressors import DEFAULT_COMPRESSOR
+from ngff_core.plan.layout import LevelPaths
 from ngff_core.plan.pyramid_plan import DEFAULT_MIN_LENGTH, OmeZarrVersion
 from ngff_core.plan.scale_factors import ScaleFactors
 from ngff_core.plan.source_cache import CacheMode
@@ -48,7 +49,7 @@ class Option:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Options of a build. Only the first thirteen decide stored bytes.
+    """Options of a build. Only those before ``workers`` decide stored bytes.
 
     `build_pyramid` takes the same options as keyword arguments, and describes them in full.
 
@@ -73,11 +74,16 @@ class BuildOptions:
         Minimum length in samples, or one factor for each level above 0. Default: 128.
     chunks, shards
         Sizes in samples: one number for all spatial axes, or sizes by axis. Default: 128 for
-        volumes and 256 for planes; shards of 32 to 64 MiB before compression.
+        volumes and 256 for planes; shards of 32 to 64 MiB before compression. ``shards="none"``
+        makes arrays without shards.
     compressor
         ``blosc:CODEC:LEVEL:SHUFFLE``, ``zstd:LEVEL``, ``gzip:LEVEL`` or ``none``.
     ome_zarr_version
         ``"0.4"``, ``"0.5"`` or ``"0.6"``. Default: 0.5.
+    level_paths
+        ``"flat"`` for levels at ``0``, ``1``, ``2``, or ``"named"`` for ``scale0/NAME``.
+    checksums
+        Whether a CRC-32C follows each chunk. Default: True.
     workers
         Regions processed at the same time. Default: one for each core.
     memory_limit
@@ -181,9 +187,9 @@ class BuildOptions:
         ScaleFactors,
         Option(
             "One number is the minimum length: the spatial axes are halved from level to level "
-            "while the image is large compared with its chunks. A list has one factor for "
-            "each smaller level, relative to the full image, as a number for all spatial axes or "
-            'by axis, such as [2, 4] or [{"z": 1, "y": 2, "x": 2}].',
+            "while the image is large compared with its chunks, y and x together. A list has one "
+            "factor for each smaller level, relative to the full image, as a number for all "
+            'spatial axes or by axis, such as [2, 4] or [{"z": 1, "y": 2, "x": 2}].',
             plain_type=int | list[int | dict[str, int]],
             stored=True,
         ),
@@ -200,9 +206,10 @@ class BuildOptions:
     shards: Annotated[
         Any,
         Option(
-            "Shard size in voxels, a multiple of the chunk size; not in OME-Zarr 0.4.",
+            "Shard size in voxels, a multiple of the chunk size; not in OME-Zarr 0.4. none, or 0, "
+            "stores each chunk as an object of its own, for readers without shards.",
             "shards of 32 to 64 MiB before compression",
-            plain_type=Sizes,
+            plain_type=Sizes | Literal["none"],
             stored=True,
         ),
     ] = None
@@ -224,6 +231,22 @@ class BuildOptions:
             stored=True,
         ),
     ] = "0.5"
+    level_paths: Annotated[
+        LevelPaths,
+        Option(
+            "Where the levels are: flat puts them at 0, 1, 2, as most readers expect; named at "
+            "scale0/NAME, with the image's name.",
+            stored=True,
+        ),
+    ] = "flat"
+    checksums: Annotated[
+        bool,
+        Option(
+            "Whether a CRC-32C follows each chunk, so that readers notice damage; not in OME-Zarr "
+            "0.4. GDAL reads arrays without these and without shards.",
+            stored=True,
+        ),
+    ] = True
     workers: Annotated[
         int | None,
         Option(

@@ -37,7 +37,8 @@ PLAN_FORMAT = 2
 checksum of a region's samples covers its chunks in the order in which they are stored."""
 
 ALGORITHM = 1
-"""Raised when the same options would give other pixels or another layout."""
+"""Raised when the same plan would give other stored bytes. What rules make of options is in the
+plan itself: where they change, `plan.earlier` tells which plans mean the same."""
 
 OmeZarrVersion = Literal["0.4", "0.5", "0.6"]
 OME_ZARR_VERSIONS: tuple[OmeZarrVersion, ...] = ("0.4", "0.5", "0.6")
@@ -148,6 +149,8 @@ class PyramidPlan:
     of the digest: another machine may have another patch version, which gives the same samples."""
     format: int = PLAN_FORMAT
     algorithm: int = ALGORITHM
+    checksums: bool = True
+    """Whether a CRC-32C follows each chunk; never in zarr v2, where this is True."""
 
     @property
     def zarr_format(self) -> Literal[2, 3]:
@@ -193,6 +196,8 @@ class PyramidPlan:
         for part, name in _ADDED_LATER:
             if not found[part][name]:
                 del found[part][name]
+        if self.checksums:
+            del found["checksums"]
         return found
 
     def to_json(self) -> bytes:

@@ -6,7 +6,7 @@ A *factor* is relative to level 0; a *step* is relative to the parent level.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -18,6 +18,8 @@ ScaleFactors = int | Sequence[int | Mapping[str, int]]
 """The forms of the option ``scale_factors``: a minimum length, or factors of the levels from 1."""
 Factors = tuple[dict[str, int], ...]
 """Factors by spatial axis, of each level from 1 on."""
+HalvingRule = Callable[[Mapping[str, int], Mapping[str, int], int], Factors]
+"""Factors from the image's lengths and its chunks, by spatial axis, and a minimum length."""
 
 
 def factors_from_min_length(
@@ -50,6 +52,43 @@ def factors_from_min_length(
     return tuple(found)
 
 
+def factors_with_equal_yx(
+    sizes: Mapping[str, int], chunks: Mapping[str, int], min_length: int
+) -> Factors:
+    """Factors as of `factors_from_min_length`, but the same on y and x.
+
+    Several viewers take a level for half of the level before in both directions. So y and x are
+    halved together until halving would make neither of them as long as its chunk; an axis that
+    is down to one sample stays. The axis z rests while it is at most half as long as the
+    longest, and where it would become shorter than its chunk; it may be halved alone.
+
+    >>> factors_with_equal_yx({"y": 500, "x": 640}, {"y": 128, "x": 128}, 128)
+    ({'y': 2, 'x': 2}, {'y': 4, 'x': 4})
+    """
+    _positive_int("scale_factors", min_length)
+    current = dict(sizes)
+    factor = dict.fromkeys(sizes, 1)
+    found: list[dict[str, int]] = []
+    while doubling := _doubling(current, chunks):
+        current = {d: n // 2 if d in doubling else n for d, n in current.items()}
+        if math.prod(current.values()) / min_length < 2:
+            break
+        factor = {d: f * 2 if d in doubling else f for d, f in factor.items()}
+        found.append(dict(factor))
+    return tuple(found)
+
+
+def _doubling(current: Mapping[str, int], chunks: Mapping[str, int]) -> list[str]:
+    """The axes that are halved next; none of a level that is the last one."""
+    longest = max(current.values())
+    plane = [d for d in current if d != "z"]
+    found = [d for d in current if d == "z" and current[d] // 2 >= chunks[d]]
+    if any(current[d] // 2 >= chunks[d] for d in plane):
+        found += [d for d in plane if current[d] > 1]
+    groups = [[d for d in found if d == "z"], [d for d in found if d != "z"]]
+    return [d for group in groups if any(2 * current[d] > longest for d in group) for d in group]
+
+
 def check_factors(scale_factors: Any, sizes: Mapping[str, int]) -> Factors:
     """A list of factors as one mapping by axis for each level.
 
@@ -78,11 +117,14 @@ def check_factors(scale_factors: Any, sizes: Mapping[str, int]) -> Factors:
 
 
 def resolve_factors(
-    scale_factors: Any, sizes: Mapping[str, int], chunks: Mapping[str, int]
+    scale_factors: Any,
+    sizes: Mapping[str, int],
+    chunks: Mapping[str, int],
+    rule: HalvingRule = factors_from_min_length,
 ) -> Factors:
-    """Factors of the levels above 0, from a minimum length or from a list."""
+    """Factors of the levels above 0, by ``rule`` from a minimum length, or from a list."""
     if isinstance(scale_factors, Integral) and not isinstance(scale_factors, bool):
-        return factors_from_min_length(sizes, chunks, int(scale_factors))
+        return rule(sizes, chunks, int(scale_factors))
     return check_factors(scale_factors, sizes)
 
 

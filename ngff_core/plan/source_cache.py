@@ -75,7 +75,9 @@ def cache_plan(plan: PyramidPlan, read_unit: Shape) -> PyramidPlan:
         parent=None,
         step=base.step,
     )
-    return replace(plan, ome_zarr_version="0.5", compressor=_COMPRESSOR, levels=(level,))
+    return replace(
+        plan, ome_zarr_version="0.5", compressor=_COMPRESSOR, levels=(level,), checksums=True
+    )
 
 
 def _block(shape: Shape, unit: Shape, itemsize: int) -> Shape:

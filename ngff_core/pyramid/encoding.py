@@ -94,7 +94,7 @@ class LevelEncoder:
             crc = _crc(chunk, crc)
             free = parts.free()
             size = self._compress(chunk, free)
-            if self._plan.zarr_format == 3:
+            if self._plan.zarr_format == 3 and self._plan.checksums:
                 size += _append_crc(free, size)
             index[cell] = parts.size, size
             parts.add(size)

@@ -142,7 +142,7 @@ def _create(store: MemoryStore, plan: PyramidPlan, level: LevelPlan) -> zarr.Arr
         }
     else:
         options = {
-            "compressors": compressor.v3_codecs(),
+            "compressors": compressor.v3_codecs(checksums=plan.checksums),
             "shards": level.shards,
             "dimension_names": plan.image.dims,
         }

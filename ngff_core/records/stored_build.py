@@ -16,13 +16,15 @@ class StoredBuild:
 
     ``target`` stores the pyramid, ``beside`` is the build folder (`TARGET.build`), ``plan`` is
     the plan stored there. ``ledgers`` holds one ledger for each level, in the order of the
-    levels.
+    levels. ``earlier`` are plans under which the same build may be stored too, where this one is
+    wanted: those of earlier versions.
     """
 
     target: ObjectStore
     beside: ObjectStore
     plan: PyramidPlan
     ledgers: tuple[Ledger, ...]
+    earlier: tuple[PyramidPlan, ...] = ()
 
     @classmethod
     def load(
@@ -41,12 +43,18 @@ class StoredBuild:
         return build
 
     @classmethod
-    def begin(cls, target: ObjectStore, beside: ObjectStore, plan: PyramidPlan) -> StoredBuild:
+    def begin(
+        cls,
+        target: ObjectStore,
+        beside: ObjectStore,
+        plan: PyramidPlan,
+        earlier: tuple[PyramidPlan, ...] = (),
+    ) -> StoredBuild:
         """A build that has just begun: its ledgers have no receipts, and nothing is read."""
         ledgers = (
             Ledger(beside, str(level.index), plan.digest, level.regions) for level in plan.levels
         )
-        return cls(target, beside, plan, tuple(ledgers))
+        return cls(target, beside, plan, tuple(ledgers), earlier)
 
     @property
     def levels(self) -> tuple[tuple[LevelPlan, Ledger], ...]:

@@ -21,7 +21,7 @@ from ngff_core.model.orientation import AnatomicalOrientation
 UNNAMED = "?"
 """Name of an axis that the file does not name. Several axes of an image may have it."""
 
-NoteKind = Literal["assumed", "unknown", "left out", "converted", "overruled"]
+NoteKind = Literal["assumed", "unknown", "left out", "converted", "overruled", "limited"]
 Role = Literal["image", "slide label", "macro", "overview", "thumbnail", "preview"]
 
 Pins = tuple[tuple[str, str], ...]
@@ -63,6 +63,7 @@ class Note:
         ``converted``: samples or axes are not as they are stored (a palette expanded, an
         orientation applied).
         ``overruled``: the caller's value took the place of the source's.
+        ``limited``: some readers cannot read or show the pyramid as it is planned.
     text
         One sentence without a full stop: what, how much of it, and the option that changes it.
     """

@@ -10,9 +10,10 @@ from ngff_core.model.axes import AXIS_ORDER, SPATIAL, canonical_order
 from ngff_core.model.channels import Channel
 from ngff_core.model.image import NgffImage, in_canonical_order
 from ngff_core.model.selection import Selection, by_axis
-from ngff_core.sources.base import About, PickedArray, Source, sensible_name
+from ngff_core.sources.base import About, PickedArray, Source
 from ngff_core.sources.choose import choose_image, note_others
 from ngff_core.sources.contract import ImageDescription, Note, Placement, SourceImages
+from ngff_core.sources.endings import name_from_uri
 from ngff_core.sources.naming import NamedAxes, name_axes
 
 
@@ -39,7 +40,7 @@ def open_chosen(source: SourceImages, selection: Selection) -> Source:
         dims=axes.dims,
         scale=placement.scale,
         translation=placement.translation,
-        name=_name(source, described),
+        name=_name(described, uri if source.kind != "array" else ""),
         axes_units=placement.units or None,
         axes_orientations=placement.orientations,
     )
@@ -65,11 +66,11 @@ def open_chosen(source: SourceImages, selection: Selection) -> Source:
     )
 
 
-def _name(source: SourceImages, described: ImageDescription) -> str:
-    # What a caller called an array is judged by the plan, and refused rather than changed.
-    if source.kind == "array" and described.name is not None:
-        return described.name
-    return sensible_name(described.name)
+def _name(described: ImageDescription, uri: str) -> str:
+    """The name that the source gives, else that of its file, else ``image``."""
+    found = (described.name or "").strip() or name_from_uri(uri) or "image"
+    # File names may have bytes that are no text, which no metadata document can hold.
+    return found.encode("utf-8", "replace").decode()
 
 
 def _reading(source: SourceImages, number: int, selection: Selection) -> str:

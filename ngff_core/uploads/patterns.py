@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ngff_core.sources.endings import without_ending, without_fields
 from ngff_core.sources.pattern import Pattern, has_fields
 from ngff_core.storage.names import check_name
 
@@ -71,47 +71,13 @@ class Names:
         template = self.target
         if "{" not in template:
             template = template.rstrip("/") + "/{path}.ome.zarr"
-        folder, _, file = _without_fields(path).rpartition("/")
+        folder, _, file = without_fields(path).rpartition("/")
         name = without_ending(file)
         stem = f"{folder}/{name}" if folder else name
         filled = template.format(path=stem, folder=folder, name=name, file=file)
         scheme, separator, rest = filled.partition("://")
         # An empty {folder} leaves two slashes where one is meant.
         return f"{scheme}://{_one_slash(rest)}" if separator else _one_slash(filled)
-
-
-_PLACE = re.compile(r"[_\-. ]?(?:ch|[A-Za-z])?\{[a-z]+\}")
-"""A field of a pattern, with the letter and the mark before it."""
-
-
-def _without_fields(path: str) -> str:
-    """The name of the image that the files of a pattern make.
-
-    >>> _without_fields("run1/pA_z{z}_c{c}.tif")
-    'run1/pA.tif'
-    """
-    parts = (_PLACE.sub("", part) for part in path.split("/"))
-    return "/".join("image" + part if part.startswith(".") else part for part in parts if part)
-
-
-_ENDINGS = (
-    *(".ome.tiff", ".ome.tif", ".tiff", ".tif", ".npy", ".ome.zarr", ".zarr", ".zarr.zip", ".ozx"),
-    *(".svs", ".ndpi", ".qptiff", ".scn", ".lsm", ".stk", ".czi", ".lif", ".xlef", ".lof", ".nd2"),
-    *(".oib", ".oif", ".oir", ".nii.gz", ".nii", ".mgz", ".mgh", ".dcm", ".h5", ".hdf5", ".ims"),
-    *(".mrc", ".map", ".nrrd", ".nhdr", ".mha", ".mhd"),
-)
-
-
-def without_ending(file: str) -> str:
-    """A file's name without the ending of an image format.
-
-    >>> without_ending("brain.ome.tif"), without_ending("v1.2")
-    ('brain', 'v1.2')
-    """
-    for ending in _ENDINGS:
-        if file.lower().endswith(ending) and len(file) > len(ending):
-            return file[: -len(ending)]
-    return file
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -13,7 +13,7 @@ import typer
 
 from ngff_core import BuildOptions
 from ngff_core.plan.options import Option, describe_options, option_names
-from ngff_flows.cli.parsing import parse_names, parse_pairs, parse_sizes
+from ngff_flows.cli.parsing import SWITCHED_ON, parse_names, parse_pairs, parse_sizes, parse_switch
 
 Source = Annotated[
     str,
@@ -89,13 +89,17 @@ def _parameter(name: str) -> inspect.Parameter:
     option = describe_options()[name]
     default = next(field.default for field in fields(BuildOptions) if field.name == name)
     kind = _kind(option)
+    switched_on = kind is bool and default is True
+    if switched_on:
+        # What is on can only be switched off by a value.
+        kind, default = str, SWITCHED_ON
     if default is not None and kind is str:
         default = str(getattr(default, "value", default))
     info = typer.Option(
         _flag(name),
         help=_help(option),
         show_default=default is not None and kind is not bool,
-        metavar=_metavar(option),
+        metavar="on|off" if switched_on else _metavar(option),
         min=option.at_least,
     )
     given = kind if default is not None else kind | None
@@ -109,7 +113,9 @@ def _parsed(name: str, value: Any) -> Any:
     option = describe_options()[name]
     flag = _flag(name).removeprefix("--")
     if _is_sizes(option):
-        return parse_sizes(flag, value)
+        return value if value in _words(option) else parse_sizes(flag, value)
+    if option.plain_type is bool and isinstance(value, str):
+        return parse_switch(flag, value)
     if _is_pairs(option):
         return parse_pairs(flag, value, _value_type(option), alone=_may_be_alone(option))
     if _is_names(option):
@@ -132,6 +138,12 @@ def _kind(option: Option) -> Any:
 def _is_sizes(option: Option) -> bool:
     """Whether the option takes numbers by axis or by level."""
     return _has(option, lambda each: get_origin(each) is list and get_args(each) != (str,))
+
+
+def _words(option: Option) -> tuple[str, ...]:
+    """Words that stand for a value which is no number."""
+    literal = [each for each in get_args(option.plain_type) if get_origin(each) is Literal]
+    return tuple(word for each in literal for word in get_args(each))
 
 
 def _is_names(option: Option) -> bool:
@@ -173,4 +185,6 @@ def _metavar(option: Option) -> str | None:
         return "AXIS=VALUE,…"
     if _is_names(option):
         return "NAME,…"
-    return "SIZES" if _is_sizes(option) else None
+    if _is_sizes(option):
+        return "|".join(("SIZES", *_words(option)))
+    return None

@@ -72,6 +72,22 @@ def parse_names(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",")]
 
 
+SWITCHED_ON = "on"
+_SWITCHES = {SWITCHED_ON: True, "off": False}
+
+
+def parse_switch(option: str, text: str) -> bool:
+    """Whether something is on.
+
+    >>> parse_switch("checksums", "off")
+    False
+    """
+    try:
+        return _SWITCHES[text.strip().lower()]
+    except KeyError:
+        raise InvalidOptionError(f"--{option} {text!r} is neither on nor off") from None
+
+
 def parse_storage_options(text: str | None) -> dict[str, Any] | None:
     """Storage options from a JSON object, or from the file named after an ``@``.
 

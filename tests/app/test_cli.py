@@ -31,7 +31,7 @@ def test_build_makes_a_pyramid(run: Command, source: Path, target: Path) -> None
     assert verdict.startswith("20 regions written in ")
     assert "; verified: 20 regions and " in verdict
     assert answer.err.splitlines()[0] == "level-0: 16 regions"
-    assert zarr.open_group(target, mode="r")["scale1/image"].shape == (32, 32)
+    assert zarr.open_group(target, mode="r")["1"].shape == (32, 32)
 
 
 def test_same_command_again_has_nothing_to_do(run: Command, source: Path, target: Path) -> None:
@@ -107,13 +107,13 @@ def test_verify_of_a_whole_build(
 def test_verify_names_what_is_damaged(run: Command, source: Path, target: Path) -> None:
     """Each damaged object is named on a line of its own, and the status is 1."""
     run("build", source, target, "--no-prefect", *SMALL)
-    (target / "scale0/image/c/1/2").unlink()
-    (target / "scale1/image/c/0/1").write_bytes(b"short")
+    (target / "0/c/1/2").unlink()
+    (target / "1/c/0/1").write_bytes(b"short")
     answer = run("verify", target)
     assert answer.status == 1
     missing, short, verdict = answer.out.splitlines()
-    assert missing == "scale0/image/c/1/2: missing"
-    assert short.startswith("scale1/image/c/0/1: 5 bytes, ")
+    assert missing == "0/c/1/2: missing"
+    assert short.startswith("1/c/0/1: 5 bytes, ")
     assert verdict == f"{target}: 2 findings: it differs from its plan and checksums"
 
 
@@ -121,10 +121,10 @@ def test_repair_restores_damaged_objects(run: Command, source: Path, target: Pat
     """One line for each repaired object; afterwards the pyramid verifies."""
     run("build", source, target, "--no-prefect", *SMALL)
     before = contents(target)
-    (target / "scale0/image/c/1/2").unlink()
+    (target / "0/c/1/2").unlink()
     answer = run("verify", target, "--repair")
     assert answer.status == 0
-    assert answer.out.splitlines()[0] == "scale0/image/c/1/2: missing: repaired"
+    assert answer.out.splitlines()[0] == "0/c/1/2: missing: repaired"
     assert "1 repaired, 0 not repaired; verified: " in answer.out.splitlines()[1]
     assert contents(target) == before
     assert run("verify", target, "--repair", "--json").document["repaired"] == []
@@ -133,12 +133,12 @@ def test_repair_restores_damaged_objects(run: Command, source: Path, target: Pat
 def test_repair_reports_what_it_cannot_repair(run: Command, source: Path, target: Path) -> None:
     """Without its source level 0 stays damaged: status 1, and why."""
     run("build", source, target, "--no-prefect", *SMALL)
-    (target / "scale0/image/c/1/2").unlink()
+    (target / "0/c/1/2").unlink()
     source.unlink()
     answer = run("verify", target, "--repair")
     assert answer.status == 1
     line, verdict = answer.out.splitlines()
-    assert line.startswith("scale0/image/c/1/2: missing: ")
+    assert line.startswith("0/c/1/2: missing: ")
     assert str(source) in line
     assert "0 repaired, 1 not repaired; 1 finding" in verdict
 
@@ -146,26 +146,26 @@ def test_repair_reports_what_it_cannot_repair(run: Command, source: Path, target
 def test_deep_verify_finds_a_flipped_bit(run: Command, source: Path, target: Path) -> None:
     """Damage that leaves the size alone is found where every object is read."""
     run("build", source, target, "--no-prefect", *SMALL)
-    damaged = target / "scale0/image/c/3/3"
+    damaged = target / "0/c/3/3"
     stored = bytearray(damaged.read_bytes())
     stored[len(stored) // 2] ^= 1
     damaged.write_bytes(stored)
     assert run("verify", target).status == 0
     answer = run("verify", target, "--deep", "--json")
     assert answer.status == 1
-    assert [finding["key"] for finding in answer.document["findings"]] == ["scale0/image/c/3/3"]
+    assert [finding["key"] for finding in answer.document["findings"]] == ["0/c/3/3"]
     assert answer.document["ok"] is False
 
 
 def test_damaged_build_fails(run: Command, source: Path, target: Path) -> None:
     """A finished build whose objects were damaged since fails."""
     run("build", source, target, "--no-prefect", *SMALL)
-    (target / "scale0/image/c/1/2").unlink()
+    (target / "0/c/1/2").unlink()
     answer = run("build", source, target, "--no-prefect", *SMALL)
     assert answer.status == 1
     assert "1 finding: it differs from its plan and checksums" in answer.out
     assert answer.err.splitlines()[-2:] == [
-        "First finding:  scale0/image/c/1/2: missing",
+        "First finding:  0/c/1/2: missing",
         f"All findings:   ngff-flows verify {target}",
     ]
 
@@ -213,7 +213,8 @@ def test_help_shows_every_option_of_a_build(
         option = describe_options()[each.name]
         assert f"--{each.name.replace('_', '-')} " in shown
         assert option.help in shown
-        default = option.default_text or each.default
+        switched_on = each.default is True
+        default = option.default_text or ("on" if switched_on else each.default)
         assert default in (None, False) or f"[default: {default}]" in shown
 
 

@@ -80,7 +80,7 @@ def test_one_of_several_images_is_chosen(run: Command, two_images: str, target: 
     answer = run("build", two_images, target, "--no-prefect", *SMALL, "--series", "B")
     assert answer.status == 0
     assert "left out: the other image of the source: 0 'A'" in answer.out
-    found = np.asarray(zarr.open_group(target, mode="r")["scale0/B"])
+    found = np.asarray(zarr.open_group(target, mode="r")["0"])
     np.testing.assert_array_equal(found, STACK[:, 0] + ord("B"))
 
 
@@ -124,3 +124,29 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     """In one line that names the option."""
     assert_refused(run("build", source, target, "--no-prefect", *SMALL, option, value), words)
+
+
+def test_shards_and_checksums_are_left_away(run: Command, source: Path, target: Path) -> None:
+    """By a word each; the levels may have the name in their paths."""
+    options = ("--shards", "none", "--checksums", "off", "--level-paths", "named")
+    answer = run("build", source, target, "--no-prefect", "--chunks", 32, *options)
+    assert answer.status == 0
+    document = json.loads((target / "0/zarr.json").read_bytes())
+    assert [codec["name"] for codec in document["codecs"]] == ["bytes", "blosc"]
+
+
+def test_other_words_are_refused_by_the_options_name(
+    run: Command, source: Path, target: Path
+) -> None:
+    answer = run("build", source, target, "--no-prefect", "--checksums", "maybe")
+    assert_refused(answer, "--checksums 'maybe' is neither on nor off")
+    answer = run("build", source, target, "--no-prefect", "--shards", "few")
+    assert_refused(answer, "--shards 'few' is not a number")
+    answer = run("build", source, target, "--no-prefect", "--level-paths", "deep")
+    assert_refused(answer, "level_paths: 'deep' is none of flat, named")
+
+
+def test_plan_names_readers_that_cannot_show_it(run: Command, source: Path, target: Path) -> None:
+    """Before anything is built."""
+    answer = run("plan", source, target, *SMALL, "--ome-zarr-version", "0.6")
+    assert "limited: OME-Zarr 0.6 is not read yet by" in answer.out

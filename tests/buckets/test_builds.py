@@ -85,7 +85,7 @@ def test_a_bucket_that_refuses_to_list(places, kind, source, undisturbed, monkey
         ngff_core.build_pyramid(source, target, **OPTIONS)
     ngff_core.build_pyramid(source, target, **OPTIONS, overwrite=True)
     assert_same(stored(target), undisturbed)
-    deleted = "scale0/image/c/0/2/1"
+    deleted = "0/c/0/2/1"
     open_store(target).delete(deleted)
     found = ngff_core.verify_pyramid(target)
     assert [(f.key, f.what) for f in found.findings] == [(deleted, "missing")]
@@ -206,7 +206,7 @@ def test_damage_is_found(place, source, undisturbed):
     """A missing object by looking it up, changed bytes of the same size by reading them."""
     target = f"{place}/image.ome.zarr"
     ngff_core.build_pyramid(source, target, **OPTIONS)
-    store, key = open_store(target), "scale0/image/c/0/1/0"
+    store, key = open_store(target), "0/c/0/1/0"
     good = undisturbed[key]
     store.write(key, good[:-1] + bytes([good[-1] ^ 1]))
     assert ngff_core.verify_pyramid(target).ok

@@ -26,7 +26,7 @@ from tests.buckets.images import OPTIONS, REGIONS, assert_same, stored
 from tests.servers.proxy import Fault, Proxy, proxy
 
 WRITES = "PUT|POST"
-CHUNK = "scale0/image/c/0/1/0"
+CHUNK = "0/c/0/1/0"
 
 
 @dataclass
@@ -147,7 +147,7 @@ def test_missing_permission_is_reported_at_once(place, source, status):
 
 def test_an_expired_token_is_tried_again(place, source, undisturbed):
     """Twice refused, the third attempt succeeds with another token."""
-    place.between.script(Fault("status", path="scale0/image/c/0/1/0", nth=[1, 2], status=401))
+    place.between.script(Fault("status", path="0/c/0/1/0", nth=[1, 2], status=401))
     report = place.build(source)
     assert report.levels[0].retries == {"401": 2}
     assert_same(place.stored(), undisturbed)
@@ -156,9 +156,9 @@ def test_an_expired_token_is_tried_again(place, source, undisturbed):
 def test_retries_are_reported_by_kind_and_level(place, source):
     """And none where there were none, as for a build that was complete already."""
     place.between.script(
-        Fault("status", method=WRITES, path="scale0/image/c/0/1/0", nth=[1, 2], status=503),
-        Fault("status", method=WRITES, path="scale0/image/c/0/1/1", nth=[1], status=429),
-        Fault("status", method=WRITES, path="scale1/image/c/", nth=[1], status=500),
+        Fault("status", method=WRITES, path="0/c/0/1/0", nth=[1, 2], status=503),
+        Fault("status", method=WRITES, path="0/c/0/1/1", nth=[1], status=429),
+        Fault("status", method=WRITES, path="1/c/", nth=[1], status=500),
         Fault("status", method=WRITES, path="plan.json", nth=[1], status=503),
     )
     advanced: list[Any] = []
@@ -179,9 +179,7 @@ def test_a_region_has_a_budget(place, source, undisturbed, monkeypatch):
     """Of retries, whichever request needs them. Then the error names the region."""
     monkeypatch.setattr(ngff_core.config, "region_retries", 3)
     place.between.script(Fault("status", method=WRITES, path=CHUNK, status=503))
-    message = (
-        rf"{CHUNK} could not be written: 503 .*; storing region \d of scale0/image at .*3 retries"
-    )
+    message = rf"{CHUNK} could not be written: 503 .*; storing region \d of 0 at .*3 retries"
     with pytest.raises(TransientError, match=message + r".*503: 3.*run the same command again"):
         place.build(source)
     assert place.between.injected == {"503": 4}
@@ -208,7 +206,7 @@ def test_listings_alone_may_be_refused(place, source, undisturbed):
 
 def test_after_an_outage_the_same_command_continues(place, source, undisturbed):
     """One that outlasts all retries: the error names the object, and finished work is kept."""
-    key = "scale1/image/c/0/1/0"
+    key = "1/c/0/1/0"
     place.between.script(Fault("status", method=WRITES, path=key, status=503))
     with pytest.raises(TransientError, match=rf"{key} could not be written: 503"):
         place.build(source)
@@ -238,7 +236,7 @@ def interrupt_before_level_1(place: Place, source: str, monkeypatch: Any) -> Non
         if isinstance(event, Advanced) and event.phase == "level-0" and event.done == REGIONS[0]:
             raise KeyboardInterrupt
 
-    place.between.script(Fault("status", method=WRITES, path="scale1/image/c/", status=503))
+    place.between.script(Fault("status", method=WRITES, path="1/c/", status=503))
     with pytest.raises((KeyboardInterrupt, TransientError)):
         place.build(source, progress=listen)
     place.between.script()
@@ -247,7 +245,7 @@ def interrupt_before_level_1(place: Place, source: str, monkeypatch: Any) -> Non
 def test_a_404_of_our_own_chunk_is_never_background(place, source, undisturbed, monkeypatch):
     """Answered once, the chunk is read again; answered always, it is damage."""
     interrupt_before_level_1(place, source, monkeypatch)
-    read = {"method": "GET|HEAD", "path": "scale0/image/c/"}
+    read = {"method": "GET|HEAD", "path": "0/c/"}
     place.between.script(Fault("status", status=404, **read))
     with pytest.raises(StoredDataError, match="level below cannot be read"):
         place.build(source)
@@ -260,7 +258,7 @@ def test_a_404_of_our_own_chunk_is_never_background(place, source, undisturbed, 
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_flipped_bit_on_the_way_there(place, source, undisturbed, nth):
     """The stored bytes are compared with those that were sent."""
-    place.between.script(Fault("flip upload", method=WRITES, path="scale0/image/c/", nth=[nth]))
+    place.between.script(Fault("flip upload", method=WRITES, path="0/c/", nth=[nth]))
     assert place.build(source).verified
     assert place.between.injected == {"flip upload": 1}
     assert_same(place.stored(), undisturbed)
@@ -322,7 +320,7 @@ def test_a_flipped_bit_in_a_part_of_a_shard(place, source):
     array = open_level(open_store(place.target, place.options), *plan_and_level(place))
     part = (slice(0, 16), slice(32, 48), slice(0, 16))
     undisturbed = array[part]
-    path = "scale0/image/c/0/1/0"
+    path = "0/c/0/1/0"
     place.between.script(Fault("flip download", method="GET", path=path))
     with pytest.raises(ValueError, match=r"[Cc]hecksum"):
         array[part]

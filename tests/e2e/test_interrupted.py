@@ -89,7 +89,7 @@ class Builds:
         after the first regions is slow too, since the ledger is written when a region is done
         and two seconds went by.
         """
-        shard = rf"{name}\.ome\.zarr/scale0/.*c/"
+        shard = rf"{name}\.ome\.zarr/0/.*c/"
         self.site.proxy.script(
             Fault("delay", "POST", shard, nth=range(6, 10), seconds=2.5),
             Fault("delay", "POST", shard, nth=range(10, 1000), seconds=seconds),
@@ -262,7 +262,7 @@ def test_task_is_retried_by_prefect(site: Site, builds: Builds) -> None:
     """Storage in trouble for longer than the core is patient: the level's task tries again, and
     writes what the ledger has not."""
     # 507, since gcsfs itself tries half a minute where a status below 505 is answered
-    shard = r"retried\.ome\.zarr/scale0/.*c/"
+    shard = r"retried\.ome\.zarr/0/.*c/"
     refused = Fault("status", "POST", shard, nth=range(6, 1000), status=507)
     site.proxy.script(refused)
     run = builds.start("retried")

@@ -386,6 +386,13 @@ def test_form_takes_sizes_as_dask_spells_them() -> None:
     assert form.shards == {"y": 128, "x": 128}
 
 
+@pytest.mark.parametrize("shards", ["none", 0])
+def test_form_takes_no_shards(shards: Any) -> None:
+    form = PyramidOptions.from_core(BuildOptions(shards=shards, checksums=False))
+    assert PyramidOptions.model_validate_json(form.model_dump_json()).to_core().shards == shards
+    assert not form.to_core().checksums
+
+
 lengths = st.integers(1, 4096)
 sizes = st.one_of(
     st.none(),

@@ -92,7 +92,7 @@ def test_audit_of_a_damaged_pyramid_fails_and_sends_an_event(
     folder: Path, sent_events: list[dict[str, Any]]
 ) -> None:
     """The run is red, its message and the event name the pyramid; nothing is written."""
-    flip(folder / "two.ome.zarr/scale0/image/c/0/1")
+    flip(folder / "two.ome.zarr/0/c/0/1")
     before = contents(folder)
     state = audit_pyramids([str(folder)], deep_every=1, return_state=True)
     assert contents(folder) == before
@@ -102,7 +102,7 @@ def test_audit_of_a_damaged_pyramid_fails_and_sends_an_event(
     [event] = sent_events
     assert event["event"] == "ngff.pyramid.damaged"
     assert event["ngff.target"] == f"{folder}/two.ome.zarr"
-    assert event["findings"] == ["scale0/image/c/0/1: its bytes have changed"]
+    assert event["findings"] == ["0/c/0/1: its bytes have changed"]
     rows = table(state, "audit")
     assert rows[0]["pyramid"] == f"{folder}/two.ome.zarr"
     assert rows[0]["verdict"] == "1 finding"
@@ -111,8 +111,8 @@ def test_audit_of_a_damaged_pyramid_fails_and_sends_an_event(
 def test_audit_repairs_where_asked(folder: Path, sent_events: list[dict[str, Any]]) -> None:
     """The pyramid is as it was, byte for byte; the event is sent all the same."""
     whole = files(folder / "two.ome.zarr")
-    flip(folder / "two.ome.zarr/scale0/image/c/0/1")
-    (folder / "two.ome.zarr/scale1/image/c/0/0").unlink()
+    flip(folder / "two.ome.zarr/0/c/0/1")
+    (folder / "two.ome.zarr/1/c/0/0").unlink()
     state = audit_pyramids([str(folder)], deep_every=1, repair=True, return_state=True)
     assert state.is_completed()
     assert files(folder / "two.ome.zarr") == whole

@@ -151,13 +151,11 @@ def test_a_stored_array_that_is_tiled_keeps_its_chunks(
 
 @pytest.mark.parametrize("name", ["", "a/b"])
 def test_a_name_that_is_no_part_of_a_path_is_refused(name: str, tmp_path: Path) -> None:
-    """Levels lie at ``scale{i}/{name}``: by both ways to build, before anything is written."""
+    """Levels of `to_multiscales` lie at ``scale{i}/{name}``, those of a build do not."""
     image = NgffImage(samples(40, 40), name=name)
     with pytest.raises(ValueError, match="name"):
         to_multiscales(image, [2])
-    with pytest.raises(ValueError, match="name"):
-        build_pyramid(image, tmp_path / "a", scale_factors=[2])
-    assert not list(tmp_path.iterdir())
+    assert build_pyramid(image, tmp_path / "a", scale_factors=[2]).verified
 
 
 class Unreadable:

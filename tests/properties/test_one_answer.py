@@ -211,7 +211,9 @@ def test_a_larger_image_crosses_many_chunks_and_shards(method: Methods, tmp_path
     )
     check_equal(computed(lazy), expected)
     options: dict[str, Any] = {"method": method, "scale_factors": case.factors, "chunks": 24}
-    build_pyramid(image, tmp_path / "built.zarr", shards=48, workers=4, **options)
+    build_pyramid(
+        image, tmp_path / "built.zarr", shards=48, workers=4, level_paths="named", **options
+    )
     to_ngff_zarr(tmp_path / "written.zarr", lazy, chunks_per_shard=2)
     for name in ("built.zarr", "written.zarr"):
         check_equal(stored(tmp_path / name, 4), expected)

@@ -217,14 +217,14 @@ def assert_whole_or_no_image(target: Path, whole: Undisturbed) -> None:
     assert kept == {key: whole.records[key] for key in kept}, "plan and ledgers, whole or absent"
     for level in range(3):
         recorded = [key for keys in receipts(target, str(level)).values() for key in keys]
-        absent = [key for key in recorded if f"scale{level}/image/{key}" not in named]
+        absent = [key for key in recorded if f"{level}/{key}" not in named]
         assert absent == [], "receipts of objects that are not there"
 
 
 def remains(target: Path, whole: Undisturbed) -> Counter[str]:
     """The pixel-holding objects whose region has no receipt: all that is left to write."""
     level_0_done = (beside(target) / "ledger/0/complete.jsonl").exists()
-    folders = {"cache": "beside:cache", **{str(i): f"target:scale{i}/image" for i in range(3)}}
+    folders = {"cache": "beside:cache", **{str(i): f"target:{i}" for i in range(3)}}
     done = {
         f"{folder}/{key}"
         for phase, folder in folders.items()

@@ -25,7 +25,7 @@ OPTIONS = {
     "workers": 2,
 }
 LEVEL_0, LEVEL_1 = 9, 4
-REGION_3 = "scale0/image/c/0/1/0"
+REGION_3 = "0/c/0/1/0"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_transient_errors_are_retried(source, whole, faults, tmp_path, passing):
     "key",
     [
         "plan.json",
-        "scale1/image/zarr.json",
+        "1/zarr.json",
         "zarr.json",
         "display/000000",
         "windows.json",
@@ -151,7 +151,7 @@ def test_a_final_error_stops_and_keeps_what_is_done(
 ):
     """What cannot pass is not tried again; what was done is kept, and the next run does
     the rest."""
-    key = "scale1/image/c/0/1/0"
+    key = "1/c/0/1/0"
     faults.script = {key: [error] * attempts}
     target = tmp_path / "image.ome.zarr"
     with pytest.raises(told, match=str(error)):

@@ -33,9 +33,9 @@ MOMENTS: dict[str, list[Moment]] = {
         ("write beside:ledger/cache/complete.jsonl", 0, "after"),
     ],
     "level 0": [
-        ("write target:scale0/image/zarr.json", 0, "torn"),
-        ("write target:scale0/image/c/", 0, "torn"),
-        ("write target:scale0/image/c/", 12, "unnamed"),
+        ("write target:0/zarr.json", 0, "torn"),
+        ("write target:0/c/", 0, "torn"),
+        ("write target:0/c/", 12, "unnamed"),
         ("create beside:ledger/0/segments/", 7, "torn"),
         ("create beside:ledger/0/segments/", 15, "after"),
     ],
@@ -45,11 +45,11 @@ MOMENTS: dict[str, list[Moment]] = {
         ("delete_tree beside:ledger/0/segments", 0, "half"),
     ],
     "later levels": [
-        ("write target:scale1/image/c/", 0, "torn"),
+        ("write target:1/c/", 0, "torn"),
         ("create beside:ledger/1/segments/", 4, "before"),
         ("write beside:display/", 0, "torn"),
         ("write beside:display/", -1, "after"),
-        ("write target:scale2/image/c/", -1, "after"),
+        ("write target:2/c/", -1, "after"),
         ("write beside:ledger/2/complete.jsonl", 0, "unnamed"),
     ],
     "publishing": [
@@ -97,9 +97,9 @@ def test_resumes_after_a_kill(builders, source, undisturbed: BuildUndisturbed, t
 @pytest.mark.parametrize(
     "moment",
     [
-        ("write target:scale0/image/c/", 12, "after"),
+        ("write target:0/c/", 12, "after"),
         ("write beside:ledger/0/complete.jsonl", 0, "torn"),
-        ("write target:scale1/image/c/", -1, "torn"),
+        ("write target:1/c/", -1, "torn"),
     ],
 )
 def test_resumes_where_receipts_are_written_seconds_apart(
@@ -116,7 +116,7 @@ def test_resumes_where_receipts_are_written_seconds_apart(
 @pytest.mark.parametrize(
     "moment",
     [
-        ("write target:scale0/image/", 30, "torn"),
+        ("write target:0/", 30, "torn"),
         ("write target:.zattrs", 0, "before"),
         ("write target:.zattrs", 0, "torn"),
     ],
@@ -152,5 +152,5 @@ def test_the_default_method_resumes(builders, source, undisturbed, tmp_path):
     """The Gaussian, whose windows reach into neighbours, ends the same after a kill."""
     whole = undisturbed(options={"method": "itkwasm_gaussian"})
     target = tmp_path / "image.ome.zarr"
-    _kill_at(builders, source, target, whole, ("write target:scale1/image/c/", 4, "torn"))
+    _kill_at(builders, source, target, whole, ("write target:1/c/", 4, "torn"))
     assert_resumes(builders, source, target, whole)

@@ -107,7 +107,7 @@ def test_each_target_has_keys_of_its_own() -> None:
 def test_report_shows_damage_and_what_to_do(report: BuildReport) -> None:
     """For a damaged pyramid the report says so in bold, with the command to run."""
     assert report.verification is not None
-    damaged = replace(report.verification, findings=(Finding("scale0/image/0/0/0", "missing"),))
+    damaged = replace(report.verification, findings=(Finding("0/0/0/0", "missing"),))
     found = facts(report_markdown(replace(report, verification=damaged)))
     assert found["Verdict"].startswith("**1 finding**: ")
     assert f"`ngff-flows verify --repair {report.target}`" in found["Verdict"]

@@ -110,15 +110,15 @@ def test_a_level_survives_transient_errors_and_keeps_its_regions(
     in the first try, 8 in the second, and one in the third.
     """
     target = tmp_path / "out.ome.zarr"
-    broken = "scale1/image/c/1/0"
+    broken = "1/c/1/0"
     writes = scripted(monkeypatch, target, broken, failures=16)
     monkeypatch.setattr(pyramid.write_level, "retry_delay_seconds", [0, 0, 0])
     state = write_levels(source, str(target), return_state=True)
     assert [report.regions for report in state.result()] == [16, 4]
     assert [report.fresh for report in state.result()] == [16, 4]
     assert writes.pop(broken) == 17
-    level_0 = {f"scale0/image/c/{y}/{x}" for y in range(4) for x in range(4)}
-    level_1 = {f"scale1/image/c/{y}/{x}" for y in range(2) for x in range(2)}
+    level_0 = {f"0/c/{y}/{x}" for y in range(4) for x in range(4)}
+    level_1 = {f"1/c/{y}/{x}" for y in range(2) for x in range(2)}
     assert writes == Counter(dict.fromkeys(level_0 | level_1 - {broken}, 1))
     # Levels are written side by side, so the one that waits for level 0 fails with it.
     counts = run_counts(state)

@@ -32,6 +32,8 @@ VALUES: dict[str, Any] = {
     "shards": 10,
     "compressor": "none",
     "ome_zarr_version": "0.4",
+    "level_paths": "named",
+    "checksums": False,
     "workers": 3,
     "memory_limit": "2GiB",
     "cache": "always",

@@ -66,7 +66,7 @@ def beside(target: Path) -> Path:
 
 
 def coarsest(target: Path) -> Any:
-    return np.asarray(zarr.open_array(target, path="scale1/image", mode="r")[:])
+    return np.asarray(zarr.open_array(target, path="1", mode="r")[:])
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_nothing_is_read_to_measure(
         build.clean()
     assert (source.times - before).max() == 1
     assert measured_from_storage == []
-    assert not [path for path in opened if "scale1/image/c" in path]
+    assert not [path for path in opened if "1/c" in path]
 
 
 def test_a_build_of_an_older_version_is_measured_as_it_is_published(

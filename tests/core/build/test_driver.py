@@ -97,7 +97,7 @@ class Run:
     @property
     def written(self) -> list[str]:
         """The objects of samples that were put, in their order."""
-        return [r.removeprefix("write ") for r in self.place.target.requests("write *image/c/*")]
+        return [r.removeprefix("write ") for r in self.place.target.requests("write */c/*")]
 
     @property
     def finished(self) -> list[str]:
@@ -191,9 +191,7 @@ def test_a_complete_build_is_reported_and_not_touched(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize(
-    ("request_", "after"), [("write scale0/image/c/2/3", 15), ("write scale1/image/c/1/1", 0)]
-)
+@pytest.mark.parametrize(("request_", "after"), [("write 0/c/2/3", 15), ("write 1/c/1/1", 0)])
 def test_what_a_failed_run_wrote_is_not_written_again(
     place: Place, run_on: Callable[..., Run], stream: bool, request_: str, after: int
 ) -> None:
@@ -228,7 +226,7 @@ def test_a_failure_is_raised_by_each_level_before_it_is_tried_again(
     place: Place, run_on: Callable[..., Run]
 ) -> None:
     run = run_on(place)
-    place.target.fail("write scale0/image/c/0/0", PermissionError("full"))
+    place.target.fail("write 0/c/0/0", PermissionError("full"))
     for level in range(3):
         with pytest.raises(PermissionError):
             run.driver.wait_for(level)
@@ -243,8 +241,8 @@ def test_requests_that_are_tried_again_count_for_their_level(
     """Those of arrays' documents belong to no level."""
     run = run_on(place)
     slow = TimeoutError("slow")
-    place.target.fail("write scale1/image/c/0/0", slow, times=3)
-    place.target.fail("write scale2/image/c/0/1", slow)
+    place.target.fail("write 1/c/0/0", slow, times=3)
+    place.target.fail("write 2/c/0/1", slow)
     place.target.fail("write *zarr.json", slow, times=2)
     run.write_all()
     assert run.driver.progress.retries == {0: {}, 1: {"TimeoutError": 3}, 2: {"TimeoutError": 1}}
@@ -279,7 +277,7 @@ def test_levels_that_an_earlier_run_finished_are_not_finished_again(
     source, of which nothing is read, is not checked."""
     first = run_on(place, source=stored_source)
     first.source_path = stored_source
-    place.target.fail("write scale2/image/c/1/1", PermissionError("full"))
+    place.target.fail("write 2/c/1/1", PermissionError("full"))
     with pytest.raises(PermissionError):
         first.write_all()
     first.close()
@@ -377,7 +375,7 @@ def test_none_are_kept_for_levels_that_are_complete(
     first.write_all()
     first.close()
     place.beside.delete("ledger/0/complete.jsonl")
-    (place.uri / "scale0/image/zarr.json").unlink()
+    (place.uri / "0/zarr.json").unlink()
     second = run_on(place, stream=False)
     assert second.session.recorded == (0, 9, 4)
     second.write_all()
@@ -430,7 +428,7 @@ def test_stopping_starts_nothing_more_and_keeps_what_is_done(
     stopping: list[threading.Thread] = []
 
     def stop(request: str) -> None:
-        if request == "write scale0/image/c/1/0" and not stopping:
+        if request == "write 0/c/1/0" and not stopping:
             stopping.append(threading.Thread(target=run.driver.stop))
             stopping[0].start()
             while not run.driver._levels._driving._stopping.is_set():  # type: ignore[union-attr]

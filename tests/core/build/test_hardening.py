@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from ngff_core.errors import (
     SourceFormatError,
     StoredDataError,
 )
+from ngff_core.plan.layout import LevelPaths
 from ngff_core.plan.pyramid_plan import PyramidPlan
 from ngff_core.progress import Advanced, Event
 from ngff_core.pyramid.publish import group_documents
@@ -40,7 +43,7 @@ def noise(seed: int = 0, shape: tuple[int, ...] = (64, 96, 96)) -> np.ndarray:
 
 
 def pixels(target: Path, level: int = 0) -> np.ndarray:
-    return np.asarray(zarr.open_array(target, path=f"scale{level}/image", mode="r")[:])
+    return np.asarray(zarr.open_array(target, path=f"{level}", mode="r")[:])
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def test_a_source_that_changes_while_it_is_read_is_not_published(
 
 
 def lose(target: Path, how: str) -> None:
-    victim = target / "scale0/image/c/1/1/1"
+    victim = target / "0/c/1/1/1"
     victim.unlink() if how == "missing" else victim.write_bytes(b"")
 
 
@@ -170,7 +173,7 @@ def test_nothing_is_published_with_an_object_missing(tmp_path: Path) -> None:
     with Build.open(noise(), target, BuildOptions(**QUICK)) as build:
         for level in build.plan.levels:
             build.write_level(level.index)
-        shutil.rmtree(target / "scale2/image/c")
+        shutil.rmtree(target / "2/c")
         with pytest.raises(StoredDataError, match="nothing is published"):
             build.publish()
     assert not (target / "zarr.json").exists()
@@ -217,12 +220,21 @@ def test_metadata_spelled_otherwise_is_no_damage(tmp_path: Path) -> None:
     assert verify_pyramid(target).ok
 
 
-@pytest.mark.parametrize("name", ["zarr.json", ".zattrs", "a" * 300, "a\0b", "a\nb"])
-def test_a_name_that_cannot_stand_in_a_store_is_refused(tmp_path: Path, name: str) -> None:
-    """Before anything is written."""
-    with pytest.raises(InvalidOptionError, match="name"):
-        build_pyramid(NgffImage(noise(), dims="zyx", name=name), tmp_path / "a.ome.zarr", **QUICK)
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    "name", ["zarr.json", ".zattrs", "a" * 300, "a\0b", "a\nb", "a/b", "..", "Field #1"]
+)
+@pytest.mark.parametrize("paths", ["flat", "named"])
+def test_any_name_is_written_and_none_becomes_a_path(
+    tmp_path: Path, name: str, paths: LevelPaths
+) -> None:
+    """Also where the paths are made of names."""
+    image = NgffImage(noise(), dims="zyx", name=name)
+    report = build_pyramid(image, tmp_path / "a.ome.zarr", level_paths=paths, **QUICK)
+    assert report.verified
+    document = json.loads((tmp_path / "a.ome.zarr/zarr.json").read_bytes())
+    assert document["attributes"]["ome"]["multiscales"][0]["name"] == name
+    for level in report.levels:
+        assert re.fullmatch(r"[0-9]|scale[0-9]/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", level.path)
 
 
 @pytest.mark.parametrize(("chunks", "shards"), [(2048, 1000), (256, 700), (16, 64)])

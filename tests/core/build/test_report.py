@@ -121,7 +121,7 @@ def test_a_report_reads_its_plan() -> None:
     assert (found.compressor, found.plan_digest) == (PLAN.compressor, PLAN.digest)
     assert (found.source_chunks, found.absent_chunks) == (None, None)
     coarse = found.levels[1]
-    assert (coarse.index, coarse.path, coarse.regions) == (1, "scale1/image", 1)
+    assert (coarse.index, coarse.path, coarse.regions) == (1, "1", 1)
     assert (coarse.shape, coarse.chunks, coarse.shards) == ((32, 32), (16, 16), (32, 32))
     assert (coarse.factor, coarse.scale, coarse.seconds) == ((2, 2), (2.0, 2.0), 0.5)
 

@@ -70,7 +70,7 @@ def begun(place: Place, *regions: int, published: bool = False) -> None:
     create_arrays(place.target, PLAN)
     ledger = place.wanted(PLAN).ledgers[0].load()
     for region in regions:
-        place.target.write(f"scale0/image/c/{region // 2}/{region % 2}", b"x")
+        place.target.write(f"0/c/{region // 2}/{region % 2}", b"x")
         ledger.record(Receipt(region, 0, (stored(region),)))
     ledger.flush()
     if published:
@@ -126,7 +126,7 @@ def test_a_finished_build_is_read_without_a_lease(place: Place) -> None:
 def test_overwriting_a_finished_build_of_the_same_plan_keeps_what_is_right(place: Place) -> None:
     """It is checked and repaired, under a lease, rather than built from nothing."""
     place.built()
-    (place.uri / "scale0/image/c/1/1").unlink()
+    (place.uri / "0/c/1/1").unlink()
     run = Run(place, place.plan)
     session = run.take(overwrite=True)
     assert (session.begun_here, session.finished, session.recorded) == (False, False, (3, 1))
@@ -221,18 +221,18 @@ def test_a_plan_that_comes_with_the_very_lease_is_read(place: Place, run: Run) -
 
 def test_a_level_that_was_removed_is_built_again(place: Place, run: Run) -> None:
     begun(place, 0, 1)
-    (place.uri / "scale0/image/zarr.json").unlink()
+    (place.uri / "0/zarr.json").unlink()
     session = run.take()
     assert session.recorded == (0, 0)
     assert len(run.texts) == 1
-    assert run.texts[0].startswith("scale0/image: ")
+    assert run.texts[0].startswith("0: ")
     assert session.stored.ledgers[0].remaining == [0, 1, 2, 3]
 
 
 def test_regions_that_lost_objects_are_built_again(place: Place, run: Run) -> None:
     begun(place, 0, 1, 2)
-    (place.uri / "scale0/image/c/0/1").unlink()
-    (place.uri / "scale0/image/c/1/0").write_bytes(b"longer")
+    (place.uri / "0/c/0/1").unlink()
+    (place.uri / "0/c/1/0").write_bytes(b"longer")
     session = run.take()
     assert session.recorded == (1, 0)
     assert len(run.texts) == 1
@@ -345,7 +345,7 @@ def test_what_earlier_runs_built_stays_when_the_source_breaks(
     session = run.take()
     fail(session, error)
     session.release()
-    assert "scale0/image/c/0/0" in files(place.target.root)
+    assert "0/c/0/0" in files(place.target.root)
     assert place.plan == PLAN
 
 
@@ -355,7 +355,7 @@ def test_after_any_other_error_what_is_done_stays(place: Place, run: Run, error:
     create_arrays(place.target, PLAN)
     fail(session, error)
     session.release()
-    assert "scale0/image/zarr.json" in files(place.target.root)
+    assert "0/zarr.json" in files(place.target.root)
     assert place.plan == PLAN
 
 
@@ -380,8 +380,8 @@ def test_segments_of_finished_levels_are_removed(tmp_path: Path, listed: bool) -
     place.beside.write("plan.json", PLAN.to_json())
     create_arrays(place.target, PLAN)
     for region in range(4):
-        place.target.write(f"scale0/image/c/{region // 2}/{region % 2}", b"x")
-    place.target.write("scale1/image/c/0/0", b"x")
+        place.target.write(f"0/c/{region // 2}/{region % 2}", b"x")
+    place.target.write("1/c/0/0", b"x")
     complete(place)
     place.beside.write("ledger/1/segments.json", b'{"segments": ["000000.jsonl"]}')
     run = Run(place)

@@ -415,8 +415,8 @@ def test_receipts_of_objects_that_are_gone_are_dropped(
 ) -> None:
     """Or that have another size; those of all other regions stay, on disk too."""
     build = place.built().stored()
-    harm(place, "scale0/image/c/1/0")
-    harm(place, "scale1/image/c/0/0")
+    harm(place, "0/c/1/0")
+    harm(place, "1/c/0/0")
     assert drop_missing(build) == 2
     assert [ledger.remaining for ledger in build.ledgers] == [[2], [0]]
     assert [ledger.remaining for ledger in place.stored().ledgers] == [[2], [0]]

@@ -213,7 +213,7 @@ def test_a_region_that_is_given_up_is_named(order: Order, monkeypatch: pytest.Mo
 
     check_worker(order.order, needs_source=True)
     monkeypatch.setattr("ngff_core.storage.local.LocalFiles.write", slow)
-    with pytest.raises(TransientError, match=r"building region 7 of scale0/image at .*a\.ome\.z"):
+    with pytest.raises(TransientError, match=r"building region 7 of 0 at .*a\.ome\.z"):
         build_region(order.order, 0, 7)
 
 

@@ -150,7 +150,7 @@ def test_a_forgotten_cache_goes_and_the_pyramid_stays(published: Path, folder: s
 def test_what_is_young_is_kept(half: Path) -> None:
     """By its newest object: somebody may continue the build tomorrow."""
     age(half, 30)
-    (half / "scale0/image/c/0/0").touch()
+    (half / "0/c/0/0").touch()
     found = clean_build(half, older_than_days=14, dry_run=False)
     assert found.kept == "younger than 14 days"
     assert half.exists()

@@ -61,7 +61,7 @@ def source(built: Path, tmp_path: Path) -> Path:
 
 def objects(target: Path, level: int) -> list[Path]:
     """The objects of a level, in order."""
-    folder = target / f"scale{level}/image"
+    folder = target / f"{level}"
     return [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name.isdigit()]
 
 
@@ -105,7 +105,7 @@ def region_keys(target: Path, finding: Finding) -> set[str]:
     document = target.parent / f"{target.name}.build/ledger/{finding.level}/complete.jsonl"
     rows = [json.loads(line) for line in document.read_text().splitlines()[1:]]
     [row] = [row for row in rows if row["region"] == finding.region]
-    return {f"scale{finding.level}/image/{key}" for key, *_ in row["objects"]}
+    return {f"{finding.level}/{key}" for key, *_ in row["objects"]}
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -226,7 +226,7 @@ def test_documents_are_restored_and_what_was_there_is_kept(
     name = ".zattrs" if (target / ".zattrs").exists() else "zarr.json"
     edited = json.dumps({**json.loads((target / name).read_bytes()), "note": "mine"})
     (target / name).write_text(edited)
-    array = "scale1/image/.zarray" if name == ".zattrs" else "scale1/image/zarr.json"
+    array = "1/.zarray" if name == ".zattrs" else "1/zarr.json"
     (target / array).unlink()
     flip(objects(target, 1)[0])
     assert repair_pyramid(target).ok

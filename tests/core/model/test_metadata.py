@@ -94,7 +94,7 @@ def check_document(plan: PyramidPlan, model: Any) -> None:
         for d, u in zip(plan.image.dims, plan.image.units, strict=True)
     ]
     for level, dataset in zip(plan.levels, multiscale["datasets"], strict=True):
-        assert dataset["path"] == f"scale{level.index}/cells"
+        assert dataset["path"] == str(level.index)
         scale, translation = dataset["coordinateTransformations"]
         factor = np.array(level.factor)
         assert (scale["type"], translation["type"]) == ("scale", "translation")

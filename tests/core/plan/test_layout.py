@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from ngff_core.plan.layout import (
     default_chunks,
     default_shards,
     level_chunks,
+    level_path,
     level_shards,
     resolve_sizes,
+    wants_no_shards,
 )
 
 MIB = 2**20
@@ -195,3 +198,28 @@ def test_a_shard_may_be_longer_than_the_image():
     """A shard of 256 fits an image of 40 planes, which is one chunk along z."""
     assert check_shards((256, 256), (40, 128), "zx", (40, 1000)) == (256, 256)
     assert level_shards((256, 256), (40, 128), (40, 128), (40, 1000)) == (40, 256)
+
+
+@pytest.mark.parametrize("value", ["none", "None", " NONE ", 0, np.int64(0)])
+def test_no_shards_are_asked_for_by_a_word_or_zero(value: Any) -> None:
+    assert wants_no_shards(value)
+
+
+@pytest.mark.parametrize("value", [None, False, 1, 256, "256", "", [0, 0], {"x": 0}, 0.0])
+def test_nothing_else_asks_for_no_shards(value: Any) -> None:
+    assert not wants_no_shards(value)
+
+
+@given(st.text(), st.integers(0, 40))
+def test_a_path_is_safe_whatever_the_image_is_called(name: str, index: int) -> None:
+    """In a URL, in a file system, and beside zarr's own documents."""
+    assert level_path(index, name, "flat") == str(index)
+    folder, _, file = level_path(index, name, "named").partition("/")
+    assert folder == f"scale{index}"
+    assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}", file)
+    assert file != "zarr.json"
+
+
+@pytest.mark.parametrize("name", ["cells", "a-b_c.9", "A" * 200])
+def test_a_path_has_a_safe_name_as_it_is(name: str) -> None:
+    assert level_path(3, name, "named") == f"scale3/{name}"

@@ -1,8 +1,8 @@
 """The stored plan never changes: its document byte for byte, and its digest.
 
 A build that was begun by an older version is continued only if the same options give the same
-digest, and `verify` and `repair` read the document. The literal values below were written once; a
-change to them needs a new `PLAN_FORMAT` or `ALGORITHM`.
+digest, or one that `earlier_plans` lists, and `verify` and `repair` read the document. The literal
+values below were written once; a change to them needs another earlier plan, or a new `PLAN_FORMAT`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from ngff_core.plan.earlier import earlier_plans
 from ngff_core.plan.make import make_plan
 from ngff_core.plan.pyramid_plan import ImageInfo, PyramidPlan, SourcePin
+from ngff_core.plan.scale_factors import factors_from_min_length
 
 IMAGES = {
     "plane": ImageInfo(("y", "x"), (5000, 7001), "<u2", (1.0, 1.0), (0.0, 0.0), (None, None)),
@@ -49,14 +51,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def plan_of(image: str, options: str) -> PyramidPlan:
+def plan_of(image: str, options: str, **more: Any) -> PyramidPlan:
     """A plan with a fixed method version, so that no installed package changes the document."""
     source = SourcePin(f"/data/{image}.tif", (("size", "12"), ("modified", "1.5")))
-    return replace(make_plan(source, IMAGES[image], **OPTIONS[options]), method_version="1.2.3")
+    plan = make_plan(source, IMAGES[image], **OPTIONS[options], **more)
+    return replace(plan, method_version="1.2.3")
 
 
-GOLDEN = {
-    # (image, options): (digest, SHA-256 of the document)
+NAMED_AND_HALVED_ONE_BY_ONE = {
+    # (image, options): (digest, SHA-256 of the document), as earlier versions made them
     ("plane", "defaults"): (
         "b199a2d4881fb7aa6c8914cbe80a6d69fe6b38f63f62a0971e338d26c7d8b7a3",
         "8a6d61fd7291467856de9913dd36d9619456a323852f32b09066e329799a6f2c",
@@ -132,8 +135,86 @@ GOLDEN = {
 }
 
 
+GOLDEN = {
+    # The same of this version.
+    ("plane", "defaults"): (
+        "3dbee49f692d0615be976ae740191af2949556ab67aa2c2b72c25abf201d5cce",
+        "b49f3b2ee39cd6ab71ffa55835eeb6831f3a5197727170f4ce83c0c28bf6d27b",
+    ),
+    ("plane", "0.4"): (
+        "ae51d407648bc74480bfbfa30eae2e108eb309c2a83ec63b2c6cec88c0565687",
+        "77d34e7317a17f893dfdbca539cd6c1ecd87c37941be0fb8c899470247cc2f51",
+    ),
+    ("plane", "0.6"): (
+        "ada9bef64be33a92864e731c51767103f005f6a4fd82b5304bff09d0807f45e6",
+        "534ae5516cb2c22ac581c7d015f5e601b6bd9cf5a3f666bd6334d948a9948d69",
+    ),
+    ("plane", "nearest"): (
+        "6ffe5393555153ad23eab566dec71148ca7c4d1fdfa9e2e1180291a34d84401e",
+        "7ecf76052a3dad0e1901d96e5021f11b0b2ccbb6fbd84506227b783d1308bed4",
+    ),
+    ("plane", "mode"): (
+        "cc6666d88373cd47d9539ffbdc02f971366a40889b2820544b68a9bc019d1e95",
+        "f10e1182a17b819fccfdbd924fe4b6e60eda49cdbfb1c2477a8c2cd5f89a345b",
+    ),
+    ("plane", "shards"): (
+        "56a46251534ab99b1badc31116308710cf864fb7ad6103cb2724a9060e235d65",
+        "9dd7247171423bf12eee1e6a7b6089ec502321ddd98216d7980a28ca98d5a1da",
+    ),
+    ("brain", "defaults"): (
+        "002b4650a26fdd370728ad48e8c677c4c0966f95b2a86f6ec819b3b9da77a330",
+        "f8ed05db8cd98d2cc8f4ab6acabdf1bdedcb7375b2ddf54ba04c6ab4e3aa7f73",
+    ),
+    ("brain", "0.4"): (
+        "44fd608e6759ed0f59f2cb8fb0cc5f89d80a5954c77410c5fad77b0e477e9676",
+        "ee2f312878fc9b076cf24245caecd3271ec50ad7d8b1775d5989b97f0f18bf18",
+    ),
+    ("brain", "0.6"): (
+        "76d9211045b1d704b2fbf26b93a6ab2cd12aa35eb9ea645b9756482f8024d988",
+        "ab9962bc9c910a62e441f023e1cd3943e6527a3a75bece2c3085b9533e3f06c6",
+    ),
+    ("brain", "nearest"): (
+        "febfd80d2b6e958af079462de25732f9331aafbad60353e62e10db4308a83e60",
+        "f4f6b98516acfe6699f0f0c170d69c9bc67c2b0493d4d92f28af0a8a932b7a3b",
+    ),
+    ("brain", "mode"): (
+        "4e20d48f0c3b5aa5a86c004586d10bb9433d20db0510814d21374ce7e601ae3e",
+        "86aa9cc41d74ff99719ab4d2cf07133119527f98e7768eb7be4df5d0b7d8ec63",
+    ),
+    ("brain", "shards"): (
+        "62e9e03c0e3e63c6aadb819b84d5f51a56b805d39cd03cc80725d412f43f8a41",
+        "add77e5fd380ef6d1775d45ab1063c393c09cf7e5d735b1e5520908daab93da6",
+    ),
+    ("cells", "defaults"): (
+        "ae0a264e7ea4ffbdce6de9b48bb39b29610c113eb32c5d2c77ce2c24e3aeeee5",
+        "527a51746822140725ef1946112f618b98e87a87d01cf7895c2d6f47f7458213",
+    ),
+    ("cells", "0.4"): (
+        "5359258180e64a9169f2d3b951b5c2ffd5ad093f9eddd08f7370e05cfc00ce8b",
+        "77b0c79c78a2cd05e862fe943f4dcd22177fd5af3ba1a93605d9d6ff0f72e6ca",
+    ),
+    ("cells", "0.6"): (
+        "40bcdfeef024229755775abebaf87398ba57542d8bb97f94ee69b152f49619fe",
+        "f86b2ec253cd468ca426ffe1c8616853120670d5f5269719965461eeb6875d66",
+    ),
+    ("cells", "nearest"): (
+        "a66c8922fd82b6ffc5f6aeedd9c0cdfc98aed43318cbc4e1f034c8d958c56e6f",
+        "8dd161e76f53b5552363049a367457f29e91d9f2a6029a559a77bf01472c83a5",
+    ),
+    ("cells", "mode"): (
+        "e6467c30bc2bdbd674ecfdcfb117ffdf27d68d335446173c713f87d6b0087a2c",
+        "9b67e63aea08cfb96bdeafd2df41b136551243adffad3799143c731af87e5315",
+    ),
+    ("cells", "shards"): (
+        "482d2c25c928494d57cf652757de023d3b74f53cc7e5ec373c5a1b4e7704c192",
+        "705e1708f43ec0ead8f85a586cb54d98ed9ba572696f8fddb097d42919315f77",
+    ),
+}
+
+
 def test_every_case_has_a_golden_value() -> None:
-    assert set(GOLDEN) == {(image, options) for image in IMAGES for options in OPTIONS}
+    cases = {(image, options) for image in IMAGES for options in OPTIONS}
+    assert set(GOLDEN) == set(NAMED_AND_HALVED_ONE_BY_ONE) == cases
 
 
 @pytest.mark.parametrize(("image", "options"), GOLDEN)
@@ -143,6 +224,32 @@ def test_digest_and_document_stay_as_they_were(image: str, options: str) -> None
     document = plan.to_json()
     assert (plan.digest, hashlib.sha256(document).hexdigest()) == GOLDEN[image, options]
     assert PyramidPlan.from_json(document) == plan
+
+
+@pytest.mark.parametrize(("image", "options"), NAMED_AND_HALVED_ONE_BY_ONE)
+def test_what_earlier_versions_planned_is_among_the_earlier_plans(image: str, options: str) -> None:
+    """To the byte, and without the plan of this version."""
+    plan = plan_of(image, options)
+    one_by_one = plan_of(image, options, halving=factors_from_min_length)
+    found = earlier_plans(plan, (plan, one_by_one), IMAGES[image].name)
+    documents = [(each.digest, hashlib.sha256(each.to_json()).hexdigest()) for each in found]
+    assert NAMED_AND_HALVED_ONE_BY_ONE[image, options] in documents
+    assert len(found) <= 2
+    assert plan not in found
+
+
+def test_names_in_paths_are_a_wish() -> None:
+    """Then the plan is the one of earlier versions, where the name is safe in a URL."""
+    named = plan_of("brain", "nearest", level_paths="named")
+    assert named.digest == NAMED_AND_HALVED_ONE_BY_ONE["brain", "nearest"][0]
+
+
+def test_only_a_plan_without_checksums_says_so() -> None:
+    plan = plan_of("plane", "defaults", checksums=False)
+    assert b'"checksums": false' in plan.to_json()
+    assert b"checksums" not in plan_of("plane", "defaults").to_json()
+    assert PyramidPlan.from_json(plan.to_json()) == plan
+    assert plan_of("plane", "0.4", checksums=False) == plan_of("plane", "0.4")
 
 
 DOCUMENT = b"""{

@@ -14,6 +14,7 @@ from ngff_core.errors import InvalidOptionError
 from ngff_core.plan.scale_factors import (
     check_factors,
     factors_from_min_length,
+    factors_with_equal_yx,
     parent_of,
     resolve_factors,
 )
@@ -74,6 +75,64 @@ def test_levels_double_while_the_image_is_large_beside_its_chunks(
         goes_on = large and expected != before and new / min_length >= 2
         assert (factor == expected) if goes_on else (factor is None)
         before = expected
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape", "chunks", "expected"),
+    [
+        ("yx", (500, 640), (128, 128), [(2, 2), (4, 4)]),
+        ("yx", (700, 1700), (256, 256), [(2, 2), (4, 4)]),
+        ("yx", (2048, 1536), (256, 256), [(2, 2), (4, 4), (8, 8)]),
+        ("yx", (1024, 1024), (256, 256), [(2, 2), (4, 4)]),
+        ("yx", (511, 511), (256, 256), []),
+        # The shorter axis goes below its chunk, and stays where one sample is left.
+        ("yx", (300, 3000), (256, 256), [(2, 2), (4, 4), (8, 8)]),
+        ("yx", (3, 5000), (3, 256), [(2, 2), (2, 4), (2, 8), (2, 16)]),
+        # z rests while it is at most half as long as the longest, then goes along, or alone.
+        ("zyx", (64, 1024, 900), (64, 128, 128), [(1, 2, 2), (1, 4, 4), (1, 8, 8)]),
+        ("zyx", (256, 1024, 700), (128, 128, 128), [(1, 2, 2), (1, 4, 4), (2, 8, 8)]),
+        ("zyx", (900, 300, 200), (64, 256, 256), [(2, 1, 1), (4, 1, 1), (8, 1, 1)]),
+        ("zx", (300, 1200), (128, 128), [(1, 2), (1, 4), (2, 8)]),
+    ],
+)
+def test_y_and_x_are_halved_together(
+    dims: str, shape: tuple[int, ...], chunks: tuple[int, ...], expected: Any
+) -> None:
+    sizes, cut = dict(zip(dims, shape, strict=True)), dict(zip(dims, chunks, strict=True))
+    assert factors_with_equal_yx(sizes, cut, 128) == by_dim(dims, *expected)
+
+
+@given(st.lists(axis, min_size=2, max_size=3), st.integers(1, 10**5))
+def test_y_and_x_have_equal_factors_unless_one_is_down_to_a_sample(
+    axes: list[tuple[int, int]], min_length: int
+) -> None:
+    """Each level halves something, nothing falls to zero, and the last level is a small one."""
+    dims = "zyx"[-len(axes) :]
+    sizes = {d: n for d, (n, _) in zip(dims, axes, strict=True)}
+    chunks = {d: min(c, n) for d, (n, c) in zip(dims, axes, strict=True)}
+    before = dict.fromkeys(dims, 1)
+    for factor in factors_with_equal_yx(sizes, chunks, min_length):
+        now = {d: sizes[d] // f for d, f in factor.items()}
+        assert factor["y"] == factor["x"] or 1 in (now["y"], now["x"])
+        assert {factor[d] // before[d] for d in dims} <= {1, 2}
+        assert factor != before
+        assert min(now.values()) >= 1
+        assert math.prod(now.values()) >= 2 * min_length
+        if "z" in dims:
+            assert factor["z"] == before["z"] or now["z"] >= chunks["z"]
+        before = factor
+    last = {d: sizes[d] // f for d, f in before.items()}
+    longest = max(last.values())
+    if math.prod(last.values()) >= 2**4 * min_length and longest == max(last["y"], last["x"]):
+        assert all(last[d] // 2 < chunks[d] for d in "yx")
+
+
+@given(st.integers(1, 3000), st.integers(1, 600), st.integers(1, 10**5))
+def test_a_square_has_the_levels_it_always_had(n: int, chunk: int, min_length: int) -> None:
+    sizes, chunks = {"y": n, "x": n}, {"y": chunk, "x": chunk}
+    assert factors_with_equal_yx(sizes, chunks, min_length) == factors_from_min_length(
+        sizes, chunks, min_length
+    )
 
 
 @st.composite

@@ -39,19 +39,19 @@ def samples_of(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 def written_by_zarr(plan: PyramidPlan, samples: np.ndarray) -> dict[str, bytes]:
     """Objects of level 0 as zarr stores them in one assignment, empty chunks and all."""
     store = MemoryStore()
-    documents = {k: v for k, v in array_documents(plan).items() if k.startswith("scale0/image/")}
+    documents = {k: v for k, v in array_documents(plan).items() if k.startswith("0/")}
     for key, document in documents.items():
         store._store_dict[key] = zarr.core.buffer.cpu.Buffer.from_bytes(document)
     array = zarr.open_array(
         store,
-        path="scale0/image",
+        path="0",
         mode="r+",
         zarr_format=plan.zarr_format,
         config={"write_empty_chunks": True},
     )
     array[...] = samples
     return {
-        key.removeprefix("scale0/image/"): buffer.to_bytes()
+        key.removeprefix("0/"): buffer.to_bytes()
         for key, buffer in store._store_dict.items()
         if key not in documents
     }

@@ -39,11 +39,11 @@ def recorded(store: ObjectStore, shape: tuple[int, ...] = (13, 10)) -> StoredBui
 
 HARM: dict[str, tuple[Finding, ...]] = {
     "none": (),
-    "gone": (Finding("scale0/image/c/2/1", "missing", 0, 6),),
-    "longer": (Finding("scale1/image/c/0/0", "6 bytes, 1 recorded", 1, 0),),
+    "gone": (Finding("0/c/2/1", "missing", 0, 6),),
+    "longer": (Finding("1/c/0/0", "6 bytes, 1 recorded", 1, 0),),
     "both": (
-        Finding("scale0/image/c/2/1", "missing", 0, 6),
-        Finding("scale1/image/c/0/0", "6 bytes, 1 recorded", 1, 0),
+        Finding("0/c/2/1", "missing", 0, 6),
+        Finding("1/c/0/0", "6 bytes, 1 recorded", 1, 0),
     ),
 }
 
@@ -51,9 +51,9 @@ HARM: dict[str, tuple[Finding, ...]] = {
 def harm(store: ObjectStore, how: str) -> None:
     """Damage objects of the store."""
     if how in ("gone", "both"):
-        store.delete("scale0/image/c/2/1")
+        store.delete("0/c/2/1")
     if how in ("longer", "both"):
-        store.write("scale1/image/c/0/0", b"longer")
+        store.write("1/c/0/0", b"longer")
 
 
 @pytest.mark.parametrize("how", HARM)
@@ -63,7 +63,7 @@ def test_lost_objects_are_found_with_level_and_region(
 ) -> None:
     """However the store is looked at; objects of other builds are not looked for."""
     build = recorded(store)
-    store.write("scale0/image/c/99/0", b"not of this build")
+    store.write("0/c/99/0", b"not of this build")
     harm(store, how)
     if listing == "by folders":
         monkeypatch.setattr(inventory, "LISTED_TOGETHER", 0)
@@ -108,14 +108,14 @@ def test_a_small_pyramid_takes_one_listing(
     listed.clear()
     monkeypatch.setattr(inventory, "LISTED_TOGETHER", together - 1)
     assert list(find_lost(build)) == []
-    assert listed == ["scale0/image", "scale1/image"]
+    assert listed == ["0", "1"]
     listed.clear()
     monkeypatch.setattr(inventory, "LISTED_TOGETHER", 0)
     monkeypatch.setattr(inventory, "_OBJECTS_PER_FOLDER", 0)
     assert list(find_lost(build)) == []
     rows = [-(-level.shape[0] // 2) for level in build.plan.levels]
     assert listed == [
-        f"scale{index}/image/c/{row}" for index, count in enumerate(rows) for row in range(count)
+        f"{index}/c/{row}" for index, count in enumerate(rows) for row in range(count)
     ]
 
 
@@ -132,7 +132,7 @@ def test_levels_without_receipts_are_not_listed(
         store, "objects", lambda prefix="": (listed.append(prefix), objects(prefix))[1]
     )
     assert list(find_lost(build)) == []
-    assert listed == ["scale1/image"]
+    assert listed == ["1"]
 
 
 def test_regions_without_a_receipt_come_first(store: ObjectStore) -> None:
@@ -141,7 +141,7 @@ def test_regions_without_a_receipt_come_first(store: ObjectStore) -> None:
     harm(store, "both")
     build.ledgers[1].drop([1])
     assert find_missing(build, store.objects()) == [
-        Finding("scale1/image", NO_RECEIPT, 1, 1),
+        Finding("1", NO_RECEIPT, 1, 1),
         *HARM["both"],
     ]
 
@@ -151,8 +151,8 @@ def test_keys_are_those_below_the_target(store: ObjectStore) -> None:
     build = recorded(store)
     level, ledger = build.levels[1]
     assert list(recorded_keys(level, ledger.receipts.between(0, 2))) == [
-        "scale1/image/c/0/0",
-        "scale1/image/c/1/0",
-        "scale1/image/c/0/1",
-        "scale1/image/c/1/1",
+        "1/c/0/0",
+        "1/c/1/0",
+        "1/c/0/1",
+        "1/c/1/1",
     ]

@@ -80,7 +80,7 @@ def test_the_document_that_makes_it_an_image_is_written_last(
     )
     assert written[-1] == LAST[version]
     assert written.count(LAST[version]) == 1
-    assert set(written[:-1]) > {"scale0/image/c/0/0" if version == "0.5" else "scale0/image/0/0"}
+    assert set(written[:-1]) > {"0/c/0/0" if version == "0.5" else "0/0/0"}
     first_samples = next(i for i, key in enumerate(written) if key.endswith("/0/0"))
     documents = [i for i, k in enumerate(written[:-1]) if k.endswith(("zarr.json", ".zarray"))]
     assert max(documents) < first_samples

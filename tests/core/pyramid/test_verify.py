@@ -61,7 +61,7 @@ def is_v2(published: tuple[Path, BuildReport]) -> bool:
 @pytest.fixture
 def sample_key(is_v2: bool) -> str:
     """The key of one object of level 1, region 0."""
-    return "scale1/image/0/0/0" if is_v2 else "scale1/image/c/0/0/0"
+    return "1/0/0/0" if is_v2 else "1/c/0/0/0"
 
 
 def findings(target: Path, deep: bool) -> tuple[Finding, ...]:
@@ -136,13 +136,13 @@ def test_objects_of_another_build_are_found_by_reading(target: Path, sample_key:
     receipt = json.loads(row)
     receipt["samples"] ^= 1
     receipts.write_text("\n".join([header, json.dumps(receipt), *rest]) + "\n")
-    expected = (Finding("scale1/image", "its samples have changed", 1, 0),)
+    expected = (Finding("1", "its samples have changed", 1, 0),)
     assert findings(target, deep=False) == ()
     assert findings(target, deep=True) == expected
 
 
 @every_depth
-@pytest.mark.parametrize("key", ["stray.txt", "scale1/image/stray", "scale9/image/c/0"])
+@pytest.mark.parametrize("key", ["stray.txt", "1/stray", "9/c/0"])
 def test_objects_that_are_not_of_this_build_are_named(target: Path, key: str, deep: bool) -> None:
     """Wherever it lies."""
     (target / key).parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def test_objects_that_are_not_of_this_build_are_named(target: Path, key: str, de
 @every_depth
 def test_changed_metadata_of_an_array_is_named(target: Path, is_v2: bool, deep: bool) -> None:
     """Though it is still valid, and reads."""
-    key = "scale0/image/.zarray" if is_v2 else "scale0/image/zarr.json"
+    key = "0/.zarray" if is_v2 else "0/zarr.json"
     document = json.loads((target / key).read_bytes())
     document["fill_value"] = 1
     (target / key).write_text(json.dumps(document))
@@ -217,7 +217,7 @@ def test_a_missing_group_document_is_named(target: Path, is_v2: bool, deep: bool
 @every_depth
 def test_a_missing_array_document_is_named(target: Path, is_v2: bool, deep: bool) -> None:
     """Its level cannot be checked; the others are."""
-    key = "scale1/image/.zarray" if is_v2 else "scale1/image/zarr.json"
+    key = "1/.zarray" if is_v2 else "1/zarr.json"
     (target / key).unlink()
     found = findings(target, deep)
     assert found[0] == Finding(key, "missing")
@@ -243,9 +243,9 @@ def test_a_missing_receipt_is_named(target: Path, deep: bool) -> None:
     receipts = target.parent / f"{target.name}.build/ledger/1/complete.jsonl"
     header, row, *rest = receipts.read_text().splitlines()
     receipts.write_text("\n".join([header, *rest]) + "\n")
-    objects = {f"scale1/image/{key}" for key, _, _ in json.loads(row)["objects"]}
+    objects = {f"1/{key}" for key, _, _ in json.loads(row)["objects"]}
     found = findings(target, deep)
-    assert found[0] == Finding("scale1/image", "a region has no receipt", 1, 0)
+    assert found[0] == Finding("1", "a region has no receipt", 1, 0)
     assert set(found[1:]) == {Finding(key, "not of this build") for key in objects}
 
 
@@ -253,7 +253,7 @@ def test_several_damages_are_all_found(target: Path, sample_key: str) -> None:
     """The first does not hide the others."""
     (target / sample_key).unlink()
     (target / "stray").write_bytes(b"x")
-    other = sample_key.replace("scale1", "scale0")
+    other = "0" + sample_key.removeprefix("1")
     change(target / other, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
     found = {(f.key, f.what) for f in findings(target, deep=True)}
     assert found == {

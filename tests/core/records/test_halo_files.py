@@ -167,7 +167,7 @@ def test_a_mark_says_that_there_may_be_halo_strips(store: ObjectStore) -> None:
     HaloFiles.of(store, PLAN, ())[1].begin()
     document = store.read("halos-1/begun.json")
     assert document is not None
-    assert json.loads(document) == {"level": "scale1/image", "of": "scale0/image"}
+    assert json.loads(document) == {"level": "1", "of": "0"}
 
 
 @pytest.mark.parametrize("how", ["listed", "keys known", "marked"])
