@@ -131,7 +131,7 @@ def test_shards_and_checksums_are_left_away(run: Command, source: Path, target: 
     options = ("--shards", "none", "--checksums", "off", "--level-paths", "named")
     answer = run("build", source, target, "--no-prefect", "--chunks", 32, *options)
     assert answer.status == 0
-    document = json.loads((target / "0/zarr.json").read_bytes())
+    document = json.loads((target / "scale0/image/zarr.json").read_bytes())
     assert [codec["name"] for codec in document["codecs"]] == ["bytes", "blosc"]
 
 

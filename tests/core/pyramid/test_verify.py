@@ -192,7 +192,7 @@ def test_how_channels_are_shown_is_the_users_to_change(
 
 def test_an_array_has_no_such_block(target: Path, is_v2: bool) -> None:
     """In its document, something of that name is a change as any other."""
-    path = target / "scale0/image" / (".zarray" if is_v2 else "zarr.json")
+    path = target / "0" / (".zarray" if is_v2 else "zarr.json")
     document = json.loads(path.read_bytes())
     if is_v2:
         document["omero"] = {}
