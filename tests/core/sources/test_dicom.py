@@ -289,6 +289,41 @@ def test_more_frames_than_a_file_can_hold_are_refused(tmp_path, syntax):
         open_source(path)
 
 
+@pytest.mark.parametrize("per_frame", [2, 5])
+@pytest.mark.parametrize("table", [True, False])
+def test_frames_in_several_fragments_are_found(tmp_path, pixels, table, per_frame):
+    """By a table, or because a fragment begins with the marker of an image."""
+    array = volume(3, 40, 30)
+    frames = [imagecodecs.jpeg2k_encode(each, level=0, reversible=True) for each in array]
+    how = {"fragments_per_frame": per_frame, "has_bot": table}
+    path = save_compressed(dataset(array, 3), frames, tmp_path / "a.dcm", JPEG_2000, **how)
+    np.testing.assert_array_equal(pixels(open_source(path)), array)
+
+
+def test_fragments_that_nothing_assigns_to_frames_are_refused(tmp_path):
+    """RLE has no marker at the start of a frame."""
+    found = dataset(volume(2, 9, 7), 2)
+    how = {"fragments_per_frame": 2, "has_bot": False}
+    path = save_compressed(found, [b"ab" * 9] * 2, tmp_path / "a.dcm", RLE, **how)
+    with pytest.raises(SourceFormatError, match="4 fragments of 2 frames"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("table", [True, False])
+def test_a_frame_that_lacks_its_last_fragment_is_refused(tmp_path, frames, table):
+    """A decoder would make up the samples of what is not there."""
+    array = volume(frames, 60, 50)
+    encoded = [imagecodecs.jpeg2k_encode(each, level=0, reversible=True) for each in array]
+    how = {"fragments_per_frame": 4, "has_bot": table}
+    found = dataset(array if frames > 1 else array[0], frames)
+    path = save_compressed(found, encoded, tmp_path / "a.dcm", JPEG_2000, **how)
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    with pytest.raises(SourceFormatError, match=f"truncated: {frames - 1} of {frames} frames"):
+        open_source(path)
+
+
 # --- series ----------------------------------------------------------------------------
 
 
