@@ -697,3 +697,29 @@ def test_a_source_says_that_its_resolution_is_a_printer_s(tmp_path):
     with open_source(path) as source:
         assert source.image.scale == {"y": 1.0, "x": 1.0}
         assert any("300 dots per inch" in str(note) for note in source.about.notes)
+
+
+@pytest.mark.parametrize(("unit", "size"), [("um", 0.5), ("inch", None), ("cm", None)])
+def test_dots_per_inch_that_a_program_meant_per_unit_of_its_own(tmp_path, unit, size):
+    """tifffile writes inch beside a resolution unless it is told otherwise."""
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "YX", "unit": unit}
+    tifffile.imwrite(path, np.zeros((9, 8), "u2"), resolution=(2, 2), metadata=metadata)
+    meaning = meaning_of(path)
+    assert meaning.placement.scale.get("x") == size
+    if size is not None:
+        assert meaning.placement.units == {"y": "micrometer", "x": "micrometer"}
+        assert "samples per micrometer" in notes_of(meaning, "assumed")
+    else:
+        assert "scale and units" in notes_of(meaning, "unknown")
+
+
+@pytest.mark.parametrize("dots", [72, 50800])
+def test_dots_per_inch_that_may_be_true_stay_so(tmp_path, dots):
+    """72 is a printer's; 50800 are pixels of half a micrometer."""
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "YX", "unit": "um"}
+    tifffile.imwrite(path, np.zeros((9, 8), "u2"), resolution=(dots, dots), metadata=metadata)
+    found = meaning_of(path)
+    assert dict(found.placement.scale) == pytest.approx({} if dots == 72 else {"y": 0.5, "x": 0.5})
+    assert not notes_of(found, "assumed")
