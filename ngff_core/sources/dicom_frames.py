@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ _ITEM = b"\xfe\xff\x00\xe0"
 _BEGINS_IMAGE = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 """What a JPEG or JPEG-LS image, a JPEG 2000 codestream and a JPEG 2000 file begin with."""
 _HEAD = max(map(len, _BEGINS_IMAGE))
+_JFIF = re.compile(rb"\xff\xd8\xff\xe0..JFIF\0", re.DOTALL)
+"""A JPEG of that kind is YCbCr, whatever the header says."""
 _ADOBE = b"\xff\xee\x00\x0eAdobe"
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
@@ -368,11 +371,14 @@ def _decoder(instance: Instance) -> Callable[[bytes], Block]:
 
 
 def _color_jpeg(data: bytes, kind: str) -> Block:
-    """A color JPEG as RGB. Its own Adobe marker says what it holds, else the header does."""
+    """A color JPEG as RGB. Its own markers say what it holds, else the header does."""
     import imagecodecs
 
     at = data.find(_ADOBE, 0, 1 << 12)
-    is_rgb = data[at + 15] == 0 if at >= 0 and len(data) > at + 15 else kind == "RGB"
+    if _JFIF.match(data):
+        is_rgb = False
+    else:
+        is_rgb = data[at + 15] == 0 if at >= 0 and len(data) > at + 15 else kind == "RGB"
     source = "RGB" if is_rgb else "YCBCR"
     found: Block = imagecodecs.jpeg_decode(data, colorspace=source, outcolorspace="RGB")
     return found

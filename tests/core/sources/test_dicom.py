@@ -190,6 +190,17 @@ def test_bytes_in_words_of_a_big_endian_file_are_swapped(tmp_path, pixels):
     np.testing.assert_array_equal(pixels(open_source(tmp_path / "a.dcm")), array)
 
 
+def test_a_jfif_file_is_not_rgb_whatever_the_header_says(tmp_path, pixels):
+    """As libjpeg and pydicom have it."""
+    array = np.full((32, 32, 3), (200, 60, 20), "u1")
+    frame = imagecodecs.jpeg_encode(array, 100, subsampling="444")
+    assert b"JFIF" in frame[:20]
+    path = save_compressed(dataset(array), [frame], tmp_path / "a.dcm", JPEG)
+    found = pixels(open_source(path))
+    found = np.moveaxis(found, 0, -1) if found.shape[0] == 3 else found
+    assert np.abs(found.astype(int) - array).max() <= 3
+
+
 @pytest.mark.parametrize("kind", ["RGB", "YBR_FULL"])
 def test_a_jpeg_that_says_it_holds_rgb_is_believed(tmp_path, pixels, kind):
     """Its Adobe marker knows better than the header."""
@@ -238,6 +249,16 @@ def test_a_scale_of_samples_is_kept_and_the_window_is_in_stored_numbers(tmp_path
     assert source.about.metadata["rescale"] == {"slope": 2, "intercept": -1000}
     assert source.about.channels[0].window == (500, 700)
     assert "2 * sample -1000" in notes(source)
+
+
+def test_a_table_of_what_samples_stand_for_is_left_out_aloud(tmp_path):
+    """Then a window is not in stored numbers either."""
+    table = item(LUTDescriptor=[4, 0, 16], LUTData=bytes(8), ModalityLUTType="US")
+    found = dataset(volume(9, 7, dtype="<u2"), ModalityLUTSequence=[table])
+    found.WindowCenter, found.WindowWidth = 500, 1000
+    source = open_source(save(found, tmp_path / "a.dcm"))
+    assert "left out: samples are as stored; the table" in notes(source)
+    assert not any(channel.window for channel in source.about.channels)
 
 
 def test_a_movie_codec_is_refused_by_its_name(tmp_path):
