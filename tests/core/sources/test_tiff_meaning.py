@@ -235,6 +235,23 @@ def test_channels_of_imagej(tmp_path):
     assert found.origins["channels"] == "ImageJ"
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["c:1/2 - a.tif", "c:2/2 - a.tif"], [None, None]),
+        (["c:1/2 - DAPI", "c:2/2 - GFP"], ["DAPI", "GFP"]),
+        (["c:1/2", "c:2/2"], [None, None]),
+        (["c:1/2 - DAPI", "GFP"], ["c:1/2 - DAPI", "GFP"]),
+    ],
+)
+def test_numbers_that_imagej_puts_in_labels_are_no_names(tmp_path, labels, names):
+    """Nor is the title of the image, which is the same for each."""
+    path = tmp_path / "a.tif"
+    about = {"axes": "CYX", "Labels": labels, "Ranges": (0.0, 1.0, 0.0, 1.0)}
+    tifffile.imwrite(path, np.zeros((2, 16, 24), "u2"), imagej=True, metadata=about)
+    assert [channel.name for channel in meaning_of(path).channels] == names
+
+
 @pytest.mark.parametrize("labels", [["a", "b", "c", "d"], ["a", "b"]])
 def test_labels_of_slices_name_no_channels(tmp_path, labels):
     """There is one for each plane, and the number of channels may be the same by chance."""
