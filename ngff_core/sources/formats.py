@@ -189,6 +189,11 @@ _UNREAD: tuple[Format, ...] = (
     Format("a Hamamatsu DCIMG file", begins(b"DCIMG")),
     Format("an ICS file", begins(b"\t\nics_version", b"\t\r\nics_version")),
     Format("a Princeton Instruments SPE file", named(".spe")),
+    Format(
+        "an OME companion file",
+        named(".companion.ome"),
+        remedy="give one of the OME-TIFF files that it describes",
+    ),
     Format("a FITS file", begins(b"SIMPLE  =")),
     Format(
         "a JPEG 2000 picture",
