@@ -458,6 +458,9 @@ def _values(group: Sequence[Instance], stack: Stack) -> _Values:
             f"samples are as stored; the dose in {units} is {dose:g} * sample (dose_grid_scaling)"
         )
         return _Values((dose, 0.0), (Note("left out", text),), {"dose_grid_scaling": dose})
+    if any(instance.get("ModalityLUTSequence") for instance in group):
+        text = "samples are as stored; the table of the numbers they stand for (Modality LUT)"
+        return _Values(notes=(Note("left out", text),), metadata={"modality_lut": True})
     pairs = _rescales(group, stack)
     if set(pairs) == {(1.0, 0.0)}:
         return _Values()
@@ -507,7 +510,7 @@ def _window(instance: Instance, values: _Values) -> tuple[Channel, ...]:
         or width is None
         or width <= 0
         or slope == 0
-        or "dose_grid_scaling" in values.metadata
+        or {"dose_grid_scaling", "modality_lut"} & set(values.metadata)
     ):
         return ()
     low, high = sorted((center + sign * width / 2 - intercept) / slope for sign in (-1, 1))

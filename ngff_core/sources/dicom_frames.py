@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,11 @@ _MOST_RATIO = 1032
 """Deflate makes no more out of a byte than this."""
 _ITEM = b"\xfe\xff\x00\xe0"
 """Tag of an item, as it is written."""
+_BEGINS_IMAGE = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
+"""What a JPEG or JPEG-LS image, a JPEG 2000 codestream and a JPEG 2000 file begin with."""
+_HEAD = max(map(len, _BEGINS_IMAGE))
+_JFIF = re.compile(rb"\xff\xd8\xff\xe0..JFIF\0", re.DOTALL)
+"""A JPEG of that kind is YCbCr, whatever the header says."""
 _ADOBE = b"\xff\xee\x00\x0eAdobe"
 
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
@@ -365,11 +371,14 @@ def _decoder(instance: Instance) -> Callable[[bytes], Block]:
 
 
 def _color_jpeg(data: bytes, kind: str) -> Block:
-    """A color JPEG as RGB. Its own Adobe marker says what it holds, else the header does."""
+    """A color JPEG as RGB. Its own markers say what it holds, else the header does."""
     import imagecodecs
 
     at = data.find(_ADOBE, 0, 1 << 12)
-    is_rgb = data[at + 15] == 0 if at >= 0 and len(data) > at + 15 else kind == "RGB"
+    if _JFIF.match(data):
+        is_rgb = False
+    else:
+        is_rgb = data[at + 15] == 0 if at >= 0 and len(data) > at + 15 else kind == "RGB"
     source = "RGB" if is_rgb else "YCBCR"
     found: Block = imagecodecs.jpeg_decode(data, colorspace=source, outcolorspace="RGB")
     return found
@@ -394,20 +403,32 @@ def _find_ranges(instance: Instance) -> list[tuple[int, int]]:
     if len(table) == count and count > 1:
         starts = [begin + offset for offset in table]
         ends = [*starts[1:], size]
-        last = store.read_part("", starts[-1], 8) or b""
-        is_complete = starts[-1] + 8 + int.from_bytes(last[4:8], "little") <= size
+        with store.open("") as file:
+            last = _walk(file, starts[-1], size)
+        is_complete = bool(last.items) and not last.is_cut
         return list(zip(starts, ends, strict=True))[: count if is_complete else count - 1]
     with store.open("") as file:
-        file.seek(begin)
-        items = _walk(file, size)
+        walked = _walk(file, begin, size)
+    return _frames_of(walked, count, store.uri)
+
+
+def _frames_of(walked: _Walked, count: int, uri: str) -> list[tuple[int, int]]:
+    """Which items make up each frame, where no table says so."""
+    items = walked.items
     if count == 1:
-        return [(items[0][0], items[-1][1])] if items else []
-    if len(items) > count:
+        # A decoder may make up the samples of items that are not there.
+        return [] if walked.is_cut or not items else [(items[0][0], items[-1][1])]
+    if len(items) <= count:
+        return items
+    first = [number for number, head in enumerate(walked.heads) if head.startswith(_BEGINS_IMAGE)]
+    if len(first) != count or first[0] != 0:
         raise SourceFormatError(
-            f"{store.uri}: {len(items)} fragments of {count} frames, and no table that says which "
+            f"{uri}: {len(items)} fragments of {count} frames, and nothing that says which "
             "belong together"
         )
-    return items
+    last = [number - 1 for number in (*first[1:], len(items))]
+    frames = [(items[a][0], items[b][1]) for a, b in zip(first, last, strict=True)]
+    return frames[: count - 1 if walked.is_cut else count]
 
 
 def _table(instance: Instance, length: int) -> list[int]:
@@ -421,17 +442,37 @@ def _table(instance: Instance, length: int) -> list[int]:
     return [int(n) for n in np.frombuffer(data, "<u4")]
 
 
-def _walk(file: Any, size: int) -> list[tuple[int, int]]:
-    """Where each complete item begins and ends, up to the delimiter or the end of the file."""
-    found: list[tuple[int, int]] = []
+@dataclass(frozen=True)
+class _Walked:
+    """The items of an encapsulated element, up to its delimiter or the end of the file.
+
+    Attributes
+    ----------
+    items
+        Where each complete one begins and ends.
+    heads
+        The first bytes of what is in each.
+    is_cut
+        Whether the file ends within another one.
+    """
+
+    items: list[tuple[int, int]]
+    heads: list[bytes]
+    is_cut: bool
+
+
+def _walk(file: Any, start: int, size: int) -> _Walked:
+    items: list[tuple[int, int]] = []
+    heads: list[bytes] = []
     while True:
-        start = file.tell()
-        item = file.read(8)
+        file.seek(start)
+        item = file.read(8 + _HEAD)
         end = start + 8 + int.from_bytes(item[4:8], "little")
-        if len(item) < 8 or item[:4] != _ITEM or end > size:
-            return found
-        found.append((start, end))
-        file.seek(end)
+        if item[:4] != _ITEM or end > size:
+            return _Walked(items, heads, is_cut=item[:4] == _ITEM)
+        items.append((start, end))
+        heads.append(item[8:])
+        start = end
 
 
 def _contents(items: bytes, uri: str) -> bytes:

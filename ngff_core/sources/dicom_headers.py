@@ -72,6 +72,7 @@ _KEYWORDS = [
     "SpacingBetweenSlices",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "ModalityLUTSequence",
     "RescaleSlope",
     "RescaleIntercept",
     "RescaleType",

@@ -159,6 +159,7 @@ _MICROSCOPY = "microscopy"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DM = (b"\0\0\0\3", b"\0\0\0\4")
 _MICROGRAPHS = "RosettaSciIO or HyperSpy can turn it into TIFF or HDF5"
+_PICTURE = "Pillow, libvips or ImageMagick can turn it into TIFF"
 _DICOM = "ngff_core.sources.dicom"
 _NIFTI = "ngff_core.sources.nifti"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -188,7 +189,26 @@ _UNREAD: tuple[Format, ...] = (
     Format("a Hamamatsu DCIMG file", begins(b"DCIMG")),
     Format("an ICS file", begins(b"\t\nics_version", b"\t\r\nics_version")),
     Format("a Princeton Instruments SPE file", named(".spe")),
+    Format(
+        "an OME companion file",
+        named(".companion.ome"),
+        remedy="give one of the OME-TIFF files that it describes",
+    ),
     Format("a FITS file", begins(b"SIMPLE  =")),
+    Format(
+        "a JPEG 2000 picture",
+        begins(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+        remedy=_PICTURE,
+    ),
+    Format("a PNG picture", begins(b"\x89PNG\r\n\x1a\n"), remedy=_PICTURE),
+    Format("a JPEG picture", begins(b"\xff\xd8\xff"), remedy=_PICTURE),
+    Format("a GIF picture", begins(b"GIF87a", b"GIF89a"), remedy=_PICTURE),
+    Format(
+        "a MATLAB file from before version 7.3",
+        begins(b"MATLAB 5.0 MAT-file"),
+        remedy="MATLAB's save -v7.3 writes it as HDF5, which is read",
+    ),
+    Format("a file compressed by gzip", begins(b"\x1f\x8b"), remedy="unpack it with gunzip"),
 )
 """Formats that nothing reads, so that a refusal names them and the way to go."""
 

@@ -1,7 +1,7 @@
 """HDF5 files: BigDataViewer's, Imaris', and any other, of which each dataset is an image.
 
-What ilastik, elf and PlantSeg write beside a dataset is understood. Files of MINC 2, EMD, MATLAB
-and others open too, as plain datasets without the meaning that they give to them.
+What ilastik, elf, PlantSeg and EMD write beside a dataset is understood. Files of MATLAB and others
+open too, as plain datasets without the meaning that they give to them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from ngff_core.sources.contract import (
     SourceIdentity,
     SourceImages,
 )
+from ngff_core.sources.emd import velox_companion, with_emd
 from ngff_core.sources.hdf5_files import (
     H5Array,
     H5File,
+    as_text,
+    attribute_values,
     check_filters,
     elsewhere,
     h5_errors,
@@ -64,7 +67,10 @@ def _open_plain(file: H5File) -> SourceImages:
             f"{file.uri}: an HDF5 file without a dataset of numbers with two or more axes{reason}"
         )
     notes = tuple(Note("left out", text) for text in content.left_out)
-    images = tuple(_describe(path, each, notes) for path, each in content.datasets.items())
+    images = tuple(
+        with_emd(_describe(path, each, notes), file, path)
+        for path, each in content.datasets.items()
+    )
 
     def open_image(number: int) -> Samples:
         image = images[number]
@@ -116,6 +122,8 @@ def _content(file: H5File) -> _Content:
     others: dict[str, list[str]] = {}
     for path, dataset in datasets.items():
         reason = _no_image(file, dataset)
+        if reason is None:
+            reason = velox_companion(path)
         if reason is None:
             content.datasets[path] = dataset
         elif reason:
@@ -183,11 +191,11 @@ def _with_axistags(image: ImageDescription, dataset: Any) -> ImageDescription:
 
 def _with_labels(image: ImageDescription, dataset: Any) -> ImageDescription:
     """Axes by the labels that HDF5 itself has for them."""
-    labels = _values(dataset, "DIMENSION_LABELS")
+    labels = attribute_values(dataset, "DIMENSION_LABELS")
     named = any(axis != UNNAMED for axis in image.axes)
     if named or len(labels) != len(image.axes):
         return image
-    axes = tuple(axis_word(_text(label)) for label in labels)
+    axes = tuple(axis_word(as_text(label)) for label in labels)
     if all(axis == UNNAMED for axis in axes):
         return image
     return replace(image, axes=axes, origins={**image.origins, "axes": "DIMENSION_LABELS"})
@@ -198,7 +206,7 @@ def _with_element_size(image: ImageDescription, dataset: Any) -> ImageDescriptio
 
     Where the axes have no names, that attribute says which the last ones are.
     """
-    sizes = _values(dataset, "element_size_um")
+    sizes = attribute_values(dataset, "element_size_um")
     if not 2 <= len(sizes) <= min(3, len(image.axes)):
         return image
     names = ("z", "y", "x")[-len(sizes) :]
@@ -214,24 +222,9 @@ def _with_element_size(image: ImageDescription, dataset: Any) -> ImageDescriptio
 
 def _json(dataset: Any, name: str) -> Mapping[str, Any]:
     """An attribute that holds a JSON object; empty if there is none."""
-    values = _values(dataset, name)
+    values = attribute_values(dataset, name)
     try:
-        content = json.loads(_text(values[0])) if len(values) == 1 else {}
+        content = json.loads(as_text(values[0])) if len(values) == 1 else {}
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _values(dataset: Any, name: str) -> list[Any]:
-    """The values of an attribute; none if it is not there, or of a type that numpy has not."""
-    try:
-        value = dataset.attrs.get(name)
-    except TypeError:
-        return []
-    return [] if value is None else list(np.ravel(np.asarray(value)).tolist())
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value if isinstance(value, str) else ""

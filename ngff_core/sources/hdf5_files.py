@@ -241,3 +241,19 @@ def stored_dataset(file: H5File, path: str) -> Any:
         )
     check_filters(found, file.uri)
     return found
+
+
+def attribute_values(holder: Any, name: str) -> list[Any]:
+    """The values of an attribute; none if it is not there, or of a type that numpy has not."""
+    try:
+        value = holder.attrs.get(name)
+    except TypeError:
+        return []
+    return [] if value is None else list(np.ravel(np.asarray(value)).tolist())
+
+
+def as_text(value: Any) -> str:
+    """The text in a value of an attribute; empty for what is no text."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else ""

@@ -35,6 +35,10 @@ _LEVEL = "DataSet/ResolutionLevel 0"
 _XYZ = "XYZ"
 
 
+_NO_NAME = "(name not specified)"
+"""What Imaris writes for a name that nobody gave."""
+
+
 def is_imaris(file: H5File) -> bool:
     """Whether the root group is that of an Imaris file, version 5.5 or later."""
     return plain_object(file, f"{_LEVEL}/TimePoint 0/Channel 0") is not None
@@ -195,4 +199,5 @@ def _text(group: Any, name: str) -> str | None:
         return None
     raw = value if isinstance(value, bytes | str) else np.asarray(value).astype("S").tobytes()
     text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
-    return text.strip(" \0") or None
+    text = text.strip(" \0")
+    return None if text in ("", _NO_NAME) else text

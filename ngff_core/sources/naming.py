@@ -126,7 +126,7 @@ def _found(axes: Sequence[_Axis], uri: str) -> tuple[tuple[str, ...], tuple[Note
     if len(names) > _MOST_ASSUMED:
         raise SourceFormatError(
             f"{uri}: the file does not name its axes ({_show(axes)}); say what they are with dims, "
-            f"such as --dims {_example(len(names))}"
+            f"such as --dims {_example(names)}"
         )
     dims = _assumed(names)
     if dims is None:
@@ -154,7 +154,7 @@ def _other_meaning(axis: _Axis, axes: Sequence[_Axis], uri: str) -> str:
     rest = tuple(each.name for each in axes if each is not axis)
     known = all(name in AXIS_ORDER for name in rest)
     free = next((dim for dim in ("c", "t", "z") if dim not in rest), None)
-    if free is not None and known:
+    if free is not None and known and axis.name != "sample":
         names = (free if each is axis else each.name for each in axes)
         example = f"name it ({'--dims ' + ','.join(names)})"
     else:
@@ -178,8 +178,17 @@ def _check(axes: Sequence[_Axis], dims: tuple[str, ...], uri: str) -> None:
         )
 
 
-def _example(ndim: int) -> str:
-    return {4: "czyx", 5: "tczyx"}.get(ndim, "tczyx together with --pick")
+def _example(names: Sequence[str]) -> str:
+    """Names for all axes: those that the file gives stay, the others are the usual ones.
+
+    >>> _example(["?", "y", "x", "c"]), _example(["?"] * 4)
+    ('tyxc', 'czyx')
+    """
+    if all(name == UNNAMED for name in names):
+        return {4: "czyx", 5: "tczyx"}.get(len(names), "tczyx together with --pick")
+    free = [dim for dim in ("t", "c", "z", "y", "x") if dim not in names]
+    given = [free.pop(0) if name == UNNAMED and free else name for name in names]
+    return "".join(given) if UNNAMED not in given else "tczyx together with --pick"
 
 
 def _show(axes: Sequence[_Axis]) -> str:

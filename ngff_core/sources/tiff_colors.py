@@ -152,8 +152,9 @@ def _follows_ramp(column: Block) -> bool:
     column = column.astype(int)
     if (column == np.arange(len(column))).all():
         return True
-    # Writers round differently, and some fill only the upper 8 of the 16 bits.
-    return bool((abs(column - _steps_to_white(column)) <= 256).all())
+    # Writers round differently, some fill only the upper 8 of the 16 bits, and Leica's tables end
+    # at 254 of 255.
+    return bool((abs(column - _steps_to_white(column)) <= 2 * 257).all())
 
 
 def _shade(table: Block) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tifffile import TiffPage, TiffPageSeries
 
 _ORIGIN = "ImageJ"
+_NUMBERED = re.compile(r"c:\d+/\d+(?: [zt]:\d+/\d+)*(?: - (.*))?", re.DOTALL)
 _DOTS_PER_INCH = 72
 _MICROMETERS_PER_CENTIMETER = 10_000
 _TIME_LETTERS = frozenset("TIQ")
@@ -188,8 +190,21 @@ def _names(labels: Any, count: int, series: TiffPageSeries) -> Sequence[str | No
     """Labels of slices, where there is one for each channel and nothing else is stacked."""
     planes = sum(1 for axis in series.axes if axis not in "YX")
     if count > 1 and planes == 1 and isinstance(labels, Sequence) and len(labels) == count:
-        return [text_or_none(label) for label in labels]
+        return _without_numbers([text_or_none(label) for label in labels])
     return [None] * count
+
+
+def _without_numbers(names: list[str | None]) -> Sequence[str | None]:
+    """Without the number and the image's title, which ImageJ puts in a label by itself.
+
+    >>> _without_numbers(["c:1/2 - a.tif", "c:2/2 - a.tif"]), _without_numbers(["DAPI", "GFP"])
+    ([None, None], ['DAPI', 'GFP'])
+    """
+    found = [_NUMBERED.fullmatch(name or "") for name in names]
+    rests = [match.group(1) or "" for match in found if match is not None]
+    if len(rests) < len(names):
+        return names
+    return [None] * len(names) if len(set(rests)) == 1 else [text_or_none(rest) for rest in rests]
 
 
 def _colors(tables: Any, count: int) -> Sequence[str | None]:

@@ -80,9 +80,17 @@ def stated_resolution(page: TiffPage) -> Meaning:
         return Meaning()
     if any(is_printed(r, unit) for r in found):
         return _doubted(found, unit, "which is for printing")
-    if any(_MICROMETERS[unit] / r > _COARSEST for r in found):
+    if is_too_coarse(page):
         return _doubted(found, unit, f"pixels of more than {_COARSEST:g} micrometer")
     return true_resolution(page, "XResolution tag")
+
+
+def is_too_coarse(page: TiffPage) -> bool:
+    """Whether the tags, in the unit that they name, give pixels that no microscope has."""
+    found, unit = resolution(page), resolution_unit(page)
+    if found is None or unit not in _MICROMETERS or any(is_printed(r, unit) for r in found):
+        return False
+    return any(_MICROMETERS[unit] / r > _COARSEST for r in found)
 
 
 def is_printed(per_unit: float, unit: int) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ngff_core.sources.contract import Note
 from ngff_core.sources.ome_xml import parse_ome
 from ngff_core.sources.tiff_imagej import imagej_meaning
 from ngff_core.sources.tiff_meaning import (
@@ -21,6 +22,7 @@ from ngff_core.sources.tiff_meaning import (
 from ngff_core.sources.tiff_ome import ome_meaning
 from ngff_core.sources.tiff_resolution import (
     NO_UNIT,
+    is_too_coarse,
     resolution,
     resolution_unit,
     stated_resolution,
@@ -30,6 +32,9 @@ from ngff_core.sources.units import duration, is_no_unit, length, positive, unit
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
+
+_MICROSCOPIC = frozenset({"millimeter", "micrometer", "nanometer", "angstrom", "picometer"})
+"""Units in which a program that calls tifffile gives the size of a sample."""
 
 __all__ = ["Meaning", "read_meaning", "read_sizes", "unit_name"]
 
@@ -101,7 +106,31 @@ def _shaped_meaning(page: TiffPage) -> Meaning:
     meaning = sized(sizes, "tifffile's description")
     if {"y", "x"} & set(meaning.placement.scale):
         return meaning
-    return join(meaning, stated_resolution(page))
+    stated = stated_resolution(page)
+    return join(
+        meaning, stated if stated.placement.scale else _in_described_unit(page, unit, stated)
+    )
+
+
+def _in_described_unit(page: TiffPage, unit: Any, stated: Meaning) -> Meaning:
+    """Sizes where the tags count per inch because tifffile writes so unless it is told otherwise.
+
+    The description's unit is taken where inches would make pixels that no microscope has.
+    """
+    found = resolution(page)
+    if found is None or found == (1.0, 1.0):
+        return stated
+    if not is_too_coarse(page) or unit_name(unit) not in _MICROSCOPIC:
+        return stated
+    x, y = found
+    sizes = {"y": length(1 / y, unit), "x": length(1 / x, unit)}
+    text = (
+        f"the resolution tags count samples per {unit_name(unit)}, the unit of the description: "
+        "per inch or centimeter, as they say themselves, a sample would be of more than "
+        "100 micrometer"
+    )
+    meaning = sized(sizes, "XResolution tag, tifffile's description")
+    return join(meaning, Meaning(notes=(Note("assumed", text),)))
 
 
 def _json(page: TiffPage) -> dict[str, Any]:

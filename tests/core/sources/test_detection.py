@@ -41,7 +41,7 @@ def test_a_missing_source_names_its_path(tmp_path, memory):
         assert isinstance(caught.value, FileNotFoundError)
 
 
-@pytest.mark.parametrize("content", [b"", b"II", b"\x89PNG\r\n\x1a\n1234"])
+@pytest.mark.parametrize("content", [b"", b"II", b"8BPS\0\1 a painting"])
 def test_an_unknown_file_lists_what_is_accepted(tmp_path, stored, content):
     """The message helps on."""
     (tmp_path / "a.tif").write_bytes(content)

@@ -190,6 +190,17 @@ def test_bytes_in_words_of_a_big_endian_file_are_swapped(tmp_path, pixels):
     np.testing.assert_array_equal(pixels(open_source(tmp_path / "a.dcm")), array)
 
 
+def test_a_jfif_file_is_not_rgb_whatever_the_header_says(tmp_path, pixels):
+    """As libjpeg and pydicom have it."""
+    array = np.full((32, 32, 3), (200, 60, 20), "u1")
+    frame = imagecodecs.jpeg_encode(array, 100, subsampling="444")
+    assert b"JFIF" in frame[:20]
+    path = save_compressed(dataset(array), [frame], tmp_path / "a.dcm", JPEG)
+    found = pixels(open_source(path))
+    found = np.moveaxis(found, 0, -1) if found.shape[0] == 3 else found
+    assert np.abs(found.astype(int) - array).max() <= 3
+
+
 @pytest.mark.parametrize("kind", ["RGB", "YBR_FULL"])
 def test_a_jpeg_that_says_it_holds_rgb_is_believed(tmp_path, pixels, kind):
     """Its Adobe marker knows better than the header."""
@@ -240,6 +251,16 @@ def test_a_scale_of_samples_is_kept_and_the_window_is_in_stored_numbers(tmp_path
     assert "2 * sample -1000" in notes(source)
 
 
+def test_a_table_of_what_samples_stand_for_is_left_out_aloud(tmp_path):
+    """Then a window is not in stored numbers either."""
+    table = item(LUTDescriptor=[4, 0, 16], LUTData=bytes(8), ModalityLUTType="US")
+    found = dataset(volume(9, 7, dtype="<u2"), ModalityLUTSequence=[table])
+    found.WindowCenter, found.WindowWidth = 500, 1000
+    source = open_source(save(found, tmp_path / "a.dcm"))
+    assert "left out: samples are as stored; the table" in notes(source)
+    assert not any(channel.window for channel in source.about.channels)
+
+
 def test_a_movie_codec_is_refused_by_its_name(tmp_path):
     """MPEG2 is not a sequence of frames."""
     mpeg = "1.2.840.10008.1.2.4.100"
@@ -286,6 +307,41 @@ def test_more_frames_than_a_file_can_hold_are_refused(tmp_path, syntax):
     else:
         save(found, path, syntax)
     with pytest.raises(SourceFormatError, match=r"truncated: .* cannot hold the 2000000000"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("per_frame", [2, 5])
+@pytest.mark.parametrize("table", [True, False])
+def test_frames_in_several_fragments_are_found(tmp_path, pixels, table, per_frame):
+    """By a table, or because a fragment begins with the marker of an image."""
+    array = volume(3, 40, 30)
+    frames = [imagecodecs.jpeg2k_encode(each, level=0, reversible=True) for each in array]
+    how = {"fragments_per_frame": per_frame, "has_bot": table}
+    path = save_compressed(dataset(array, 3), frames, tmp_path / "a.dcm", JPEG_2000, **how)
+    np.testing.assert_array_equal(pixels(open_source(path)), array)
+
+
+def test_fragments_that_nothing_assigns_to_frames_are_refused(tmp_path):
+    """RLE has no marker at the start of a frame."""
+    found = dataset(volume(2, 9, 7), 2)
+    how = {"fragments_per_frame": 2, "has_bot": False}
+    path = save_compressed(found, [b"ab" * 9] * 2, tmp_path / "a.dcm", RLE, **how)
+    with pytest.raises(SourceFormatError, match="4 fragments of 2 frames"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("table", [True, False])
+def test_a_frame_that_lacks_its_last_fragment_is_refused(tmp_path, frames, table):
+    """A decoder would make up the samples of what is not there."""
+    array = volume(frames, 60, 50)
+    encoded = [imagecodecs.jpeg2k_encode(each, level=0, reversible=True) for each in array]
+    how = {"fragments_per_frame": 4, "has_bot": table}
+    found = dataset(array if frames > 1 else array[0], frames)
+    path = save_compressed(found, encoded, tmp_path / "a.dcm", JPEG_2000, **how)
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    with pytest.raises(SourceFormatError, match=f"truncated: {frames - 1} of {frames} frames"):
         open_source(path)
 
 

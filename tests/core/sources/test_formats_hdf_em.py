@@ -36,6 +36,11 @@ def found(head, name, rows=FILES):
         (b"\0\0\0\4", "a.dm4", "a Digital Micrograph DM3 or DM4 file"),
         (b"II\x97\1", "a.ser", "a TIA SER file"),
         (b"IMGBLO", "a.blo", "a NanoMegas block file"),
+        (b"<?xml version", "a.companion.ome", "an OME companion file"),
+        (b"\x1f\x8b\x08", "a.tif.gz", "a file compressed by gzip"),
+        (b"\0\0\0\x0cjP  \r\n", "a.jp2", "a JPEG 2000 picture"),
+        (b"\0\0\0\x0cjP  \r\n", "a.nd2", "a Nikon ND2 file of the old kind (JPEG 2000)"),
+        (b"MATLAB 5.0 MAT-file, ", "a.mat", "a MATLAB file from before version 7.3"),
     ],
 )
 def test_files_by_their_first_bytes(head, name, expected):

@@ -307,6 +307,80 @@ def test_another_file_is_another_source(tmp_path):
         assert source.identity != before
 
 
+# --- EMD ---------------------------------------------------------------------------------
+
+RECORDING = "Data/Image/" + "0" * 32
+
+
+def velox(path, frames=1, unit="m", dtype="i2"):
+    """One recording as Velox writes it, with a JSON text in a column for each frame."""
+    result = {
+        "Detector": "HAADF",
+        "PixelSize": {"width": "2e-10", "height": "3e-10"},
+        "PixelUnitX": unit,
+        "PixelUnitY": unit,
+    }
+    text = np.frombuffer(json.dumps({"BinaryResult": result}).encode().ljust(600, b"\0"), "u1")
+    with h5py.File(path, "w") as file:
+        file[f"{RECORDING}/Data"] = np.arange(12 * frames).reshape(3, 4, frames).astype(dtype)
+        file[f"{RECORDING}/Metadata"] = np.tile(text[:, None], frames)
+        file["Data/SpectrumStream/" + "1" * 32 + "/Data"] = np.zeros((50, 1), "u2")
+    return path
+
+
+@pytest.mark.parametrize(("frames", "dims"), [(1, ("y", "x")), (2, ("t", "y", "x"))])
+def test_a_recording_of_velox_is_one_image(tmp_path, stored, frames, dims):
+    """Its metadata are none, and its axes are y, x, frame."""
+    source = open_source(stored(velox(tmp_path / "a.emd", frames)))
+    assert source.image.dims == dims
+    sizes = {dim: source.image.scale[dim] for dim in "yx"}
+    assert sizes == {"y": 3e-10, "x": 2e-10}
+    assert source.image.axes_units == {"y": "meter", "x": "meter"}
+    assert [channel.name for channel in source.about.channels] == ["HAADF"]
+    assert "spectra and other recordings" in notes(source.about.described)
+
+
+def test_a_size_in_reciprocal_space_is_none(tmp_path):
+    """A diffraction pattern has no length along its axes."""
+    image = describe(velox(tmp_path / "a.emd", unit="1/m"))
+    assert not image.placement.scale
+    assert "left out: the size along y, 3e-10 1/m" in notes(image)
+
+
+def test_metadata_of_velox_are_not_built_where_the_samples_cannot_be(tmp_path):
+    """Complex numbers leave nothing."""
+    path = velox(tmp_path / "a.emd", dtype="c8")
+    with pytest.raises(SourceFormatError, match="complex numbers"):
+        open_images(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        (("R_x", "R_y", "Q_x", "Q_y"), ("x", "y", "q_x", "q_y")),
+        (("z", "y", "x"), ("z", "y", "x")),
+        (("dim1", "dim2", "dim3"), ("?", "?", "?")),
+        (("x", "x", "y"), ("?", "?", "?")),
+        (("", "y", "x"), ("?", "y", "x")),
+    ],
+)
+def test_axes_of_ncem_and_prismatic(tmp_path, names, axes):
+    """From the datasets beside the samples; sizes in a unit of length only."""
+    with h5py.File(tmp_path / "a.emd", "w") as file:
+        group = file.create_group("a/b")
+        group.attrs["emd_group_type"] = 1
+        group["samples"] = np.zeros((4, 3, 5, 2)[: len(names)], "f4")
+        for number, name in enumerate(names, 1):
+            dim = group.create_dataset(f"dim{number}", data=np.arange(4) * 0.5)
+            dim.attrs["name"] = name
+            dim.attrs["units"] = "[n_m^-1]" if name.startswith("Q") else "[n_m]"
+    image = describe(tmp_path / "a.emd")
+    assert image.axes == axes
+    named = [axis for axis in axes if axis in "xyz"]
+    assert dict(image.placement.scale) == dict.fromkeys(named, 0.5)
+    assert dict(image.placement.units) == dict.fromkeys(named, "nanometer")
+
+
 # --- BigDataViewer -----------------------------------------------------------------------
 
 VIEWS = np.random.default_rng(1).integers(0, 65536, (2, 3, 4, 5, 6), dtype="u2")
@@ -545,6 +619,17 @@ def test_an_imaris_file_is_one_image_without_padding(tmp_path, stored):
     assert [channel.name for channel in image.channels] == ["DAPI", "GFP", None]
     assert [channel.color for channel in image.channels] == ["0000FF", "00FF00", None]
     assert image.channels[0].window == (10.0, 200.5)
+
+
+def test_the_name_that_imaris_gives_to_what_has_none(tmp_path):
+    """Is no name."""
+    path = imaris(tmp_path / "a.ims")
+    with h5py.File(path, "r+") as file:
+        text = np.array(list("(name not specified)"), "S1")
+        file["DataSetInfo/Image"].attrs["Name"] = text
+        file["DataSetInfo/Channel 0"].attrs["Name"] = text
+    image = describe(path)
+    assert (image.name, image.channels[0].name) == (None, None)
 
 
 def test_missing_views_extents_and_times(tmp_path):

@@ -45,6 +45,21 @@ def test_more_axes_without_names_are_refused(axes: str) -> None:
         named(axes, (5,) * len(axes))
 
 
+@pytest.mark.parametrize(
+    ("axes", "example"), [("????", "czyx"), ("?yxc", "tyxc"), ("?cyx", "tcyx"), ("??yx", "tcyx")]
+)
+def test_the_names_that_are_proposed_keep_those_of_the_file(axes: str, example: str) -> None:
+    """A proposal that turned y into z would be taken."""
+    with pytest.raises(SourceFormatError, match=rf"--dims {example}$"):
+        named(axes, (5,) * len(axes))
+
+
+def test_the_colors_of_a_pixel_are_not_proposed_as_anything_else() -> None:
+    """Beside channels they can only be chosen from."""
+    with pytest.raises(SourceFormatError, match=r"name it with dims .*--pick sample=0"):
+        named(["c", "y", "x", "sample"], (7, 5, 5, 3))
+
+
 @pytest.mark.parametrize("word", ["h", "lambda", "tile", "detector"])
 def test_an_axis_that_is_something_else_never_becomes_z(word: str) -> None:
     """It is refused with its length and both ways to go."""

@@ -71,7 +71,14 @@ def test_a_palette_of_old_writers_with_8_bits(tmp_path, pixels):
 
 
 @pytest.mark.parametrize(
-    "ramp", [np.arange(256) * 257, np.arange(256) * 256, np.arange(256)], ids=["257", "256", "1"]
+    "ramp",
+    [
+        np.arange(256) * 257,
+        np.arange(256) * 256,
+        np.arange(256),
+        np.array([0, *range(255)]) * 257,
+    ],
+    ids=["257", "256", "1", "Leica"],
 )
 def test_a_ramp_of_grey_leaves_the_indices(tmp_path, pixels, ramp):
     """They are intensities."""

@@ -235,6 +235,23 @@ def test_channels_of_imagej(tmp_path):
     assert found.origins["channels"] == "ImageJ"
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["c:1/2 - a.tif", "c:2/2 - a.tif"], [None, None]),
+        (["c:1/2 - DAPI", "c:2/2 - GFP"], ["DAPI", "GFP"]),
+        (["c:1/2", "c:2/2"], [None, None]),
+        (["c:1/2 - DAPI", "GFP"], ["c:1/2 - DAPI", "GFP"]),
+    ],
+)
+def test_numbers_that_imagej_puts_in_labels_are_no_names(tmp_path, labels, names):
+    """Nor is the title of the image, which is the same for each."""
+    path = tmp_path / "a.tif"
+    about = {"axes": "CYX", "Labels": labels, "Ranges": (0.0, 1.0, 0.0, 1.0)}
+    tifffile.imwrite(path, np.zeros((2, 16, 24), "u2"), imagej=True, metadata=about)
+    assert [channel.name for channel in meaning_of(path).channels] == names
+
+
 @pytest.mark.parametrize("labels", [["a", "b", "c", "d"], ["a", "b"]])
 def test_labels_of_slices_name_no_channels(tmp_path, labels):
     """There is one for each plane, and the number of channels may be the same by chance."""
@@ -697,3 +714,29 @@ def test_a_source_says_that_its_resolution_is_a_printer_s(tmp_path):
     with open_source(path) as source:
         assert source.image.scale == {"y": 1.0, "x": 1.0}
         assert any("300 dots per inch" in str(note) for note in source.about.notes)
+
+
+@pytest.mark.parametrize(("unit", "size"), [("um", 0.5), ("inch", None), ("cm", None)])
+def test_dots_per_inch_that_a_program_meant_per_unit_of_its_own(tmp_path, unit, size):
+    """tifffile writes inch beside a resolution unless it is told otherwise."""
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "YX", "unit": unit}
+    tifffile.imwrite(path, np.zeros((9, 8), "u2"), resolution=(2, 2), metadata=metadata)
+    meaning = meaning_of(path)
+    assert meaning.placement.scale.get("x") == size
+    if size is not None:
+        assert meaning.placement.units == {"y": "micrometer", "x": "micrometer"}
+        assert "samples per micrometer" in notes_of(meaning, "assumed")
+    else:
+        assert "scale and units" in notes_of(meaning, "unknown")
+
+
+@pytest.mark.parametrize("dots", [72, 50800])
+def test_dots_per_inch_that_may_be_true_stay_so(tmp_path, dots):
+    """72 is a printer's; 50800 are pixels of half a micrometer."""
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "YX", "unit": "um"}
+    tifffile.imwrite(path, np.zeros((9, 8), "u2"), resolution=(dots, dots), metadata=metadata)
+    found = meaning_of(path)
+    assert dict(found.placement.scale) == pytest.approx({} if dots == 72 else {"y": 0.5, "x": 0.5})
+    assert not notes_of(found, "assumed")
