@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
@@ -217,8 +217,14 @@ def check_array(shape: Sequence[int], dtype: np.dtype[Any], uri: str) -> None:
         raise SourceFormatError(f"{uri}: samples of type {dtype} are not numbers")
 
 
+def whole_unit(unit: Iterable[int]) -> Shape:
+    """A unit of decoding as a shape. It may be larger than the array: a chunk, tile or subblock
+    that reaches beyond it is decoded as a whole, and takes the memory of a whole one."""
+    return tuple(max(1, int(n)) for n in unit)
+
+
 def clip_unit(unit: Sequence[int], shape: Sequence[int]) -> Shape:
-    """``unit``, on each axis no longer than the array."""
+    """``unit``, on each axis no longer than the array, where a decoder cuts it there too."""
     return tuple(min(int(u), int(n)) for u, n in zip(unit, shape, strict=True))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.model.channels import Channel
-from ngff_core.sources.base import Reader, check_array, clip_unit
+from ngff_core.sources.base import Reader, check_array, whole_unit
 from ngff_core.sources.contract import (
     ImageDescription,
     Note,
@@ -234,7 +234,7 @@ def open_samples(image: TiffImage, source: TiffSource) -> Samples:
         raise SourceFormatError(
             f"{source.uri}: the pages are {_show(found)}, where the metadata say {_show(said)}"
         )
-    unit = clip_unit(array.chunks, stored.form.shape)
+    unit = whole_unit(array.chunks)
     data, unit = final_view(stored.form, array, unit, steps)
     return Samples(Reader(data, source.uri, found.shape, found.dtype), unit)
 
