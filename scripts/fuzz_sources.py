@@ -20,6 +20,9 @@ from tests.support.judging import MIB, Verdict, judge
 from tests.support.seed_files import MAKERS, Seed, make
 
 
+_MARK = "## Last run"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Judge mutants, print the table; 1 if any of them failed."""
     options = _parser().parse_args(arguments)
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = _table(verdicts, numbers)
     sys.stdout.write(table)
     if options.table:
-        options.table.write_text(table)
+        _store(options.table, table)
     return int(any(verdict.outcome == "failed" for verdict in verdicts))
 
 
@@ -78,6 +81,12 @@ def _table(verdicts: Sequence[Verdict], numbers: range) -> str:
     for name in (name for name in MAKERS if name in rows):
         text += _row(name, rows[name])
     return text + _row("all", verdicts)
+
+
+def _store(path: Path, table: str) -> None:
+    """Put the table at the end of a document, in place of the one that is there."""
+    before = path.read_text().partition(_MARK)[0] if path.exists() else ""
+    path.write_text(f"{before}{_MARK}\n\n{table}")
 
 
 def _row(name: str, verdicts: Sequence[Verdict]) -> str:

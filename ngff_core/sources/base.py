@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -198,8 +199,13 @@ def as_format_error(what: str) -> Iterator[None]:
     except (gzip.BadGzipFile, EOFError) as error:
         # BadGzipFile is an OSError, but not one of the file system.
         raise SourceFormatError(f"{what}: {error}") from error
-    except (NgffError, OSError, MemoryError):
+    except (NgffError, MemoryError):
         raise
+    except OSError as error:
+        # An offset that a file claims, and that no file can have.
+        if error.errno not in (errno.EINVAL, errno.EOVERFLOW):
+            raise
+        raise SourceFormatError(f"{what}: damaged: it points outside of any file") from error
     except Exception as error:
         if is_transient(error):
             raise

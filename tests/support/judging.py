@@ -46,7 +46,8 @@ _WHOLE = 16 * MIB
 _UNIT = 64 * MIB
 """Units of decoding larger than this are not read: a build with such a limit would refuse."""
 _IMAGES, _LINE = 6, 3000
-_UNCOUNTED = ("joined", "dicom-series")
+_UNCOUNTED = ("joined", "dicom-series", "precomputed-sharded")
+"""Where a removed file is not missed: the pattern, folder or volume is then one without it."""
 
 Outcome = Literal["read", "refused", "failed"]
 
