@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 
-
 _LONGEST = 2000
 """Characters of a message with text from outside at most."""
 

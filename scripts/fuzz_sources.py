@@ -19,7 +19,6 @@ from pathlib import Path
 from tests.support.judging import MIB, Verdict, judge
 from tests.support.seed_files import MAKERS, Seed, make
 
-
 _MARK = "## Last run"
 
 

@@ -202,10 +202,13 @@ def as_format_error(what: str) -> Iterator[None]:
     except (NgffError, MemoryError):
         raise
     except OSError as error:
-        # An offset that a file claims, and that no file can have.
-        if error.errno not in (errno.EINVAL, errno.EOVERFLOW):
+        if error.errno in (errno.EINVAL, errno.EOVERFLOW):
+            # An offset that a file claims, and that no file can have.
+            raise SourceFormatError(f"{what}: damaged: it points outside of any file") from error
+        if type(error) is not OSError or error.errno is not None or is_transient(error):
             raise
-        raise SourceFormatError(f"{what}: damaged: it points outside of any file") from error
+        # Some packages have no error of their own for a file that they cannot parse.
+        raise SourceFormatError(f"{what}: {str(error) or 'damaged or truncated'}") from error
     except Exception as error:
         if is_transient(error):
             raise

@@ -1,7 +1,7 @@
 """What the header of a compressed picture claims, compared before it is decoded.
 
-A JPEG, JPEG 2000 or JPEG XR of some hundred bytes may claim a billion pixels, and its decoder takes memory
-for them before it finds that they are not there.
+A JPEG, JPEG 2000 or JPEG XR of some hundred bytes may claim a billion pixels, and its decoder
+takes memory for them before it finds that they are not there.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def check_claimed(data: Buffer, expected: int) -> None:
     if claimed is not None and math.prod(claimed) > expected:
         text = " x ".join(map(str, claimed))
         raise ValueError(
-            f"a picture of {memoryview(data).nbytes} bytes claims {text} samples, where {expected} are expected"
+            f"a picture of {memoryview(data).nbytes} bytes claims {text} samples, "
+            f"where {expected} are expected"
         )
 
 

@@ -170,7 +170,7 @@ def _verdict(seed: Seed, number: int, intact: dict[str, Any]) -> Verdict:
     began = time.monotonic()
     try:
         outcome, text = _ending(partial(_look, mutant, folder, intact))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - whatever ends it is the verdict
         outcome, text = "failed", f"{type(error).__name__}: {error}"
     finally:
         signal.alarm(0)
@@ -195,7 +195,7 @@ def _ending(look: Callable[[], None]) -> tuple[Outcome, str]:
         if not text.isprintable() or len(text) > _LINE:
             return "failed", f"not one line: {type(error).__name__}: {text[:1000]!r}"
         return "refused", text
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it should not be here
         import traceback
 
         where = traceback.extract_tb(error.__traceback__)
@@ -225,10 +225,8 @@ def _is_noticed(mutant: Mutant) -> bool:
 def _as_before(samples: Any, intact: dict[str, Any]) -> bool:
     """Whether the samples are those of an intact image; a part of its planes counts too."""
     flat = samples.ravel()
-    for other in intact.values():
-        if other is not None and flat.tobytes() in other.tobytes():
-            return True
-    return False
+    others = [other.tobytes() for other in intact.values() if other is not None]
+    return any(flat.tobytes() in other for other in others)
 
 
 def _samples(path: Path) -> dict[str, Any]:

@@ -165,12 +165,9 @@ def _ome_zarr(version: str) -> Maker:
 
 def _czi(compression: int = 0) -> Maker:
     def write(folder: Path) -> Path:
-        import imagecodecs
-
         blocks = [
             Block(GRAY[z], {"X": 0, "Y": 0, "Z": z, "C": 0}, compression) for z in range(3)
         ] + [Block(GRAY[0], {"X": 20, "Y": 4, "Z": 1, "C": 0}, compression)]
-        del imagecodecs
         sizes = {"X": "1e-7", "Y": "1e-7", "Z": "1e-6"}
         found = Czi(blocks, czi_xml(sizes, channels=[("DAPI", "#FF0000FF")]), ["Label"])
         (folder / "a.czi").write_bytes(czi_bytes(found))
@@ -458,7 +455,7 @@ def _precomputed(**scale: Any) -> Maker:
 
 def _joined(folder: Path) -> Path:
     for z in range(3):
-        _tiff(f"z{z}.tif", GRAY[z])(folder)
+        _tiff(f"z{z}.tif", GRAY[z], photometric="minisblack")(folder)
     return folder / "z{z}.tif"
 
 
@@ -479,7 +476,9 @@ def _imagej() -> Maker:
 
 
 MAKERS: dict[str, Maker] = {
-    "tiff-strips": _tiff(compression="zlib", predictor=True, rowsperstrip=8),
+    "tiff-strips": _tiff(
+        compression="zlib", predictor=True, rowsperstrip=8, photometric="minisblack"
+    ),
     "tiff-plain": _tiff(photometric="minisblack", rowsperstrip=8),
     "tiff-tiles": _tiff(tile=(16, 16), compression="lzw", photometric="minisblack"),
     "tiff-zstd": _tiff(tile=(16, 16), compression="zstd", photometric="minisblack"),
@@ -487,8 +486,12 @@ MAKERS: dict[str, Maker] = {
     "tiff-jpeg": _tiff(array=COLOR, photometric="rgb", compression="jpeg", tile=(16, 16)),
     "tiff-planar": _tiff(array=COLOR.transpose(2, 0, 1), photometric="rgb"),
     "tiff-imagej": _imagej(),
-    "tiff-shaped": _tiff(metadata={"axes": "ZYX"}, compression="packbits"),
-    "ome-tiff": _tiff("a.ome.tif", GRAY, metadata={"axes": "ZYX", "PhysicalSizeX": 0.5}),
+    "tiff-shaped": _tiff(
+        metadata={"axes": "ZYX"}, compression="packbits", photometric="minisblack"
+    ),
+    "ome-tiff": _tiff(
+        "a.ome.tif", metadata={"axes": "ZYX", "PhysicalSizeX": 0.5}, photometric="minisblack"
+    ),
     "ome-tiff-pyramid": _pyramid,
     "ome-tiff-files": _ome_files,
     "ndtiff": _ndtiff,
@@ -542,5 +545,3 @@ MAKERS: dict[str, Maker] = {
     "joined": _joined,
 }
 """By name of the format and how it is written."""
-
-

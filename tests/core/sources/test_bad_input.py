@@ -9,6 +9,8 @@ import json
 import sys
 import tracemalloc
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +67,17 @@ def test_a_mutant_is_made_again_by_its_number(tmp_path: Path) -> None:
     assert len({mutate(seed, n).seed.files["a.npy"] for n in range(50)}) > 40
 
 
+@contextmanager
+def at_most(nbytes: int) -> Iterator[None]:
+    """What runs inside takes no more memory of Python and numpy than that, at any time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < nbytes
+    finally:
+        tracemalloc.stop()
+
+
 # --- what unpacks to more than it should -------------------------------------------------
 
 
@@ -104,11 +117,10 @@ def test_a_chunk_that_unpacks_to_too_much_is_refused(tmp_path: Path, made: Any) 
     packed = (tmp_path / "large" / inner[1]).read_bytes()
     (tmp_path / "a" / inner[0]).write_bytes(packed)
     del array
-    tracemalloc.start()
-    with pytest.raises(SourceFormatError, match=r"unpacks to more than the 4096 of its samples"):
+    refusal = pytest.raises(SourceFormatError, match="unpacks to more than the 4096 of its samples")
+    # A decoder of LZMA has a dictionary of 8 MiB.
+    with at_most(12 * MIB), refusal:
         open_source(tmp_path / "a").image.data[0:64, 0:64]
-    assert tracemalloc.get_traced_memory()[1] < 8 * MIB
-    tracemalloc.stop()
 
 
 def test_codecs_inside_shards_are_bounded_too(tmp_path: Path) -> None:
@@ -129,18 +141,20 @@ def test_a_blosc_chunk_that_is_cut_is_refused(tmp_path: Path) -> None:
     _zarr(tmp_path / "a", 2, (64, 64), (64, 64), compressors=numcodecs.Blosc())
     chunk = tmp_path / "a" / "0.0"
     chunk.write_bytes(chunk.read_bytes()[:-1])
-    with pytest.raises(SourceFormatError, match="truncated: .* bytes of a chunk of blosc"):
+    with pytest.raises(SourceFormatError, match=r"truncated: .* bytes of a chunk of blosc"):
         open_source(tmp_path / "a").image.data[0:64, 0:64]
 
 
 def test_a_chunk_larger_than_its_array_meets_the_memory_limit(tmp_path: Path) -> None:
     """As a resized array has it: the chunk counts whole, and the build is refused."""
-    array = _zarr(tmp_path / "a", 3, (512, 1024, 1024), (1, 1, 1), dimension_names=list("zyx"))
-    array.resize((4, 1024, 1024))
+    import zarr
+
+    options: dict[str, Any] = {"dtype": "u1", "dimension_names": list("zyx")}
+    zarr.create_array(tmp_path / "a", shape=(4, 1024, 1024), chunks=(512, 1024, 1024), **options)
     assert open_source(tmp_path / "a").read_unit == (512, 1024, 1024)
-    options = BuildOptions(memory_limit="512MiB", cache="never")
+    limit = BuildOptions(memory_limit="512MiB")
     with pytest.raises(MemoryLimitError, match="memory_limit: 512MiB is too little"):
-        check_build(tmp_path / "a", tmp_path / "out", options)
+        check_build(tmp_path / "a", tmp_path / "out", limit)
 
 
 def test_a_large_chunk_of_hdf5_meets_the_memory_limit(tmp_path: Path) -> None:
@@ -168,11 +182,12 @@ def test_a_strip_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
         rowsperstrip=64,
         photometric="minisblack",
     )
-    tracemalloc.start()
-    with pytest.raises(SourceFormatError), open_images(tmp_path / "a.tif") as images:
+    with (
+        at_most(8 * MIB),
+        open_images(tmp_path / "a.tif") as images,
+        pytest.raises(SourceFormatError, match="cannot decode the box"),
+    ):
         read_all(images.open_image(0))
-    assert tracemalloc.get_traced_memory()[1] < 16 * MIB
-    tracemalloc.stop()
 
 
 def test_a_tile_whose_picture_claims_more_is_refused(tmp_path: Path) -> None:
@@ -228,7 +243,7 @@ def test_the_size_that_a_picture_claims(name: str) -> None:
         check_claimed(data, 20 * 31 * 3)
         with pytest.raises(ValueError, match="claims 20 x 31"):
             check_claimed(data, 20 * 31 - 1)
-        assert claimed_shape(data[:12]) is None
+        assert claimed_shape(data[:8]) is None
     assert claimed_shape(b"no picture at all") is None
 
 
@@ -253,11 +268,8 @@ def test_a_header_that_promises_terabytes_is_refused(name: str, tmp_path: Path) 
         # The header keeps its length: its padding gives way.
         changed = changed.replace(b" " * (len(new) - len(old)) + b"\n", b"\n", 1)
     path.write_bytes(changed)
-    tracemalloc.start()
-    with pytest.raises(SourceFormatError, match=r"truncated|bytes"):
+    with at_most(8 * MIB), pytest.raises(SourceFormatError, match=r"truncated|bytes"):
         open_source(path)
-    assert tracemalloc.get_traced_memory()[1] < 8 * MIB
-    tracemalloc.stop()
 
 
 # --- messages ----------------------------------------------------------------------------
