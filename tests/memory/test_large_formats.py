@@ -27,6 +27,8 @@ pytestmark = [
 
 MIB = 2**20
 LIMIT = "512MiB"
+LIMITS = {"czi": "768MiB"}
+"""Where one region of the widest level needs more."""
 
 type Write = Callable[[Path], tuple[str, int]]
 """Writes a source into a folder; what to open, relative to it, and the bytes of its samples."""
@@ -208,7 +210,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_a_file_of_any_kind_stays_within_the_limit(write: Write, folder: Path) -> None:
     """Within what was projected, and that within the limit."""
     name, nbytes = write(folder)
-    options = {"method": "itkwasm_bin_shrink", "memory_limit": LIMIT, "workers": 2}
+    limit = LIMITS.get(write.__name__, LIMIT)
+    options = {"method": "itkwasm_bin_shrink", "memory_limit": limit, "workers": 2}
     command = [sys.executable, "-m", "tests.memory.measure", str(folder / name)]
     command += [str(folder / "out.ome.zarr"), json.dumps(options)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
