@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale mutants house check-wheel test-lowest lock clean
+.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale mutants fuzz house check-wheel test-lowest lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -65,6 +65,10 @@ check-wheel: $(TEST_STAMP) ## build the wheel; check types of, and run, a user's
 
 test-lowest: $(LOWEST_STAMP) ## run the core's tests with the lowest versions that pyproject.toml allows
 	@sh scripts/test-lowest $(PYTEST_ARGS)
+
+fuzz: $(TEST_STAMP) ## damage files of every format and read them (TOTAL=10000 FIRST=0: 3 minutes)
+	@$(VENV) -m scripts.fuzz_sources $(if $(TOTAL),--total $(TOTAL)) $(if $(FIRST),--first $(FIRST)) \
+		--table docs/bad_input.md $(FUZZ_ARGS)
 
 house: $(TEST_STAMP) ## draw docs/house.md from the imports
 	@$(VENV) -m scripts.draw_house

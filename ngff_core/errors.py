@@ -12,6 +12,25 @@ Each is also a builtin error, so code that does not know this package can catch 
 
 from __future__ import annotations
 
+import re
+
+_LONGEST = 2000
+"""Characters of a message with text from outside at most."""
+
+
+def one_line(text: str) -> str:
+    """``text`` as one printable line, its middle left out where it is very long.
+
+    >>> one_line("a.tif: bad:\\n  tag \\x07")
+    'a.tif: bad: tag \\\\x07'
+    """
+    line = re.sub(r"\s*[\r\n]\s*", " ", text.strip())
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST * 3 // 4]} … {line[-_LONGEST // 4 :]}"
+    return line
+
 
 class NgffError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -39,7 +58,13 @@ class SourceNotFoundError(CallerError, FileNotFoundError):
 
 
 class SourceFormatError(CallerError, ValueError):
-    """The source exists, but is not an image that this package can read. Convert it."""
+    """The source exists, but is not an image that this package can read. Convert it.
+
+    The message is one printable line, whatever texts of the file or of a decoder are in it.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class UnsafeNameError(CallerError, ValueError):

@@ -232,6 +232,16 @@ def costly_imports(root: Path) -> list[str]:
     ]
 
 
+def unsafe_xml(root: Path) -> list[str]:
+    """Parsers of XML that follow entities: files of strangers are parsed by defusedxml alone."""
+    return [
+        f"{where}: parse XML with defusedxml, not {name}"
+        for package in PACKAGES
+        for where, _, name in all_imports(root, package)
+        if name.split(".")[0] in ("xml", "lxml", "pyexpat")
+    ]
+
+
 def hiding_names(root: Path) -> list[str]:
     """Files named like a package of ours.
 
@@ -351,6 +361,7 @@ CHECKS = (
     upward_imports,
     circles,
     costly_imports,
+    unsafe_xml,
     hiding_names,
     undeclared,
     long_constructors,
@@ -427,6 +438,9 @@ def made_up_tree(root: Path, files: Mapping[str, str]) -> None:
         ),
         (costly_imports, "ngff_core/pyramid/level.py", "def f():\n    import dask.array as da"),
         (costly_imports, "ngff_core/plan/methods.py", "from itkwasm_downsample import downsample"),
+        (unsafe_xml, "ngff_core/geometry.py", "import xml.etree.ElementTree as ET"),
+        (unsafe_xml, "ngff_core/geometry.py", "def f():\n    from xml.dom import minidom"),
+        (unsafe_xml, "tasks/level.py", "from lxml import etree"),
         (hiding_names, "flows/tasks.py", ""),
         (undeclared, "ngff_core/storage/base.py", "import surely_not_declared.part"),
         (undeclared, "tasks/level.py", "def f():\n    from pytest import fixture"),

@@ -7,6 +7,7 @@ product of figures of its axes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -26,6 +27,8 @@ codec's working memory."""
 _RECEIVED = 2.0
 """Bytes for each byte received over a network: the parts of a response's body, and the body
 that they are joined to."""
+_FEW = 4096
+"""Blocks of an axis that are counted one by one."""
 _SENT = 4.0
 """Bytes for each byte sent over a network: the encoded object, the request that it is copied
 into, and the connection's part of it, copied once more. With 8 shards of noise in flight to
@@ -269,18 +272,43 @@ def _axis_cost(
 ) -> _AxisCost:
     n, block, parent_n = level.shape[axis], level.block[axis], parent_shape[axis]
     unit, container = given.unit[axis], given.container[axis]
-    windows = [
-        window_of(
-            Region((a,), (min(a + block, n),)), (level.step[axis],), (halo[axis],), (parent_n,)
-        ).box
-        for a in range(0, n, block)
-    ]
-    decoded = [
-        min(ceil_div(w.stop[0], unit) * unit, parent_n) - w.start[0] // unit * unit for w in windows
-    ]
+    # A unit at the array's end is cut there, or else is larger than all of the array.
+    end = max(parent_n, unit)
+
+    def figures(number: int) -> tuple[int, int, int]:
+        """Samples of a block's window, those decoded for it, and the objects they lie in."""
+        region = Region((number * block,), (min((number + 1) * block, n),))
+        window = window_of(region, (level.step[axis],), (halo[axis],), (parent_n,)).box
+        start, stop = window.start[0], window.stop[0]
+        decoded = min(ceil_div(stop, unit) * unit, end) - start // unit * unit
+        return stop - start, decoded, blocks_touched(window, (container,))
+
+    # A unit of the whole axis lies alike for every block.
+    grids = [size for size in (unit, container) if size < parent_n]
+    stride = block * level.step[axis]
+    period = math.lcm(stride, *grids) // stride
+    found = repeated(figures, ceil_div(n, block), period, halo[axis])
     return _AxisCost(
-        window=max(w.shape[0] for w in windows),
-        decoded=max(decoded),
-        total_decoded=sum(decoded),
-        containers=sum(blocks_touched(w, (container,)) for w in windows),
+        window=max(window for (window, _, _), _ in found),
+        decoded=max(decoded for (_, decoded, _), _ in found),
+        total_decoded=sum(decoded * times for (_, decoded, _), times in found),
+        containers=sum(containers * times for (_, _, containers), times in found),
     )
+
+
+def repeated(
+    figures: Callable[[int], tuple[int, ...]], count: int, period: int, halo: int
+) -> list[tuple[tuple[int, ...], int]]:
+    """The figures of ``count`` blocks along an axis, and of how many blocks each are.
+
+    Blocks a whole ``period`` apart lie alike on all grids, but those near the ends of the axis,
+    which a halo of that many samples may reach over. So an axis of billions costs a few.
+    """
+    ends = period * (2 + halo)
+    if count <= max(2 * ends + period, _FEW):
+        return [(figures(number), 1) for number in range(count)]
+    middle = (count - 2 * ends) // period
+    first = [(figures(number), 1) for number in range(ends)]
+    inner = [(figures(number), middle) for number in range(ends, ends + period)]
+    last = [(figures(number), 1) for number in range(ends + middle * period, count)]
+    return first + inner + last

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ngff_core.errors import InvalidOptionError
-from ngff_core.geometry import Region, Shape, blocks_touched, ceil_div
+from ngff_core.geometry import Shape, ceil_div
 from ngff_core.plan.pyramid_plan import LevelPlan, PyramidPlan
 
 CacheMode = Literal["auto", "always", "never"]
@@ -39,10 +39,16 @@ def decode_amplification(plan: PyramidPlan, read_unit: Shape) -> float:
     level = plan.levels[0]
     times = 1.0
     for n, block, unit in zip(level.shape, level.block, read_unit, strict=True):
-        spans = (Region((a,), (min(a + block, n),)) for a in range(0, n, block))
-        decoded = sum(blocks_touched(span, (unit,)) for span in spans)
-        times *= decoded / ceil_div(n, unit)
+        times *= _units_decoded(n, block, unit) / ceil_div(n, unit)
     return times
+
+
+def _units_decoded(n: int, block: int, unit: int) -> int:
+    """Units that all blocks of an axis of length ``n`` overlap, each unit once for each block."""
+    # Every unit once, and once more for each border of blocks that lies inside of a unit.
+    borders = ceil_div(n, block) - 1
+    on_both = (n - 1) // math.lcm(block, unit)
+    return ceil_div(n, unit) + borders - on_both
 
 
 def needs_cache(plan: PyramidPlan, read_unit: Shape, mode: str) -> bool:

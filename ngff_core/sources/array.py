@@ -11,7 +11,7 @@ import zarr
 from ngff_core.errors import InvalidOptionError, SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.model.image import NgffImage
-from ngff_core.sources.base import check_array, clip_unit
+from ngff_core.sources.base import check_array, whole_unit
 from ngff_core.sources.contract import (
     ImageDescription,
     Pins,
@@ -108,7 +108,7 @@ def _unit(data: Any) -> Shape:
         return tuple(max(sizes) for sizes in data.chunks)
     chunks: Any = getattr(data, "chunks", None)
     if _is_chunk_shape(chunks, len(data.shape)):
-        return clip_unit(chunks, data.shape)
+        return whole_unit(chunks)
     return (1,) * len(data.shape)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
@@ -198,8 +199,16 @@ def as_format_error(what: str) -> Iterator[None]:
     except (gzip.BadGzipFile, EOFError) as error:
         # BadGzipFile is an OSError, but not one of the file system.
         raise SourceFormatError(f"{what}: {error}") from error
-    except (NgffError, OSError, MemoryError):
+    except (NgffError, MemoryError):
         raise
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOVERFLOW):
+            # An offset that a file claims, and that no file can have.
+            raise SourceFormatError(f"{what}: damaged: it points outside of any file") from error
+        if type(error) is not OSError or error.errno is not None or is_transient(error):
+            raise
+        # Some packages have no error of their own for a file that they cannot parse.
+        raise SourceFormatError(f"{what}: {str(error) or 'damaged or truncated'}") from error
     except Exception as error:
         if is_transient(error):
             raise
@@ -217,8 +226,14 @@ def check_array(shape: Sequence[int], dtype: np.dtype[Any], uri: str) -> None:
         raise SourceFormatError(f"{uri}: samples of type {dtype} are not numbers")
 
 
+def whole_unit(unit: Iterable[int]) -> Shape:
+    """A unit of decoding as a shape. It may be larger than the array: a chunk, tile or subblock
+    that reaches beyond it is decoded as a whole, and takes the memory of a whole one."""
+    return tuple(max(1, int(n)) for n in unit)
+
+
 def clip_unit(unit: Sequence[int], shape: Sequence[int]) -> Shape:
-    """``unit``, on each axis no longer than the array."""
+    """``unit``, on each axis no longer than the array, where a decoder cuts it there too."""
     return tuple(min(int(u), int(n)) for u, n in zip(unit, shape, strict=True))
 
 

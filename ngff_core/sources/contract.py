@@ -166,7 +166,8 @@ class Samples:
         does that) or the file system's.
     read_unit
         Shape of the smallest box that storage can decode by itself, per axis of ``data``: a
-        chunk; a frame with all its channels; a whole gzip stream.
+        chunk; a frame with all its channels; a whole gzip stream. Longer than the array where a
+        chunk reaches beyond it and is decoded as a whole.
     chunks
         Of a zarr array, if its store can be listed.
     identity

@@ -14,7 +14,7 @@ import numpy as np
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.model.channels import ALPHA, RGB, Channel
-from ngff_core.sources.base import Reader, as_format_error, clip_unit
+from ngff_core.sources.base import Reader, as_format_error, whole_unit
 from ngff_core.sources.bounded_file import open_bounded
 from ngff_core.sources.contract import (
     ImageDescription,
@@ -276,7 +276,7 @@ class _Readers:
         dtype = np.dtype(image.pixel_type.dtype)
         data = MosaicArray(self.file, layout, dtype, self.size, DecodedCache())
         reader = Reader(data, self.uri, layout.shape, dtype)
-        return Samples(reader, clip_unit(layout.read_unit, layout.shape))
+        return Samples(reader, whole_unit(layout.read_unit))
 
     def _check(self, layout: Layout) -> None:
         """Refuse what cannot be decoded, and a box that no sensible file has."""

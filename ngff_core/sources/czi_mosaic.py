@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ngff_core.blocks import Block
 from ngff_core.geometry import Shape
+from ngff_core.sources.codestreams import check_claimed
 from ngff_core.sources.decoded import DecodedCache
 
 if TYPE_CHECKING:
@@ -212,6 +213,14 @@ class MosaicArray:
             raise ValueError(f"a subblock of {stored} bytes, but its samples need {decoded}")
         if decoded > stored * _MOST_COMPRESSED:
             raise ValueError(f"a subblock of {stored} bytes that claims to hold {decoded}")
+        own = segment.directory_entry
+        if own.stored_shape != entry.stored_shape or own.dtype != entry.dtype:
+            raise ValueError(
+                f"a subblock of {own.stored_shape} samples of {own.dtype}, which the directory "
+                f"calls {entry.stored_shape} of {entry.dtype}"
+            )
+        if own.decode is not None and not isinstance(own.decode, _Checked):
+            own.decode = _Checked(own.decode, entry.stored_size)
 
     def _aligned(self, entry: CziDirectoryEntryDV, samples: Block) -> Block:
         """Samples of a subblock with the image's axes, at the image's resolution."""
@@ -221,6 +230,18 @@ class MosaicArray:
             if n != stored:
                 samples = np.repeat(samples, n // stored, axis=axis)
         return _in_order(samples, entry.dims, self.layout.dims)
+
+
+@dataclass(frozen=True, eq=False)
+class _Checked:
+    """A decoder of subblocks that first compares what a picture claims."""
+
+    decode: Callable[..., Any]
+    samples: int
+
+    def __call__(self, data: Any, **options: Any) -> Any:
+        check_claimed(data, self.samples)
+        return self.decode(data, **options)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ import numpy as np
 from ngff_core.errors import SourceFormatError
 from ngff_core.model.channels import RGB, Channel
 from ngff_core.sources.affine import Geometry
-from ngff_core.sources.base import Reader, as_format_error, check_array, clip_unit
+from ngff_core.sources.base import Reader, as_format_error, check_array, whole_unit
 from ngff_core.sources.contract import (
     UNNAMED,
     ImageDescription,
@@ -108,7 +108,7 @@ def _open_image(image: _Image, uri: str) -> Samples:
             if len(image.frames) == 1 or not frames.is_encapsulated:
                 frames.check()
     reader = Reader(image.array, uri, image.array.shape, image.array.dtype)
-    return Samples(reader, clip_unit(image.array.unit, image.array.shape))
+    return Samples(reader, whole_unit(image.array.unit))
 
 
 def _main(images: Sequence[_Image]) -> int | None:
@@ -138,6 +138,8 @@ def _of_folder(store: ObjectStore) -> tuple[list[Instance], list[_Image]]:
         raise SourceFormatError(f"{store.uri}: no file in this folder is a DICOM image")
     notes: list[Note] = []
     if len(instances) < len(found):
+        known = set(map(id, instances))
+        _check_no_images([each for each in found if id(each) not in known])
         text = f"{len(found) - len(instances)} DICOM files of the folder, which hold no image"
         notes.append(Note("left out", text))
     images = []
@@ -151,6 +153,18 @@ def _of_folder(store: ObjectStore) -> tuple[list[Instance], list[_Image]]:
         raise refused[0]
     notes += [Note("left out", f"an image that is not read: {error}") for error in refused]
     return instances, [_with_notes(image, notes) for image in images]
+
+
+def _check_no_images(others: Sequence[Instance]) -> None:
+    """Refuse an image that ends before its samples: a volume would lack a slice in silence."""
+    for each in others:
+        kind = each.get("SOPClassUID")
+        name = str(getattr(kind, "name", ""))
+        if kind is None or name.endswith("Image Storage") or each.get("Rows"):
+            raise SourceFormatError(
+                f"{each.store.uri}: truncated: {each.info.size} bytes end before its samples; "
+                "copy it anew, or take it out of the folder"
+            )
 
 
 def _with_notes(image: _Image, notes: Sequence[Note]) -> _Image:

@@ -15,6 +15,7 @@ import numpy as np
 from ngff_core.blocks import Block
 from ngff_core.errors import SourceFormatError, TransientError
 from ngff_core.geometry import Shape
+from ngff_core.sources.codestreams import check_claimed
 from ngff_core.sources.contract import Note
 from ngff_core.sources.dicom_headers import Instance, inflated_content
 from ngff_core.storage import LocalFiles
@@ -207,6 +208,7 @@ class Frames:
         if i.syntax in _RLE:
             found = _rle(data, stored, (samples, rows, columns))
         else:
+            check_claimed(data, math.prod(shape))
             found = _decoder(i)(data)
             if found.ndim == 3 and found.shape[0] == samples and found.shape != shape:
                 found = np.moveaxis(found, 0, -1)

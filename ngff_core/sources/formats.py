@@ -10,12 +10,13 @@ import re
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 
 from ngff_core.errors import SourceFormatError
-from ngff_core.sources.contract import SourceImages
+from ngff_core.sources.base import as_format_error
+from ngff_core.sources.contract import Samples, SourceImages
 from ngff_core.storage import ObjectStore
 
 HEAD = 1024
@@ -62,8 +63,20 @@ class Format:
                 f"{store.uri}: {self.name}; reading it needs {' and '.join(missing)}: "
                 f"pip install 'ngff-flows[{self.extra}]'"
             )
-        opened: SourceImages = import_module(self.module).open_images(store)
-        return opened
+        what = f"{store.uri}: {self.name} that cannot be read"
+        with as_format_error(what):
+            opened: SourceImages = import_module(self.module).open_images(store)
+        return replace(opened, open_image=_guarded(opened.open_image, what))
+
+
+def _guarded(open_image: Callable[[int], Samples], what: str) -> Callable[[int], Samples]:
+    """The same, whose errors are those of this package where a reader lets one pass."""
+
+    def guarded(number: int) -> Samples:
+        with as_format_error(what):
+            return open_image(number)
+
+    return guarded
 
 
 def begins(*magics: bytes) -> Callable[[bytes, str], bool]:

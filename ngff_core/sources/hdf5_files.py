@@ -18,7 +18,7 @@ import numpy as np
 from ngff_core.blocks import Block
 from ngff_core.errors import NgffError, SourceFormatError
 from ngff_core.geometry import Shape
-from ngff_core.sources.base import as_format_error, clip_unit
+from ngff_core.sources.base import as_format_error, whole_unit
 from ngff_core.sources.contract import Pins
 from ngff_core.sources.ranged import ranged_unit
 from ngff_core.storage import LocalFiles, ObjectInfo, ObjectStore, is_transient
@@ -166,7 +166,7 @@ def check_filters(dataset: Any, uri: str) -> None:
 def unit_of(dataset: Any, store: ObjectStore) -> Shape:
     """What HDF5 decodes at once: a chunk, or what `ranged_unit` says where there are none."""
     chunks = dataset.chunks
-    return clip_unit(chunks, dataset.shape) if chunks else ranged_unit(store, dataset.shape)
+    return whole_unit(chunks) if chunks else ranged_unit(store, dataset.shape)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.model.channels import Channel
-from ngff_core.sources.base import Reader, check_array, clip_unit
+from ngff_core.sources.base import Reader, check_array, whole_unit
 from ngff_core.sources.bdv_xml import numbered
 from ngff_core.sources.contract import (
     ImageDescription,
@@ -63,7 +63,7 @@ def open_imaris(file: H5File) -> SourceImages:
         kind="imaris",
         format="an Imaris file",
         images=(image,),
-        open_image=lambda _: Samples(reader, clip_unit(unit, shape)),
+        open_image=lambda _: Samples(reader, whole_unit(unit)),
         main=0,
         _close=file.close,
     )

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -80,7 +80,8 @@ def open_images(store: ObjectStore) -> SourceImages:
     Raises `SourceFormatError` for a damaged or truncated file, and for a project in XML that is
     not on a local disk.
     """
-    with ExitStack() as opened, as_format_error(f"{store.uri}: not a readable Leica file"):
+    what = f"{store.uri}: not a readable Leica file"
+    with ExitStack() as opened, as_format_error(what), _lacking(what):
         file = _open(store, opened)
         _check_complete(file, store)
         images = [image for image in file.images if not image.is_flim]
@@ -299,6 +300,15 @@ def _dye(channel: Any) -> str | None:
     return None
 
 
+@contextmanager
+def _lacking(what: str) -> Iterator[None]:
+    """A file that a project names and that is not there: liffile's error names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceFormatError(f"{what}: {error}") from error
+
+
 # --- samples -----------------------------------------------------------------------------
 
 
@@ -317,7 +327,8 @@ class _Readers:
 
     def open(self, number: int) -> Samples:
         image, described = self.images[number], self.described[number]
-        with as_format_error(f"{self.uri}: the image {described.name!r} cannot be read"):
+        what = f"{self.uri}: the image {described.name!r} cannot be read"
+        with as_format_error(what), _lacking(what):
             _check_size(image)
             letters = tuple(image.sizes)
             frame = tuple(letters.index(dim) for dim in image.frames.frame_sizes)

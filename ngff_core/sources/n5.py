@@ -17,7 +17,7 @@ from ngff_core.blocks import Block
 from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
 from ngff_core.model.axes import SPATIAL
-from ngff_core.sources.base import Reader, as_format_error, check_array, clip_unit
+from ngff_core.sources.base import Reader, as_format_error, check_array, whole_unit
 from ngff_core.sources.bdv_xml import (
     BdvXml,
     SetupImage,
@@ -109,7 +109,7 @@ def _open_datasets(store: ObjectStore, datasets: Sequence[_Dataset]) -> SourceIm
         place = store.child(each.path) if each.path else store
         data = _array(place, each.attributes)
         data.decoder.open({}, place.uri)
-        unit = clip_unit(tuple(reversed(data.grid.chunk)), image.shape)
+        unit = whole_unit(reversed(data.grid.chunk))
         reader = Reader(data, place.uri, image.shape, np.dtype(image.dtype))
         return Samples(reader, unit, _count(objects, {each.path.removeprefix(only)}, data.grid))
 
@@ -378,7 +378,7 @@ def _open_setups(store: ObjectStore, xml: BdvXml) -> SourceImages:
         image, data, _ = stacks[number]
         chunked = _array(store, data.first)
         chunked.decoder.open({}, store.uri)
-        unit = clip_unit((1, *reversed(chunked.grid.chunk)), image.shape)
+        unit = whole_unit((1, *reversed(chunked.grid.chunk)))
         reader = Reader(data, store.uri, image.shape, data.dtype)
         return Samples(reader, unit, _count(objects, set(data.paths.values()), chunked.grid))
 

@@ -37,6 +37,10 @@ AXES = {"T": "t", "L": "lambda", "Z": "z", "C": "c", "S": "c", "Y": "y", "X": "x
 """Names of oirfile's axes; S are the samples of a color image."""
 
 
+_SIZE_AT = 32
+"""Byte of the header where the size of the file stands."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Planes:
     """Reads planes from the file, one thread at a time."""
@@ -72,6 +76,7 @@ def open_images(store: ObjectStore) -> SourceImages:
     with ExitStack() as opened, as_format_error(f"{store.uri}: not a readable OIR file"):
         file, stream = _open(store, opened)
         _check_alone(store)
+        _check_size(stream, store.uri)
         if not file.sizes:
             raise SourceFormatError(f"{store.uri}: an OIR file without an image")
         shape, dtype = tuple(file.shape), np.dtype(file.dtype)
@@ -113,6 +118,16 @@ def _check_alone(store: ObjectStore) -> None:
         raise SourceFormatError(
             f"{store.uri}: an OIR file whose planes go on in {second}, which is not read; "
             "bioformats2raw reads them together"
+        )
+
+
+def _check_size(stream: BoundedFile, uri: str) -> None:
+    """Compare the size that the header says: oirfile leaves out the planes that are cut off."""
+    stream.seek(_SIZE_AT)
+    declared = int.from_bytes(stream.read(8), "little")
+    if declared > stream.size:
+        raise SourceFormatError(
+            f"{uri}: a truncated OIR file: {stream.size} of the {declared} bytes of its header"
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.model.channels import Channel
-from ngff_core.sources.base import Reader, check_array, clip_unit
+from ngff_core.sources.base import Reader, check_array, whole_unit
 from ngff_core.sources.contract import (
     ImageDescription,
     Note,
@@ -31,6 +31,7 @@ from ngff_core.sources.tiff_views import (
     final_form,
     final_view,
 )
+from ngff_core.sources.tifffile_compat import check_pictures
 from ngff_core.sources.zarr_nodes import open_fused
 
 if TYPE_CHECKING:
@@ -226,6 +227,7 @@ def open_samples(image: TiffImage, source: TiffSource) -> Samples:
     steps = image.colors.steps
     with source.lock:
         stored = image.open_pages()
+        check_pictures(stored.series.keyframe)
         # One lock for all images: their pages may lie in one file, which has one position.
         store = stored.series.aszarr(level=0, read_only=True, lock=source.lock)
         array = open_fused(store, 3)
@@ -234,7 +236,7 @@ def open_samples(image: TiffImage, source: TiffSource) -> Samples:
         raise SourceFormatError(
             f"{source.uri}: the pages are {_show(found)}, where the metadata say {_show(said)}"
         )
-    unit = clip_unit(array.chunks, stored.form.shape)
+    unit = whole_unit(array.chunks)
     data, unit = final_view(stored.form, array, unit, steps)
     return Samples(Reader(data, source.uri, found.shape, found.dtype), unit)
 

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ngff_core.sources.codestreams import check_claimed
+
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
@@ -125,3 +127,31 @@ def is_subsampled_without_decoder(page: Any) -> bool:
 
     decodes = page.compression in TIFF.IMAGE_COMPRESSIONS and page.planarconfig == 1
     return bool(page.is_subsampled) and not decodes
+
+
+_PICTURES = frozenset((6, 7, 33003, 33004, 33005, 34712, 34892, 34933, 34934, 22610))
+"""Compressions with a header that claims a size: JPEG, JPEG 2000, JPEG XR."""
+_SPARE = 1 << 20
+"""Samples that a picture may have more than its tile: some writers fill up the last ones."""
+
+
+def check_pictures(page: Any) -> None:
+    """From now on refuse tiles of a page that claim to be much larger than it says.
+
+    tifffile asks ``decode`` of the first page for every tile, and gives it to no decoder that
+    compares sizes.
+    """
+    if int(page.compression) not in _PICTURES:
+        return
+    decode = page.decode
+    rows, columns = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    if page.is_tiled:
+        rows, columns = page.tilelength, page.tilewidth
+    most = 4 * rows * columns * page.samplesperpixel + _SPARE
+
+    def checked(data: bytes | None, *args: Any, **named: Any) -> Any:
+        if data is not None:
+            check_claimed(data, most)
+        return decode(data, *args, **named)
+
+    page.decode = checked

@@ -16,9 +16,10 @@ from zarr.abc.store import Store as ZarrStore
 from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.geometry import Shape, grid_shape
 from ngff_core.model.axes import AXIS_ORDER, spatial_dims
-from ngff_core.sources.base import Reader, as_format_error, check_array, clip_unit
+from ngff_core.sources.base import Reader, as_format_error, check_array, whole_unit
 from ngff_core.sources.chunk_files import ChunkFiles
 from ngff_core.sources.contract import UNNAMED, ChunkCount, Note, Pins
+from ngff_core.sources.zarr_codecs_compat import with_bounds
 from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, ObjectStore, fused_pipeline
 from ngff_core.storage.zarr_backed import ZarrBacked
 from ngff_core.storage.zarr_compat import memory_store
@@ -80,6 +81,8 @@ def open_reader(store: ObjectStore, node: Node) -> tuple[Reader, zarr.Array[Any]
         dtype = np.dtype(array.dtype)
     check_array(array.shape, dtype, store.uri)
     files = ChunkFiles.of(array, store.root) if isinstance(store, LocalFiles) else None
+    with as_format_error(f"{store.uri}: cannot be opened as a zarr array"), fused_pipeline():
+        array = with_bounds(array)
     return Reader(array, store.uri, tuple(array.shape), dtype, files), array
 
 
@@ -92,12 +95,15 @@ def open_fused(store: ZarrStore, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
 
 
 def array_unit(array: zarr.Array[Any]) -> Shape:
-    """Shape of the unit that is decoded at once: a chunk, the inner chunk of a sharded array."""
+    """Shape of the unit that is decoded at once: a chunk, the inner chunk of a sharded array.
+
+    A chunk may be larger than the array, and is decoded as a whole all the same.
+    """
     try:
         chunks: Sequence[int] = array.chunks
     except NotImplementedError:  # a grid of unequal chunks
         chunks = [max(sizes) for sizes in array.read_chunk_sizes]
-    return clip_unit(chunks, array.shape)
+    return whole_unit(chunks)
 
 
 def named_dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:

@@ -25,7 +25,7 @@ def check_described(image: ImageDescription, samples: Samples, expected: Any) ->
     assert found.dtype == samples.data.dtype
     np.testing.assert_array_equal(found, expected)
     assert len(samples.read_unit) == len(image.shape)
-    assert all(1 <= u <= n for u, n in zip(samples.read_unit, image.shape, strict=True))
+    assert all(u >= 1 for u in samples.read_unit)
 
 
 def hammer(samples: Samples, expected: Any, reads: int = 160, seed: int = 0) -> None:

@@ -475,10 +475,19 @@ def test_slices_with_scales_of_their_own_are_said_not_to_compare(tmp_path):
 def test_files_without_an_image_in_a_folder_are_said(tmp_path):
     """A report beside the slices."""
     folder = save_series(tmp_path / "s", volume(3, 9, 7), axial(3))
-    report = dataset(volume(2, 2))
-    del report.PixelData
+    report = item(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11", SOPInstanceUID="1.2.3")
     save(report, folder / "report.dcm")
     assert "1 DICOM files of the folder" in notes(open_source(folder))
+
+
+@pytest.mark.parametrize("size", [100, 350, 600])
+def test_a_slice_that_ends_before_its_samples_is_refused(tmp_path, size):
+    """Without it the volume would lack a slice, and its neighbours seem farther apart."""
+    folder = save_series(tmp_path / "s", volume(3, 9, 7), axial(3))
+    path = sorted(folder.iterdir())[1]
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(SourceFormatError, match=rf"{path.name}: .*truncated"):
+        open_source(folder)
 
 
 def test_files_named_by_numbers_are_told_by_their_content(tmp_path, pixels):

@@ -58,10 +58,10 @@ def test_a_sharded_array_is_read_by_its_inner_chunks(tmp_path, stored, pixels):
     np.testing.assert_array_equal(pixels(source), ARRAY)
 
 
-def test_a_chunk_larger_than_the_array_counts_as_the_array(tmp_path):
-    """No unit is larger than what there is."""
+def test_a_chunk_larger_than_the_array_counts_as_a_whole_chunk(tmp_path):
+    """It is decoded as a whole, as a resized array has it."""
     write(tmp_path / "a.zarr", ARRAY, (64, 64, 64))
-    assert open_source(tmp_path / "a.zarr").read_unit == ARRAY.shape
+    assert open_source(tmp_path / "a.zarr").read_unit == (64, 64, 64)
 
 
 @pytest.mark.parametrize("names", [("y", "x", "c"), ("Y", "X", "C")])
