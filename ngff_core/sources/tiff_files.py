@@ -6,6 +6,7 @@ for other files by itself, and a file gives one answer wherever it lies.
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,13 +27,26 @@ _FEW = 8
 """Companions up to this number are looked up one by one; more of them by listing the folder."""
 
 
+_MANY = 1 << 26
+"""Bytes of one read from which on they are compared with the size of the file."""
+
+
 class _Stream:
     """A binary file of which tifffile does not know whether it is one of the local disk."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self.seek, self.tell, self.read, self.close = file.seek, file.tell, file.read, file.close
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
         self.readinto = file.readinto
+
+    def read(self, size: int = -1, /) -> Any:
+        """Some bytes. So many that only a damaged header asks for them are first compared with
+        what there is: a plain file takes memory for all of them."""
+        if size > _MANY:
+            at = self._file.tell()
+            size = min(size, max(0, self._file.seek(0, io.SEEK_END) - at))
+            self._file.seek(at)
+        return self._file.read(size)
 
     @property
     def closed(self) -> bool:
