@@ -25,6 +25,7 @@ from ngff_core.sources.contract import (
     SourceIdentity,
     SourceImages,
 )
+from ngff_core.sources.endings import name_from_uri
 from ngff_core.sources.ome_channels import completed_omero, read_channels
 from ngff_core.sources.ome_metadata import Multiscale, ome_attributes, read_multiscales
 from ngff_core.sources.zarr_nodes import (
@@ -188,7 +189,7 @@ class ImageLevel:
             "name": (self.name or found.name) is not None,
         }
         return ImageDescription(
-            name=self.name or found.name,
+            name=self.name or found.name or name_from_uri(self.image.store.uri),
             axes=names,
             shape=shape,
             dtype=dtype.str,

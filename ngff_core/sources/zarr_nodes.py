@@ -17,9 +17,9 @@ from ngff_core.errors import SourceFormatError, UnlistableError
 from ngff_core.geometry import Shape, grid_shape
 from ngff_core.model.axes import AXIS_ORDER, spatial_dims
 from ngff_core.sources.base import Reader, as_format_error, check_array, whole_unit
+from ngff_core.sources.bounded_codecs import with_bounds
 from ngff_core.sources.chunk_files import ChunkFiles
 from ngff_core.sources.contract import UNNAMED, ChunkCount, Note, Pins
-from ngff_core.sources.zarr_codecs_compat import with_bounds
 from ngff_core.storage import PARTIAL, LocalFiles, ObjectInfo, ObjectStore, fused_pipeline
 from ngff_core.storage.zarr_backed import ZarrBacked
 from ngff_core.storage.zarr_compat import memory_store

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.abc.store import Store as ZarrStore
 from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.core.buffer.cpu import NDBuffer
+from zarr.core.buffer.cpu import NDBuffer, as_numpy_array_wrapper
 from zarr.core.indexing import morton_order_coords
 from zarr.core.sync import sync
 from zarr.storage import FsspecStore, MemoryStore, WrapperStore
@@ -23,6 +23,7 @@ from ngff_core.memory import region_memory
 
 __all__ = [
     "Buffer",
+    "as_numpy_array_wrapper",
     "documents_written",
     "fsspec_store",
     "fused_pipeline",

@@ -210,7 +210,7 @@ def test_the_printers_resolution_of_a_plain_file_is_ignored(tmp_path):
     with open_source(tmp_path / "a.tif") as source:
         assert source.image.scale == {"y": 1.0, "x": 1.0}
         assert source.image.axes_units is None
-        assert source.image.name == "image"
+        assert source.image.name == "a"
 
 
 @pytest.mark.parametrize(

@@ -281,14 +281,17 @@ def test_transformations_of_the_image_come_after_those_of_the_level(tmp_path, ve
     found = open_source(tmp_path / "i.zarr").image
     assert found.scale == {"c": 1.0, "y": 1.0, "x": 1.0}
     assert found.translation == {"c": 0.0, "y": 120.0, "x": 1080.0}
-    assert found.name == "image"
+    assert found.name == "i"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", None])
-def test_a_name_no_dataset_can_bear_is_left_out(tmp_path, name):
-    """The default name instead."""
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("", "i"), (None, "i"), ("a/b", "a/b"), ("..", ".."), ("Field #1", "Field #1")],
+)
+def test_an_image_without_a_name_has_that_of_its_group(tmp_path, name, found):
+    """A name is only shown, so it may have any characters: no path is made of it."""
     image(tmp_path / "i.zarr", "0.5", name=name)
-    assert open_source(tmp_path / "i.zarr").image.name == "image"
+    assert open_source(tmp_path / "i.zarr").image.name == found
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

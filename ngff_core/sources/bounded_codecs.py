@@ -21,7 +21,8 @@ import zarr
 from numcodecs.abc import Codec
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
-from zarr.core.buffer.cpu import as_numpy_array_wrapper
+
+from ngff_core.storage.zarr_compat import as_numpy_array_wrapper
 
 
 def with_bounds(array: zarr.Array[Any]) -> zarr.Array[Any]:
