@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ngff_core.errors import InvalidOptionError
 from ngff_core.model.channels import Channel
 
 _ONE = ("FFFFFF",)
@@ -32,6 +34,38 @@ def omero_block(
         "channels": shown,
         "rdefs": {"defaultT": 0, "defaultZ": z_planes // 2, "model": "color"},
     }
+
+
+def omero_channels(block: Any) -> tuple[Channel, ...]:
+    """What a block says of each channel; nothing where it is no valid block.
+
+    >>> omero_channels({"channels": [{"label": "DAPI", "color": "0000ff"}]})
+    (Channel(name='DAPI', color='0000FF', window=None),)
+    """
+    entries = block.get("channels") if isinstance(block, Mapping) else None
+    if not isinstance(entries, list):
+        return ()
+    return tuple(_read(entry if isinstance(entry, Mapping) else {}) for entry in entries)
+
+
+def _read(entry: Mapping[str, Any]) -> Channel:
+    label, color, window = entry.get("label"), entry.get("color"), entry.get("window")
+    window = window if isinstance(window, Mapping) else {}
+    start, end = _number(window.get("start")), _number(window.get("end"))
+    channel = Channel(
+        label if isinstance(label, str) and label else None,
+        window=None if start is None or end is None else (start, end),
+    )
+    try:
+        return replace(channel, color=color.upper() if isinstance(color, str) else None)
+    except InvalidOptionError:
+        return channel
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    good = isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
+    return float(value) if good else None
 
 
 def _channel(index: int, channel: Channel, count: int, dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -12,12 +12,15 @@ import zarr
 
 from ngff_core.errors import SourceFormatError
 from ngff_core.geometry import Shape
+from ngff_core.model.channels import Channel
 from ngff_core.model.image import NgffImage
 from ngff_core.model.metadata import AxisEntry, DatasetEntry, ImageEntry
+from ngff_core.model.omero import omero_channels
 from ngff_core.model.orientation import AnatomicalOrientation
 from ngff_core.sources.base import as_format_error, sensible_name
 from ngff_core.sources.contract import (
     ImageDescription,
+    Note,
     Placement,
     Samples,
     SourceIdentity,
@@ -104,6 +107,8 @@ def open_ome_zarr(store: ObjectStore, group: Node) -> SourceImages:
     pins = stored_pins(objects, group.documents + level.node.documents)
     image = level.image
     origin = f"OME-Zarr {stored.version}"
+    origins = dict.fromkeys(("axes", "scale", "translation", "units"), origin)
+    channels, notes = _channels(stored.entry.omero, image)
     described = ImageDescription(
         name=image.name,
         axes=tuple(image.dims),
@@ -115,7 +120,10 @@ def open_ome_zarr(store: ObjectStore, group: Node) -> SourceImages:
             dict(image.translation),
             dict(image.axes_orientations or {}),
         ),
-        origins={"axes": origin, "scale": origin, "translation": origin, "units": origin},
+        channels=channels,
+        labels="image-label" in _ome_attributes(group),
+        origins={**origins, "channels": origin} if channels else origins,
+        notes=notes,
     )
     return SourceImages(
         identity=SourceIdentity(level.store.uri, pins),
@@ -126,6 +134,17 @@ def open_ome_zarr(store: ObjectStore, group: Node) -> SourceImages:
             level.image.data, level.unit, count_chunks(level.array, objects)
         ),
     )
+
+
+def _channels(omero: Any, image: NgffImage) -> tuple[tuple[Channel, ...], tuple[Note, ...]]:
+    """The channels of the block ``omero``, if they are those of the image."""
+    channels = omero_channels(omero)
+    lengths = dict(zip(image.dims, image.data.shape, strict=True))
+    count = lengths.get("c", 1)
+    if len(channels) in (0, count):
+        return channels, ()
+    text = f"names and colors of channels: the metadata have {len(channels)} for {count} channels"
+    return (), (Note("left out", text),)
 
 
 def read_image(store: ObjectStore, group: Node) -> StoredImage:

@@ -140,7 +140,7 @@ LIGHT = np.arange(2 * 3 * 2 * 8 * 9, dtype="<u2").reshape(2, 3, 2, 8, 9)
 
 
 def _pages(folder: Path) -> Made:
-    tifffile.imwrite(folder / "a.tif", STACK[0], metadata=None)
+    tifffile.imwrite(folder / "a.tif", STACK[0], metadata=None, photometric="minisblack")
     return folder / "a.tif", STACK[0]
 
 
@@ -217,11 +217,14 @@ def _mmstack(folder: Path) -> Made:
 def _slide(kind: str) -> Callable[[Path], Made]:
     def make(folder: Path) -> Made:
         slides.write(folder / "a.tif", *slides.SLIDES[kind][2])
-        if kind == "qpi":
-            return folder / "a.tif", np.stack([slides.DATA, slides.DATA + 1])
         return folder / "a.tif", np.moveaxis(slides.SCAN, -1, 0)
 
     return make
+
+
+def _qptiff(folder: Path) -> Made:
+    slides.write_qptiff(folder / "a.qptiff", [slides.DATA, slides.DATA + 1])
+    return folder / "a.qptiff", np.stack([slides.DATA, slides.DATA + 1])
 
 
 TIFF = "a TIFF file"
@@ -231,14 +234,14 @@ TIFF_CASES = (
         "plain pages",
         _pages,
         Meaning("? y x"),
-        notes=("assumed: the file does not name all axes: ? 3, y 16, x 24 is read as z, y, x",),
+        notes=("assumed: the file does not name all axes",),
     ),
-    Case(TIFF, "colours, in tiles", _colors, Meaning("y x c", channels=RGB)),
+    Case(TIFF, "colors, in tiles", _colors, Meaning("y x c", channels=RGB)),
     Case(
         TIFF,
         "a palette",
         _palette,
-        Meaning("c y x", channels=RGB),
+        Meaning("y x c", channels=RGB),
         notes=("converted: the samples are indices into a palette",),
     ),
     Case(
@@ -277,7 +280,8 @@ TIFF_CASES = (
         TIFF,
         "Micro-Manager NDTiff",
         _ndtiff,
-        Meaning("t c z y x", channels=("DAPI", "FITC", "Cy5")),
+        Meaning("t c z y x", {"y": 1.0, "x": 1.0}, UM, ("DAPI", "FITC", "Cy5")),
+        notes=("assumed: the size of a sample is exactly 1 micrometer",),
     ),
     Case(
         TIFF,
@@ -299,14 +303,16 @@ TIFF_CASES = (
         "Ventana BIF slide",
         _slide("bif"),
         Meaning("y x c", channels=RGB),
-        notes=("left out: the other 2 images of the source",),
+        notes=(
+            "left out: the other 2 images of the source",
+            "left out: the positions of the tiles: they overlap on the slide",
+        ),
     ),
     Case(
         TIFF,
         "Akoya QPTIFF",
-        _slide("qpi"),
-        Meaning("c y x"),
-        notes=("left out: the other image of the source",),
+        _qptiff,
+        Meaning("c y x", {"y": 0.496524, "x": 0.496524}, UM, ("DAPI", "Opal 520")),
     ),
 )
 
@@ -436,16 +442,14 @@ BODY_CASES = (
         "one slice, with a rescale",
         _dicom,
         Meaning("y x", {"y": 0.7, "x": 0.5}, MM, (), PATIENT, "LP"),
-        notes=("left out: samples are as stored; the numbers they stand for are",),
+        notes=("left out: samples are as stored",),
     ),
     Case(DICOM, "JPEG 2000 (also JPEG, JPEG-LS, RLE)", _dicom_jpeg, Meaning("y x")),
     Case(
         DICOM,
         "frames with functional groups",
         _dicom_frames,
-        Meaning(
-            "z y x", {"z": 2.0, "y": 0.7, "x": 0.5}, MM, (), {**PATIENT, "z": 0.0}, "LPS"
-        ),
+        Meaning("z y x", {"z": 2.0, "y": 0.7, "x": 0.5}, MM, (), {**PATIENT, "z": 0.0}, "LPS"),
     ),
     Case(
         DICOM,
@@ -458,15 +462,13 @@ BODY_CASES = (
         "without a preamble, by its ending",
         _dicom_without_a_name,
         Meaning("y x", {"y": 0.7, "x": 0.5}, MM, (), PATIENT, "LP"),
-        notes=("left out: samples are as stored; the numbers they stand for are",),
+        notes=("left out: samples are as stored",),
     ),
     Case(
         "a folder of DICOM files",
         "a series of slices",
         _dicom_series,
-        Meaning(
-            "z y x", {"z": 2.5, "y": 0.7, "x": 0.5}, MM, (), {**PATIENT, "z": 30.0}, "LPS"
-        ),
+        Meaning("z y x", {"z": 2.5, "y": 0.7, "x": 0.5}, MM, (), {**PATIENT, "z": 30.0}, "LPS"),
     ),
     Case(NIFTI, "NIfTI-1", _nifti("a.nii"), LAS),
     Case(NIFTI, "gzipped", _nifti("a.nii.gz"), LAS),
@@ -482,23 +484,33 @@ BODY_CASES = (
             {"t": 0.0, **LAS.translation},
             "LAS",
         ),
-        notes=("left out: samples are as stored; the numbers they stand for are",),
+        notes=("left out: samples are as stored",),
     ),
     Case(NIFTI, "a pair, by its .hdr", _nifti("a.hdr", "a.hdr"), LAS),
     Case("an Analyze or NIfTI file", "a pair, by its .img", _nifti("a.hdr", "a.img"), LAS),
-    Case("an Analyze file", "Analyze 7.5", _analyze, Meaning("z y x", SPATIAL)),
+    Case(
+        "an Analyze file",
+        "Analyze 7.5",
+        _analyze,
+        Meaning("z y x", SPATIAL, MM),
+        notes=(
+            "unknown: positions and directions in the body",
+            "assumed: the unit of the sizes is millimeter",
+        ),
+    ),
     Case("a FreeSurfer MGH file", "gzipped (.mgz)", _mgh, LAS),
     Case(
         "a MINC 2 file",
         "three axes",
         _minc,
-        Meaning(
-            "z y x", {"z": 3, "y": 2, "x": 1}, MM, (), {"z": 30, "y": 20, "x": -10}, "LAS"
-        ),
+        Meaning("z y x", {"z": 3, "y": 2, "x": 1}, MM, (), {"z": 30, "y": 20, "x": -10}, "LAS"),
+        notes=("left out: samples are as stored",),
     ),
     Case(NRRD, "raw", _nrrd(), ITK, notes=MILLIMETERS),
     Case(NRRD, "gzipped", _nrrd(encoding="gzip"), ITK, notes=MILLIMETERS),
-    Case(NRRD, "header and samples apart (.nhdr)", _nrrd(data_file="a.raw"), ITK, notes=MILLIMETERS),
+    Case(
+        NRRD, "header and samples apart (.nhdr)", _nrrd(data_file="a.raw"), ITK, notes=MILLIMETERS
+    ),
     Case("a MetaImage file", "one file (.mha)", _metaimage("a.mha"), META, notes=MILLIMETERS),
     Case(
         "a MetaImage file",
@@ -521,7 +533,8 @@ def _czi(folder: Path) -> Made:
 
 def _czi_scenes(folder: Path) -> Made:
     blocks = [
-        czi_files.Block(czi_files.tile(n), {"X": 90_000 * n, "Y": 0, "S": n, "M": 0}) for n in (0, 1)
+        czi_files.Block(czi_files.tile(n), {"X": 90_000 * n, "Y": 0, "S": n, "M": 0})
+        for n in (0, 1)
     ]
     text = czi_files.xml(czi_files.SIZE, scenes=[("P1", "B2"), ("P1", "B3")])
     return czi_files.write(folder / "a.czi", blocks, text), czi_files.tile(1)
@@ -601,13 +614,13 @@ LIGHT_CASES = (
         CZI,
         "a mosaic, in zstd (also JPEG XR)",
         _czi,
-        Meaning("c y x", {"y": 0.4, "x": 0.4}, UM, ("EGFP",)),
+        Meaning("c y x", {"y": 0.4, "x": 0.4}, UM, ("EGFP",), {"y": 20.0, "x": 40.0}),
     ),
     Case(
         CZI,
         "scenes",
         _czi_scenes,
-        Meaning("y x", {"y": 0.4, "x": 0.4}, UM),
+        Meaning("y x", {"y": 0.4, "x": 0.4}, UM, (None,), {"x": 36000.0}),
         Choice("holds 2 images", {"series": "B3-P1"}),
         ("left out: the other image of the source",),
     ),
@@ -615,17 +628,17 @@ LIGHT_CASES = (
         CZI,
         "phases of illumination (also detectors, angles)",
         _czi_phases,
-        Meaning("h y x"),
+        Meaning("h y x", channels=(None,)),
         Choice("axis 'h' of length 3", {"pick": {"h": 2}}),
         ("left out: all positions on the axis h but 2, of 3",),
     ),
     Case(LEICA, "LIF", _lif, LEICA_STACK),
-    Case(LEICA, "LIF, colours", _lif_colors, Meaning("z y x c", channels=RGB)),
+    Case(LEICA, "LIF, colors", _lif_colors, Meaning("z y x c", channels=RGB)),
     Case(
         LEICA,
         "LIF, wavelengths",
         _lif_waves,
-        Meaning("lambda y x"),
+        Meaning("lambda y x", channels=(None,)),
         Choice("axis 'lambda' of length 3", {"dims": "cyx"}),
         ("overruled: the axis lambda of 3 is read as c",),
     ),
@@ -771,9 +784,9 @@ OME = Meaning(
     {"c": 1.0, "z": 2.0, "y": 0.5, "x": 0.5},
     dict.fromkeys("zyx", UM),
     ("DAPI", "GFP"),
-    {"y": 10.0, "x": 20.0},
+    {"c": 0.0, "z": 0.0, "y": 10.0, "x": 20.0},
 )
-JOINED_NOTES = ("assumed: joined from 6 files",)
+JOINED_NOTES = ("converted: axes c, z are joined from 6 files",)
 CHUNK_CASES = (
     Case(
         MRC,
@@ -843,7 +856,10 @@ CHUNK_CASES = (
         _n5_bdv,
         Meaning("t z y x"),
         Choice("holds 2 images", {"series": 0}),
-        ("left out: the other image of the source",),
+        (
+            "left out: the other image of the source",
+            "unknown: sizes, names and transformations: a.xml, which has them, is not there",
+        ),
     ),
     Case("a Neuroglancer precomputed volume", "raw (also JPEG, …)", _precomputed(), VOXELS),
     Case(
@@ -851,7 +867,7 @@ CHUNK_CASES = (
         "in shards",
         _precomputed(sharding=precomputed_files.SHARDING),
         VOXELS,
-        Choice(local="shards"),
+        Choice(local="sharded .* from a local disk only"),
     ),
     Case(
         "a NumPy file",

@@ -1,7 +1,7 @@
 """Writes small MetaImage files, by SimpleITK and by hand."""
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 
 ARRAY = np.arange(4 * 5 * 6, dtype="<i2").reshape(4, 5, 6) * 7 - 300
 
@@ -13,12 +13,12 @@ SWAPPED = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 def written(path, array=ARRAY, direction=None, **options):
     """A file by SimpleITK."""
     vector = array.ndim == 4 and array.shape[-1] in (2, 3)
-    image = sitk.GetImageFromArray(array, isVector=vector)
+    image = SimpleITK.GetImageFromArray(array, isVector=vector)
     image.SetSpacing((0.5, 0.25, 2.0)[: image.GetDimension()])
     image.SetOrigin((10.0, -20.0, 30.0)[: image.GetDimension()])
     if direction is not None:
         image.SetDirection(direction)
-    sitk.WriteImage(image, path, **options)
+    SimpleITK.WriteImage(image, path, **options)
     return path
 
 

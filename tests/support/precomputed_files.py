@@ -41,5 +41,3 @@ SHARDING = {
     "minishard_index_encoding": "gzip",
     "data_encoding": "gzip",
 }
-
-

@@ -94,3 +94,22 @@ SLIDES = {
         ],
     ),
 }  # fmt: skip
+
+
+def write_qptiff(path, planes):
+    """An Akoya QPTIFF of two channels, each with its name and color."""
+    root = "PerkinElmer-QPI-ImageDescription"
+    channels = (("DAPI", "0,0,255"), ("Opal 520", "255,255,255"))
+    with tifffile.TiffWriter(path) as tif:
+        for plane, (name, color) in zip(planes, channels, strict=True):
+            tif.write(
+                plane,
+                tile=(32, 32),
+                photometric="minisblack",
+                metadata=None,
+                software="PerkinElmer-QPI",
+                resolution=(20_140, 20_140),
+                resolutionunit="CENTIMETER",
+                description=f"<{root}><ImageType>FullResolution</ImageType><Name>{name}</Name>"
+                f"<Color>{color}</Color></{root}>",
+            )

@@ -13,11 +13,9 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_images, open_source
 from ngff_core.sources.contract import ChunkCount
 from tests.support.drawn import slices
-from tests.support.precomputed_files import ARRAY, write
+from tests.support.precomputed_files import ARRAY, SHARDING, write
 from tests.support.readers import check_described, hammer, read_all, to_memory
 from tests.support.samples import sample
-from tests.support.precomputed_files import SHARDING
-
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "u4", "u8", "f4"])

@@ -15,6 +15,7 @@ from pydantic_zarr.v3 import ArraySpec as SpecV3
 
 from ngff_core import build_pyramid
 from ngff_core.errors import SourceFormatError
+from ngff_core.model.channels import Channel
 from ngff_core.sources import open_source
 from tasks.reporting.artifacts import report_markdown
 from tests.support.drawn import slices
@@ -243,6 +244,56 @@ def test_an_ome_zarr_image_opens_with_its_meaning(tmp_path, stored, pixels, vers
     assert found.translation == {"c": 0.0, "y": 10.0, "x": 20.0}
     assert found.axes_units == {"y": "micrometer", "x": "micrometer"}
     np.testing.assert_array_equal(pixels(source), ARRAY)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_names_colors_and_windows_of_channels_are_those_of_omero(tmp_path, version):
+    """A pyramid of a pyramid has them too; what is no color or window is left out."""
+    built, again = tmp_path / "a.ome.zarr", tmp_path / "b.ome.zarr"
+    options = {"dims": "czyx", "ome_zarr_version": version}
+    names = ["DAPI", "GFP", "Cy5"]
+    data = np.zeros((3, 2, 16, 16), "u1")
+    build_pyramid(data, built, channel_names=names, **options)
+    group = zarr.open_group(built, mode="r+")
+    attributes = dict(group.attrs)
+    omero = (attributes if version == "0.4" else attributes["ome"])["omero"]
+    omero["channels"][0] |= {"color": "0000ff"}
+    omero["channels"][0]["window"] |= {"start": 5, "end": 50.5}
+    omero["channels"][1] |= {"color": "blue", "label": ""}
+    group.attrs.put(attributes)
+    with open_source(built) as source:
+        first, second, third = source.about.channels
+    assert first == Channel("DAPI", "0000FF", (5.0, 50.5))
+    assert second == Channel(None, None, (0.0, 255.0))
+    assert third == Channel("Cy5", "00FFFF", (0.0, 255.0))
+    build_pyramid(built, again, ome_zarr_version=version)
+    with open_source(again) as source:
+        assert source.about.channels[0] == first
+
+
+def test_channels_that_do_not_fit_are_left_out_aloud(tmp_path):
+    """Two names for three channels."""
+    build_pyramid(
+        np.zeros((3, 16, 16), "u1"), tmp_path / "a.zarr", dims="cyx", channel_names=list("abc")
+    )
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+    attributes = dict(group.attrs)
+    del attributes["ome"]["omero"]["channels"][0]
+    group.attrs.put(attributes)
+    with open_source(tmp_path / "a.zarr") as source:
+        assert source.about.channels == ()
+        assert any("have 2 for 3 channels" in str(note) for note in source.about.notes)
+
+
+def test_a_label_image_says_that_it_holds_labels(tmp_path):
+    """So its smaller levels are not averaged."""
+    build_pyramid(np.zeros((16, 16), "u1"), tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+    attributes = dict(group.attrs)
+    attributes["ome"]["image-label"] = {}
+    group.attrs.put(attributes)
+    with open_source(tmp_path / "a.zarr") as source:
+        assert source.about.labels
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
