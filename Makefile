@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # half a .venv must not count as one
 .DELETE_ON_ERROR:
-.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale mutants fuzz house check-wheel test-lowest lock clean
+.PHONY: help install demo look serve test test-e2e test-memory lint bench bench-kernels bench-reliability bench-scale mutants fuzz house formats check-wheel test-lowest lock clean
 
 # Give PYTHON=/path/to/python to choose the interpreter; otherwise scripts/find-python looks.
 PYTHON ?=
@@ -72,6 +72,9 @@ fuzz: $(TEST_STAMP) ## damage files of every format and read them (TOTAL=10000 F
 
 house: $(TEST_STAMP) ## draw docs/house.md from the imports
 	@$(VENV) -m scripts.draw_house
+
+formats: $(TEST_STAMP) ## write the tables of docs/formats.md from files that are made and read
+	@$(VENV) -m scripts.draw_formats
 
 bench: $(BENCH_STAMP) ## measure pyramids beside plain copies and other tools (an hour)
 	@$(VENV) -m benchmarks.bench $(BENCH_ARGS)

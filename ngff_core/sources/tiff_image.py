@@ -20,7 +20,7 @@ from ngff_core.sources.contract import (
 )
 from ngff_core.sources.ome_xml import read_image
 from ngff_core.sources.tiff_colors import Colors, read_colors
-from ngff_core.sources.tiff_meaning import Meaning, filled
+from ngff_core.sources.tiff_meaning import UNFIT, Meaning, filled
 from ngff_core.sources.tiff_ome import ome_meaning
 from ngff_core.sources.tiff_sizes import read_meaning
 from ngff_core.sources.tiff_views import (
@@ -171,9 +171,19 @@ def describe(image: TiffImage, tif: TiffFile, uri: str) -> ImageDescription:
         channels=channels,
         role=details.role,
         origins={**meaning.origins, **origin, **details.origins},
-        notes=(*details.notes, *meaning.notes, *colors.notes),
+        notes=(
+            *details.notes,
+            *_notes(meaning, len(details.channels) == count),
+            *colors.notes,
+        ),
         metadata=meaning.metadata,
     )
+
+
+def _notes(meaning: Meaning, named: bool) -> list[Note]:
+    """The notes of the tags. They count channels in tifffile's view of the pages, which may have
+    no axis c where an index gives one: that names do not fit is not true then."""
+    return [note for note in meaning.notes if not (named and note.text.startswith(UNFIT))]
 
 
 def _channels(sources: Sequence[tuple[Channel, ...]], count: int) -> tuple[Channel, ...]:

@@ -157,6 +157,10 @@ def channel_counts(series: TiffPageSeries) -> tuple[int, int]:
     return int(lengths.get("C", 1)), int(lengths.get("S", 1))
 
 
+UNFIT = "names of channels"
+"""How a note begins that leaves out names for another number of channels."""
+
+
 def with_channels(
     meaning: Meaning, channels: Sequence[Channel], count: int, origin: str
 ) -> Meaning:
@@ -173,7 +177,7 @@ def with_channels(
     if not names:
         return meaning
     text = (
-        f"names of channels ({', '.join(names)}): {len(channels)} for {count} channels; "
+        f"{UNFIT} ({', '.join(names)}): {len(channels)} for {count} channels; "
         "channel_names (--channel-names) gives them"
     )
     return replace(meaning, notes=(*meaning.notes, Note("left out", text)))

@@ -137,3 +137,29 @@ def _entry(block: Block, samples: np.ndarray, offset: int) -> bytes:
         )
         + dimensions
     )
+
+
+SIZE = {"X": "4E-07", "Y": "4E-07", "Z": "1E-06"}
+
+
+def write(path, blocks, document="", attachments=()):
+    path.write_bytes(czi_bytes(Czi(blocks, document, attachments)))
+    return path
+
+
+def tile(seed, shape=(6, 8), dtype="u2"):
+    return np.random.default_rng(seed).integers(1, 200, shape).astype(dtype)
+
+
+def mosaic(compression=0):
+    """Overlapping tiles, listed in another order than M, and their picture by plain numpy."""
+    starts = [(0, 0), (0, 6), (4, 0), (4, 6), (2, 3)]
+    tiles = [tile(i) for i in range(5)]
+    picture = np.zeros((10, 14), "u2")
+    for (y, x), samples in zip(starts, tiles, strict=True):
+        picture[y : y + 6, x : x + 8] = samples
+    blocks = [
+        Block(tiles[m], {"X": 100 + x, "Y": 50 + y, "C": 0, "S": 0, "M": m}, compression)
+        for m, (y, x) in reversed(list(enumerate(starts)))
+    ]
+    return blocks, picture

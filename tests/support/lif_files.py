@@ -121,3 +121,24 @@ def _element(picture: LifPicture, block: str) -> str:
         f"</ImageDescription>{picture.extra}</Image></Data>"
         f'<Memory Size="{len(picture.data)}" MemoryBlockID="{block}"></Memory></Element>'
     )
+
+
+def write(path, *pictures):
+    path.write_bytes(lif_bytes(pictures))
+    return path
+
+
+def colors(gap, tags=(1, 2, 3)):
+    """Two slices of 4 x 5 colors, ``gap`` bytes behind each row, and their samples."""
+    samples = np.arange(120, dtype="u1").reshape(2, 4, 5, 3)
+    rows = np.full((2, 4, 15 + gap), 255, "u1")
+    rows[..., :15] = samples.reshape(2, 4, 15)
+    names = ("", "Red", "Green", "Blue")
+    channels = [(tag, names[tag], i) for i, tag in enumerate(tags)]
+    dimensions = [
+        LifDimension("x", 5, 3),
+        LifDimension("y", 4, 15 + gap),
+        LifDimension("z", 2, 4 * (15 + gap)),
+    ]
+    order = [tags.index(tag) for tag in (1, 2, 3)]
+    return LifPicture("rgb", dimensions, rows.tobytes(), 1, channels), samples[..., order]

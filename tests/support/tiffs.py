@@ -158,3 +158,27 @@ def write_ndtiff(
 def pages_of(shape: Sequence[int], seed: int = 0) -> Any:
     """Samples that differ everywhere."""
     return np.random.default_rng(seed).integers(0, 60000, tuple(shape)).astype("u2")
+
+
+SET = pages_of((2, 3, 20, 30))
+"""Two times and three channels: a file for each channel."""
+
+
+def write_set(folder: Path, *, companion: str | None = None, **options: Any) -> list[str]:
+    """Three files, each with the planes of one channel, and who describes them."""
+    names = [f"c{c}.ome.tif" for c in range(3)]
+    planes = [Plane({"t": t, "c": c}, t, names[c], uuid(c)) for t in range(2) for c in range(3)]
+    image = ome_image({"x": 30, "y": 20, "c": 3, "t": 2}, planes, extra={"name": "cells"})
+    for c, name in enumerate(names):
+        text = ome_document(image, uuid(c))
+        if companion is not None:
+            pointer = f'<BinaryOnly MetadataFile="{companion}" UUID="{uuid(c)}"/>'
+            text = (
+                ome_document(pointer, uuid(c))
+                if companion != name
+                else ome_document(image, uuid(c))
+            )
+        write_described(folder / name, SET[:, c], text, **options)
+    if companion is not None and companion not in names:
+        (folder / companion).write_text(ome_document(image, uuid(9)), encoding="utf-8")
+    return names

@@ -13,9 +13,10 @@ from tests.support.drawn import slices
 from tests.support.lif_files import (
     LifDimension,
     LifPicture,
-    lif_bytes,
+    colors,
     lof_bytes,
     plain,
+    write,
     write_project,
 )
 from tests.support.reading import described, identity, whole, wrong_reads
@@ -23,11 +24,6 @@ from tests.support.samples import sample
 
 STACK = np.arange(2 * 3 * 4 * 5, dtype="<u2").reshape(2, 3, 4, 5)
 SIZES = {"x": 1e-7, "y": 2e-7, "z": 1e-6, "t": 2.5}
-
-
-def write(path, *pictures):
-    path.write_bytes(lif_bytes(pictures))
-    return path
 
 
 def test_lengths_are_micrometers_between_centres(tmp_path, stored):
@@ -82,22 +78,6 @@ def opened(tmp_path_factory):
     path = tmp_path_factory.mktemp("lif") / "a.lif"
     with open_images(write(path, plain("a", "tzyx", STACK))) as images:
         yield images.open_image(0).data
-
-
-def colors(gap, tags=(1, 2, 3)):
-    """Two slices of 4 x 5 colors, ``gap`` bytes behind each row, and their samples."""
-    samples = np.arange(120, dtype="u1").reshape(2, 4, 5, 3)
-    rows = np.full((2, 4, 15 + gap), 255, "u1")
-    rows[..., :15] = samples.reshape(2, 4, 15)
-    names = ("", "Red", "Green", "Blue")
-    channels = [(tag, names[tag], i) for i, tag in enumerate(tags)]
-    dimensions = [
-        LifDimension("x", 5, 3),
-        LifDimension("y", 4, 15 + gap),
-        LifDimension("z", 2, 4 * (15 + gap)),
-    ]
-    order = [tags.index(tag) for tag in (1, 2, 3)]
-    return LifPicture("rgb", dimensions, rows.tobytes(), 1, channels), samples[..., order]
 
 
 @pytest.mark.parametrize("gap", [0, 3])

@@ -13,39 +13,7 @@ from tests.support.drawn import slices
 from tests.support.readers import check_described, hammer, notes, to_memory
 
 itk = pytest.importorskip("SimpleITK")
-
-ARRAY = np.arange(4 * 5 * 6, dtype="<i2").reshape(4, 5, 6) * 7 - 300
-SWAPPED = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
-"""Columns are the directions of x, y, z: along the world's y, x, and against its z."""
-
-
-def written(path, array=ARRAY, direction=None, **options):
-    """A file by SimpleITK."""
-    vector = array.ndim == 4 and array.shape[-1] in (2, 3)
-    image = itk.GetImageFromArray(array, isVector=vector)
-    image.SetSpacing((0.5, 0.25, 2.0)[: image.GetDimension()])
-    image.SetOrigin((10.0, -20.0, 30.0)[: image.GetDimension()])
-    if direction is not None:
-        image.SetDirection(direction)
-    itk.WriteImage(image, path, **options)
-    return path
-
-
-def by_hand(path, data=None, **changes):
-    """A file with a header as MetaIO's text has it; None leaves a field out."""
-    fields = {
-        "ObjectType": "Image",
-        "NDims": 3,
-        "DimSize": "6 5 4",
-        "ElementType": "MET_SHORT",
-        "ElementSpacing": "1 1 1",
-        **changes,
-    }
-    last = fields.pop("ElementDataFile", "LOCAL")
-    lines = [f"{name} = {value}" for name, value in fields.items() if value is not None]
-    text = "\n".join([*lines, f"ElementDataFile = {last}", ""]).encode()
-    path.write_bytes(text + (ARRAY.tobytes() if data is None else data))
-    return path
+from tests.support.metaimage_files import ARRAY, SWAPPED, by_hand, written  # noqa: E402
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])

@@ -13,11 +13,9 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.model.selection import Selection
 from ngff_core.sources import open_images, open_source
 from ngff_core.sources.micromanager import Frame, make_grid, parse_index
+from tests.support.micromanager_frames import DATA, SUMMARY, frames, stack_frames
 from tests.support.samples import sample
 from tests.support.tiffs import pages_of, write_micromanager_stack, write_ndtiff
-
-DATA = pages_of((2, 3, 4, 10, 12))
-"""Times, channels, slices."""
 
 
 def folder_in_memory(folder, memory):
@@ -25,17 +23,6 @@ def folder_in_memory(folder, memory):
     for file in folder.iterdir():
         if file.is_file():
             fs.pipe_file(f"{memory}/{file.name}", file.read_bytes())
-
-
-def frames(labels=False):
-    """All frames, in an order of acquisition that is none of the axes'."""
-    names = ["DAPI", "FITC", "Cy5"]
-    return [
-        ({"z": z - 1, "time": t, "channel": names[c] if labels else c}, DATA[t, c, z])
-        for z in range(4)
-        for t in range(2)
-        for c in range(3)
-    ]
 
 
 @pytest.mark.parametrize("labels", [False, True])
@@ -159,17 +146,6 @@ def test_an_index_names_sizes_that_do_not_count_as_memory():
 
 
 # --- image stacks ----------------------------------------------------------------------
-
-SUMMARY = {"Frames": 2, "Slices": 4, "Channels": 3, "Positions": 2, "ChNames": ["a", "b", "c"]}
-
-
-def stack_frames(position):
-    return [
-        ((c, z, t, position), DATA[t, c, z] + position)
-        for t in range(2)
-        for z in range(4)
-        for c in range(3)
-    ]
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -11,24 +11,12 @@ from hypothesis import strategies as st
 from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_images, open_source
 from tests.support.drawn import slices
+from tests.support.mrc_files import volume, write
 from tests.support.readers import check_described, hammer, notes
 from tests.support.samples import sample
 
 # mrcfile 1.5.4 sets the dtype of an array in place, which numpy 2.5 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Setting the dtype on:DeprecationWarning")
-
-
-def write(path, array, voxel=(1.0, 2.0, 3.0), **fields):
-    """An MRC file by mrcfile; ``fields`` of the header are set afterwards, without its checks."""
-    with mrcfile.new(path, array, overwrite=True) as mrc:
-        mrc.voxel_size = voxel
-        for name, value in fields.items():
-            mrc.header[name] = value
-    return path
-
-
-def volume(dtype="i2", shape=(4, 5, 6)):
-    return np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", ["i1", "i2", "u2", "f2", "f4", "c8"])

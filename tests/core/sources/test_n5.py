@@ -2,12 +2,10 @@
 
 import gzip
 import itertools
-import json
 import struct
 
 import numpy as np
 import pytest
-import tensorstore as ts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,34 +13,9 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_images, open_source
 from ngff_core.sources.contract import ChunkCount
 from tests.support.drawn import slices
+from tests.support.n5_files import ARRAY, VIEWS, add, bdv, write
 from tests.support.readers import check_described, hammer, notes, to_memory
 from tests.support.samples import sample
-
-ARRAY = np.random.default_rng(0).integers(0, 60000, (6, 7, 9), dtype="u2")
-"""z, y, x."""
-
-
-def write(path, array=ARRAY, compression=None, **attributes):
-    """A dataset by tensorstore, with attributes of its own."""
-    metadata = {
-        "dimensions": list(array.shape[::-1]),
-        "blockSize": [4, 3, 2, 2][: array.ndim],
-        "dataType": str(array.dtype),
-        "compression": compression or {"type": "gzip"},
-    }
-    store = {"driver": "file", "path": f"{path}/"}
-    spec = {"driver": "n5", "kvstore": store, "metadata": metadata}
-    ts.open(spec, create=True).result().write(array.T).result()
-    add(path, **attributes)
-    return path
-
-
-def add(path, **attributes):
-    """Attributes beside those that are there."""
-    path.mkdir(parents=True, exist_ok=True)
-    file = path / "attributes.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps({**known, **attributes}))
 
 
 def by_hand(path, array, block, pack=lambda data: data, compression=None):
@@ -263,20 +236,6 @@ def test_a_changed_chunk_is_another_source(tmp_path):
 
 
 # --- BigDataViewer -----------------------------------------------------------------------
-
-VIEWS = np.random.default_rng(1).integers(0, 60000, (2, 3, 4, 5, 6), dtype="u2")
-
-
-def bdv(root, skip=()):
-    """Setups and times as BigDataViewer writes them."""
-    add(root, n5="2.5.0")
-    for setup, times in enumerate(VIEWS):
-        add(root / f"setup{setup}", dataType="uint16", downsamplingFactors=[[1, 1, 1], [2, 2, 2]])
-        for time, view in enumerate(times):
-            if (setup, time) not in skip:
-                write(root / f"setup{setup}/timepoint{time}/s0", view)
-                write(root / f"setup{setup}/timepoint{time}/s1", view[::2, ::2, ::2])
-    return root
 
 
 def test_setups_of_bigdataviewer_are_images(tmp_path, memory):

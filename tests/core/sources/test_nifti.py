@@ -3,7 +3,6 @@
 import gzip
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from tests.support.drawn import slices
 from tests.support.samples import sample
 
 nib = pytest.importorskip("nibabel")
+from tests.support.nifti_files import volume, write  # noqa: E402
 
 SAMPLES = (
     "anatomical.nii",
@@ -28,22 +28,6 @@ SAMPLES = (
     "reoriented_anat_moved.nii",
     "standard.nii.gz",
 )
-SHAPE = (7, 6, 5)
-
-
-def volume(dtype="<i2", shape=SHAPE) -> np.ndarray:
-    """Numbers that are all different, first index fastest, as nibabel gives them."""
-    return np.arange(np.prod(shape)).reshape(shape, order="F").astype(dtype)
-
-
-def write(path: Path, array: np.ndarray, affine=None, **fields) -> Path:
-    """A NIfTI file with these fields of its header."""
-    image = nib.Nifti1Image(array, np.eye(4) if affine is None else affine)
-    image.header.set_xyzt_units("mm", "sec")
-    for name, value in fields.items():
-        image.header[name] = value
-    image.to_filename(path)
-    return path
 
 
 def notes(source) -> str:

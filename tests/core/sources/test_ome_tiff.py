@@ -22,30 +22,16 @@ from ngff_core.sources.tiff_files import look_beside
 from ngff_core.storage import LocalFiles
 from tests.support.drawn import slices
 from tests.support.samples import sample
-from tests.support.tiffs import Plane, ome_document, ome_image, pages_of, uuid, write_described
-
-SET = pages_of((2, 3, 20, 30))
-"""Two times and three channels: a file for each channel."""
-
-
-def write_set(folder: Path, *, companion: str | None = None, **options: Any) -> list[str]:
-    """Three files, each with the planes of one channel, and who describes them."""
-    names = [f"c{c}.ome.tif" for c in range(3)]
-    planes = [Plane({"t": t, "c": c}, t, names[c], uuid(c)) for t in range(2) for c in range(3)]
-    image = ome_image({"x": 30, "y": 20, "c": 3, "t": 2}, planes, extra={"name": "cells"})
-    for c, name in enumerate(names):
-        text = ome_document(image, uuid(c))
-        if companion is not None:
-            pointer = f'<BinaryOnly MetadataFile="{companion}" UUID="{uuid(c)}"/>'
-            text = (
-                ome_document(pointer, uuid(c))
-                if companion != name
-                else ome_document(image, uuid(c))
-            )
-        write_described(folder / name, SET[:, c], text, **options)
-    if companion is not None and companion not in names:
-        (folder / companion).write_text(ome_document(image, uuid(9)), encoding="utf-8")
-    return names
+from tests.support.tiffs import (
+    SET,
+    Plane,
+    ome_document,
+    ome_image,
+    pages_of,
+    uuid,
+    write_described,
+    write_set,
+)
 
 
 def put_in_memory(folder: Path, memory: str) -> None:

@@ -13,47 +13,9 @@ from ngff_core.errors import SourceFormatError
 from ngff_core.sources import open_images, open_source
 from ngff_core.sources.contract import ChunkCount
 from tests.support.drawn import slices
+from tests.support.precomputed_files import ARRAY, SHARDING, write
 from tests.support.readers import check_described, hammer, read_all, to_memory
 from tests.support.samples import sample
-
-ARRAY = np.random.default_rng(0).integers(0, 60000, (2, 6, 7, 9), dtype="u2")
-"""c, z, y, x."""
-
-
-def write(path, array=ARRAY, kind="image", offset=(0, 0, 0), **scale):
-    """A volume by tensorstore; with ``offset``, voxels are counted from there."""
-    spec = {
-        "driver": "neuroglancer_precomputed",
-        "kvstore": {"driver": "file", "path": f"{path}/"},
-        "multiscale_metadata": {
-            "type": kind,
-            "data_type": str(array.dtype),
-            "num_channels": array.shape[0],
-        },
-        "scale_metadata": {
-            "key": "full",
-            "size": list(array.shape[:0:-1]),
-            "chunk_size": [4, 3, 2],
-            "voxel_offset": list(offset),
-            "resolution": [8, 8, 40],
-            "encoding": "raw",
-            **scale,
-        },
-    }
-    opened = ts.open(spec, create=True).result()
-    opened.write(array.T).result()
-    return path
-
-
-SHARDING = {
-    "@type": "neuroglancer_uint64_sharded_v1",
-    "preshift_bits": 1,
-    "minishard_bits": 1,
-    "shard_bits": 1,
-    "hash": "identity",
-    "minishard_index_encoding": "gzip",
-    "data_encoding": "gzip",
-}
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "u4", "u8", "f4"])

@@ -17,6 +17,7 @@ from ngff_core.sources.tiff_meaning import Meaning, TaggedImage
 from ngff_core.sources.tiff_microscopes import lsm, stk
 from ngff_core.sources.tiff_sizes import read_meaning
 from tests.support.samples import sample
+from tests.support.slides import write_qptiff
 
 PLANE = np.zeros((32, 48), "u2")
 RGB = np.zeros((64, 96, 3), "u1")
@@ -113,22 +114,8 @@ def test_hamamatsu(written, per_centimeter):
 
 def test_qptiff(tmp_path):
     """True resolution tags, and each page's channel."""
-    path = tmp_path / "a.qptiff"
-    root = "PerkinElmer-QPI-ImageDescription"
-    with tifffile.TiffWriter(path) as tif:
-        for name, color in (("DAPI", "0,0,255"), ("Opal 520", "255,255,255")):
-            tif.write(
-                PLANE,
-                tile=(32, 32),
-                photometric="minisblack",
-                metadata=None,
-                software="PerkinElmer-QPI",
-                resolution=(20_140, 20_140),
-                resolutionunit="CENTIMETER",
-                description=f"<{root}><ImageType>FullResolution</ImageType><Name>{name}</Name>"
-                f"<Color>{color}</Color></{root}>",
-            )
-    found = meaning_of(path)
+    write_qptiff(tmp_path / "a.qptiff", [PLANE, PLANE])
+    found = meaning_of(tmp_path / "a.qptiff")
     assert sizes(found)[0] == pytest.approx({"y": 0.49652, "x": 0.49652}, rel=1e-4)
     assert found.channels == (Channel("DAPI", "0000FF"), Channel("Opal 520"))
 
