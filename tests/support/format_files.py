@@ -769,6 +769,14 @@ def _joined(pattern: str | None) -> Callable[[Path], Made]:
     return make
 
 
+def _zip(folder: Path) -> Made:
+    import zarr
+
+    with zarr.storage.ZipStore(folder / "a.ozx", mode="w") as store:
+        zarr.create_array(store, data=STACK[0], chunks=(1, 8, 8), dimension_names=("z", "y", "x"))
+    return folder / "a.ozx", STACK[0]
+
+
 MRC, HDF5, ZARR = "an MRC file", "an HDF5 file", "a zarr array"
 BDV = Meaning(
     "t z y x", {"z": 2.0, "y": 0.25, "x": 0.5}, UM, (), {"z": 30.0, "y": -20.0, "x": 10.0}
@@ -891,6 +899,7 @@ CHUNK_CASES = (
         Meaning("? ? ?"),
         notes=("assumed: the file does not name all axes",),
     ),
+    Case("a zip file", "zarr in a zip file (.ozx, .zarr.zip)", _zip, Meaning("z y x")),
     Case("an OME-Zarr image", "0.4", _ome_zarr("0.4"), OME),
     Case("an OME-Zarr image", "0.5", _ome_zarr("0.5"), OME),
     Case(
