@@ -21,7 +21,7 @@ from ngff_core.model.image import NgffImage
 from ngff_core.sources import Source, open_source
 from ngff_core.sources.base import sensible_name
 from ngff_core.sources.contract import UNNAMED
-from ngff_core.sources.zarr_nodes import known_dims, named_dims, open_reader, read_node
+from ngff_core.sources.ome_zarr.nodes import known_dims, named_dims, open_reader, read_node
 from ngff_core.storage import ObjectStore, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 

@@ -12,8 +12,8 @@ from ngff_core.kernels.methods import Methods
 from ngff_core.lazy.dask_levels import stored_array
 from ngff_core.lazy.multiscales import Axis, Dataset, Metadata, NgffMultiscales, Scale, Translation
 from ngff_core.model.metadata import ImageEntry
-from ngff_core.sources.ome_zarr import read_image
-from ngff_core.sources.zarr_nodes import read_node
+from ngff_core.sources.ome_zarr.images import read_image
+from ngff_core.sources.ome_zarr.nodes import read_node
 from ngff_core.storage import ObjectStore, StorageOptions, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 

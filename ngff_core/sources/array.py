@@ -20,8 +20,8 @@ from ngff_core.sources.contract import (
     SourceIdentity,
     SourceImages,
 )
-from ngff_core.sources.zarr_nodes import array_unit, named_dims
-from ngff_core.sources.zarr_store import zarr_array_identity
+from ngff_core.sources.ome_zarr.arrays import zarr_array_identity
+from ngff_core.sources.ome_zarr.nodes import array_unit, named_dims
 
 
 def array_images(source: Any) -> SourceImages:

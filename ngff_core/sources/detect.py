@@ -18,11 +18,11 @@ from ngff_core.sources.base import Source, as_format_error
 from ngff_core.sources.contract import SourceImages
 from ngff_core.sources.formats import FILES, FOLDERS, HEAD
 from ngff_core.sources.joined import open_joined
+from ngff_core.sources.ome_zarr.arrays import open_zarr
+from ngff_core.sources.ome_zarr.nodes import read_node
+from ngff_core.sources.ome_zarr.zipped import inside_zip
 from ngff_core.sources.opening import open_chosen
 from ngff_core.sources.pattern import Pattern, guess_pattern, has_fields, split_pattern
-from ngff_core.sources.zarr_nodes import read_node
-from ngff_core.sources.zarr_store import open_zarr
-from ngff_core.sources.zip_zarr import inside_zip
 from ngff_core.storage import LocalFiles, ObjectStore, StorageOptions, open_store
 from ngff_core.storage.foreign import foreign_store, is_foreign
 

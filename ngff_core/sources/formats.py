@@ -173,8 +173,8 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DM = (b"\0\0\0\3", b"\0\0\0\4")
 _MICROGRAPHS = "RosettaSciIO or HyperSpy can turn it into TIFF or HDF5"
 _PICTURE = "Pillow, libvips or ImageMagick can turn it into TIFF"
-_DICOM = "ngff_core.sources.dicom"
-_NIFTI = "ngff_core.sources.nifti"
+_DICOM = "ngff_core.sources.dicom.reader"
+_NIFTI = "ngff_core.sources.nifti.reader"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _OLE2 = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
@@ -235,7 +235,7 @@ FILES: tuple[Format, ...] = (
     Format(
         "a MINC 2 file",
         lambda head, name: head.startswith(b"\x89HDF\r\n") and name.endswith(".mnc"),
-        "ngff_core.sources.minc",
+        "ngff_core.sources.nifti.minc",
         ("h5py", "hdf5plugin"),
         "hdf5",
     ),
@@ -245,7 +245,7 @@ FILES: tuple[Format, ...] = (
         remedy="mincconvert -2 and then mnc2nii of the MINC tools turn it into NIfTI",
     ),
     # IMOD's tomograms end in .rec as well.
-    Format("an MRC file", _mrc, "ngff_core.sources.mrc"),
+    Format("an MRC file", _mrc, "ngff_core.sources.volumes.mrc"),
     Format(
         "an MRC file compressed by bzip2",
         lambda head, name: head.startswith(b"BZh") and name.endswith((".mrc.bz2", ".map.bz2")),
@@ -266,14 +266,14 @@ FILES: tuple[Format, ...] = (
         named(".vsi"),
         remedy="bioformats2raw reads it with the .ets files beside it",
     ),
-    Format("a TIFF file", begins(*_TIFF), "ngff_core.sources.tiff"),
-    Format("an NRRD file", begins(b"NRRD000"), "ngff_core.sources.nrrd"),
-    Format("a MetaImage file", _metaimage, "ngff_core.sources.metaimage"),
-    Format("an HDF5 file", _hdf5, "ngff_core.sources.hdf5", ("h5py", "hdf5plugin"), "hdf5"),
+    Format("a TIFF file", begins(*_TIFF), "ngff_core.sources.tiff.reader"),
+    Format("an NRRD file", begins(b"NRRD000"), "ngff_core.sources.volumes.nrrd"),
+    Format("a MetaImage file", _metaimage, "ngff_core.sources.volumes.metaimage"),
+    Format("an HDF5 file", _hdf5, "ngff_core.sources.hdf5.reader", ("h5py", "hdf5plugin"), "hdf5"),
     Format(
         "a BigDataViewer XML file",
         _bdv_xml,
-        "ngff_core.sources.bdv_source",
+        "ngff_core.sources.hdf5.bdv_source",
         ("h5py", "hdf5plugin", "tensorstore"),
         "hdf5,n5",
     ),
@@ -288,63 +288,67 @@ FILES: tuple[Format, ...] = (
     Format(
         "a Zeiss CZI file",
         begins(b"ZISRAWFILE"),
-        "ngff_core.sources.czi",
+        "ngff_core.sources.microscopy.czi",
         ("czifile", "imagecodecs"),
         _MICROSCOPY,
     ),
     Format(
         "a Leica LIF or LOF file",
         both(begins(b"\x70\0\0\0"), at(8, b"\x2a")),
-        "ngff_core.sources.lif",
+        "ngff_core.sources.microscopy.lif",
         ("liffile",),
         _MICROSCOPY,
     ),
     Format(
         "a Leica XML project (XLEF, XLCF, XLIF, XLLF)",
         named(".xlef", ".xlcf", ".xlif", ".xllf"),
-        "ngff_core.sources.lif",
+        "ngff_core.sources.microscopy.lif",
         ("liffile",),
         _MICROSCOPY,
     ),
     Format(
         "a Nikon ND2 file",
         begins(b"\xda\xce\xbe\n"),
-        "ngff_core.sources.nd2_file",
+        "ngff_core.sources.microscopy.nd2_file",
         ("nd2",),
         _MICROSCOPY,
     ),
     Format(
         "an Olympus OIR file",
         begins(b"OLYMPUSRAWFORMAT"),
-        "ngff_core.sources.oir",
+        "ngff_core.sources.microscopy.oir",
         ("oirfile",),
         _MICROSCOPY,
     ),
     Format(
         "an Olympus OIB file",
         both(begins(_OLE2), named(".oib")),
-        "ngff_core.sources.oif",
+        "ngff_core.sources.microscopy.oif",
         ("oiffile",),
         _MICROSCOPY,
     ),
     Format(
-        "an Olympus OIF file", named(".oif"), "ngff_core.sources.oif", ("oiffile",), _MICROSCOPY
+        "an Olympus OIF file",
+        named(".oif"),
+        "ngff_core.sources.microscopy.oif",
+        ("oiffile",),
+        _MICROSCOPY,
     ),
     # A DICOM file without a preamble has nothing that tells it; neither has the .img of a pair.
     Format("a DICOM file", named(".dcm", ".ima"), _DICOM, ("pydicom", "imagecodecs"), "medical"),
     Format("an Analyze or NIfTI file", named(".img", ".img.gz"), _NIFTI, ("nibabel",), "medical"),
     *_UNREAD,
     # After all formats whose files are zip files with a name of their own.
-    Format("a zip file", begins(b"PK\3\4", b"PK\5\6"), "ngff_core.sources.zip_zarr"),
+    Format("a zip file", begins(b"PK\3\4", b"PK\5\6"), "ngff_core.sources.ome_zarr.zipped"),
 )
 """In the order in which they are tried."""
 
 FOLDERS: tuple[Format, ...] = (
-    Format("an N5 folder", _n5_folder, "ngff_core.sources.n5", ("tensorstore",), "n5"),
+    Format("an N5 folder", _n5_folder, "ngff_core.sources.volumes.n5", ("tensorstore",), "n5"),
     Format(
         "a Neuroglancer precomputed volume",
         _precomputed_folder,
-        "ngff_core.sources.precomputed",
+        "ngff_core.sources.volumes.precomputed",
         ("tensorstore",),
         "n5",
     ),

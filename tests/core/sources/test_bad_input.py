@@ -21,8 +21,8 @@ from ngff_core import check_build
 from ngff_core.errors import MemoryLimitError, SourceFormatError
 from ngff_core.plan.options import BuildOptions
 from ngff_core.sources import open_images, open_source
-from ngff_core.sources.bounded_codecs import with_bounds
 from ngff_core.sources.codestreams import check_claimed, claimed_shape
+from ngff_core.sources.ome_zarr.bounded_codecs import with_bounds
 from tests.support.judging import Verdict, judge
 from tests.support.mutations import mutate
 from tests.support.readers import read_all

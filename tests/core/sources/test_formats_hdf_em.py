@@ -94,7 +94,7 @@ importlib.util.find_spec = lambda name, *rest: None if name in absent else find(
 for name in absent:
     sys.modules[name] = None
 from ngff_core.sources import open_images
-from ngff_core.sources import mrc
+from ngff_core.sources.volumes import mrc
 for name in ("a.npy", "a.nrrd"):
     open_images({str(tmp_path)!r} + "/" + name).close()
 try:

@@ -1,0 +1,1 @@
+"""DICOM: single files, multi-frame files, series in a folder, and slides in tiles."""

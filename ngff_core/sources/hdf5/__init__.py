@@ -1,0 +1,1 @@
+"""HDF5: BigDataViewer, Imaris, ilastik, EMD and any dataset of numbers."""

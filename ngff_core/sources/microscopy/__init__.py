@@ -1,0 +1,1 @@
+"""Files of light microscopes: CZI, LIF, ND2, OIB, OIF and OIR."""

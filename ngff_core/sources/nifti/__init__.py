@@ -1,0 +1,1 @@
+"""NIfTI, Analyze, MGH and MINC, which place a volume in a body by an affine."""

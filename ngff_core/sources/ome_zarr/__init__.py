@@ -1,0 +1,1 @@
+"""Zarr arrays, OME-Zarr images of every version, and collections of them."""

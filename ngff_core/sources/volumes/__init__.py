@@ -1,0 +1,1 @@
+"""Plain volumes: MRC, NRRD, MetaImage, N5 and precomputed."""
