@@ -101,7 +101,11 @@ def test_a_build_from_the_form_to_the_picture(
     target = f"gs://{PYRAMIDS}/nuclei.ome.zarr"
     open_form(served, page, "build-pyramid/on-demand")
     form = page.get_by_role("main")
-    for said in ("Path or URI of an image file", "Method (Optional)", "OME-Zarr version (Optional)"):
+    for said in (
+        "Path or URI of an image file",
+        "Method (Optional)",
+        "OME-Zarr version (Optional)",
+    ):
         form.get_by_text(said).first.wait_for()
     page.get_by_role("textbox", name="source").fill(source)
     page.get_by_role("textbox", name="target").fill(target)
