@@ -52,7 +52,7 @@ class SourceIdentity:
 
 @dataclass(frozen=True)
 class Note:
-    """One thing that whoever uses the pyramid should know of how its source was read.
+    """A remark on how the source was read, for users of the pyramid.
 
     Attributes
     ----------

@@ -156,7 +156,7 @@ class GzipTape:
         self._length: int | None = None
         """Bytes after which the stream is read on to its checksum."""
         self._ends: list[_Inflater] = []
-        # Guards all that follows, and is told of whatever a waiting read waits for.
+        # Lock for the fields below; notified when a waiting read may go on.
         self._turn = threading.Condition()
         self._reads: list[_Range] = []
         self._numbers = itertools.count()

@@ -1,7 +1,7 @@
 """Names that come from outside: uploads, members of archives, levels, wells, labels.
 
-Whoever may upload chooses them, so each is checked here before it becomes part of a path or URI
-that is written to or read from.
+Anyone who may upload can choose such a name. It is checked here before it becomes part of a path or
+URI that is read or written.
 """
 
 from __future__ import annotations

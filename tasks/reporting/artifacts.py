@@ -166,7 +166,7 @@ def _read_as(report: BuildReport) -> str:
 
 
 def _notes(report: BuildReport) -> str:
-    """What whoever uses the pyramid should know of how its source was read."""
+    """Remarks on how the source was read, for users of the pyramid; empty for none."""
     if not report.about.notes:
         return ""
     lines = (f"- **{note.kind}**: {note.text}" for note in report.about.notes)

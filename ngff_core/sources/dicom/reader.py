@@ -163,7 +163,7 @@ def _check_no_images(others: Sequence[Instance]) -> None:
         if kind is None or name.endswith("Image Storage") or each.get("Rows"):
             raise SourceFormatError(
                 f"{each.store.uri}: truncated: {each.info.size} bytes end before its samples; "
-                "copy it anew, or take it out of the folder"
+                "copy the file again, or remove it from the folder"
             )
 
 

@@ -339,22 +339,6 @@ def image_elements(root: Any) -> tuple[Any, ...]:
     return tuple(_children(root, "Image"))
 
 
-def without_planes(root: Any, found: Any) -> str:
-    """The document with only the Image ``found``, without the elements that every plane has."""
-    from defusedxml.ElementTree import tostring
-
-    kept = root.makeelement(root.tag, root.attrib)
-    image = found.makeelement(found.tag, found.attrib)
-    kept.append(image)
-    for child in found:
-        part = child
-        if _tag(child) == "Pixels":
-            part = child.makeelement(child.tag, child.attrib)
-            part.extend(each for each in child if _tag(each) not in ("TiffData", "Plane"))
-        image.append(part)
-    return str(tostring(kept, encoding="unicode"))
-
-
 def show_files(names: Sequence[str]) -> str:
     """Some names in a message."""
     shown = ", ".join(sorted(names)[:3])

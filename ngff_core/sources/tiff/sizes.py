@@ -7,7 +7,6 @@ instruments) and ``tiff_resolution`` (all others).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ngff_core.sources.contract import Note
@@ -36,26 +35,7 @@ if TYPE_CHECKING:
 _MICROSCOPIC = frozenset({"millimeter", "micrometer", "nanometer", "angstrom", "picometer"})
 """Units in which a program that calls tifffile gives the size of a sample."""
 
-__all__ = ["Meaning", "read_meaning", "read_sizes", "unit_name"]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Size of a sample and its unit by axis name, and the image's name."""
-
-    scale: Mapping[str, float]
-    units: Mapping[str, str]
-    name: object = None
-
-
-def read_sizes(tif: TiffFile, series: TiffPageSeries) -> Sizes:
-    """Sizes, units and name of the first image of a file."""
-    number = first_ome_image(tif) if series.kind == "ome" else None
-    if number is not None:
-        meaning = ome_meaning(parse_ome(tif.ome_metadata or "").images[number])
-    else:
-        meaning = read_meaning(tif, series, None)
-    return Sizes(meaning.placement.scale, meaning.placement.units, meaning.name)
+__all__ = ["Meaning", "read_meaning", "unit_name"]
 
 
 def first_ome_image(tif: TiffFile) -> int | None:
@@ -113,7 +93,7 @@ def _shaped_meaning(page: TiffPage) -> Meaning:
 
 
 def _in_described_unit(page: TiffPage, unit: Any, stated: Meaning) -> Meaning:
-    """Sizes where the tags count per inch because tifffile writes so unless it is told otherwise.
+    """Sizes in the unit of the description, where the tags say inch only by tifffile's default.
 
     The description's unit is taken where inches would make pixels that no microscope has.
     """

@@ -14,7 +14,7 @@ from ngff_core.sources.tiff.imagej import ramp_color
 from ngff_core.sources.tiff.meaning import filled
 from ngff_core.sources.tiff.ome import ome_meaning
 from ngff_core.sources.tiff.ome_xml import parse_ome
-from ngff_core.sources.tiff.sizes import Meaning, first_ome_image, read_meaning, read_sizes
+from ngff_core.sources.tiff.sizes import Meaning, first_ome_image, read_meaning
 from ngff_core.sources.units import convert
 from tests.support.samples import sample
 
@@ -544,11 +544,10 @@ def test_metadata_are_those_of_the_image_with_samples(tmp_path):
     tifffile.tiffcomment(path, text.encode())
     with opened(path) as (tif, meaning):
         assert first_ome_image(tif) == 1
-        sizes = read_sizes(tif, tif.series[0])
     assert meaning.name == "scan"
     assert meaning.placement.scale == {"x": 0.65}
     assert [c.name for c in meaning.channels] == ["a", "b"]
-    assert (sizes.scale, sizes.units, sizes.name) == ({"x": 0.65}, {"x": "micrometer"}, "scan")
+    assert meaning.placement.units == {"x": "micrometer"}
 
 
 def test_what_only_one_source_says_of_a_channel_is_filled_in():
